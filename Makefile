@@ -1,0 +1,42 @@
+# Everything runs in .venv, which the first target makes; only git, make and Python 3.11 to 3.13 are needed.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export PYTHONPATH := src
+unexport PYTHONDONTWRITEBYTECODE
+.PHONY: setup repro test smoke lint ui record lock
+
+setup: $(READY)
+
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	uv pip install --quiet --python $(VENV)/bin/python -r requirements.txt
+	@touch $@
+
+repro: $(READY)  ## run what has changed, from images to recalls
+	dvc repro
+	@python -m vpr.summary
+
+test: $(READY)  ## all tests, the smoke run included
+	pytest
+
+smoke: $(READY)  ## the real pipeline on a tiny city, in a scratch copy
+	pytest tests/test_smoke.py
+
+lint: $(READY)
+	ruff check
+	ruff format --check
+	mypy
+
+ui: $(READY)  ## MLflow on the project's store
+	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000 \
+		--backend-store-uri $$(python -c 'from vpr.tracking import tracking_uri; print(tracking_uri())')
+
+record: $(READY)  ## bring the last results into MLflow again, after a server was down
+	dvc repro --force --single-item record
+
+lock: $(READY)  ## requirements.in -> requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --no-header requirements.in -o requirements.txt

@@ -1,0 +1,1 @@
+"""Visual place recognition: train, extract, evaluate."""

@@ -1,0 +1,112 @@
+"""The chosen components and settings, checked against each other before any work."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from vpr.aggregators import AGGREGATORS
+from vpr.backbones import BACKBONES
+from vpr.components import lookup, with_defaults
+from vpr.criterion import Criterion, check_memory
+from vpr.extraction import pick_device
+from vpr.losses import LOSSES
+from vpr.miners import MINERS
+from vpr.model import ModelSpec, VPRModel
+from vpr.params import PARAMS_FILE, TrainParams, load_choice, load_dataset, load_train
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What is trained; options include those left at their defaults."""
+
+    dataset: str
+    dataset_options: dict[str, Any]
+    spec: ModelSpec
+    loss: str
+    loss_options: dict[str, Any]
+    miner: str
+    miner_options: dict[str, Any]
+    train: TrainParams
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain types, nested."""
+        return {
+            "dataset": {"name": self.dataset, **self.dataset_options},
+            "backbone": {"name": self.spec.backbone, **self.spec.backbone_options},
+            "agg": {"name": self.spec.aggregator, **self.spec.aggregator_options},
+            "loss": {"name": self.loss, **self.loss_options},
+            "miner": {"name": self.miner, **self.miner_options},
+            "train": asdict(self.train),
+        }
+
+
+def load_configuration(path: Path = PARAMS_FILE) -> Configuration:
+    """Read the chosen blocks of ``params.yaml``.
+
+    Raises:
+        ValueError: for an unknown name or key, with the valid ones.
+    """
+    dataset, dataset_params = load_dataset(path)
+    train = load_train(path)
+    options: dict[str, tuple[str, dict[str, Any]]] = {}
+    for key, kind, table in (
+        ("backbone", "backbone", BACKBONES),
+        ("agg", "aggregator", AGGREGATORS),
+        ("loss", "loss", LOSSES),
+        ("miner", "miner", MINERS),
+    ):
+        choice = load_choice(key, path)
+        build = lookup(
+            f"{path}: {key} is an {kind}" if kind[0] in "aeiou" else f"{path}: {key} is a {kind}", table, choice.name
+        )
+        options[key] = choice.name, with_defaults(build, choice.options)
+    layers = {"layers_to_crop": train.layers_to_crop, "layers_to_freeze": train.layers_to_freeze}
+    options["backbone"][1].update(layers)
+    spec = ModelSpec(*options["backbone"], *options["agg"], image_size=(train.image_size[0], train.image_size[1]))
+    return Configuration(dataset, asdict(dataset_params), spec, *options["loss"], *options["miner"], train)
+
+
+def build_model(configuration: Configuration) -> VPRModel:
+    """The model with its starting weights; random ones follow from the seed."""
+    torch.manual_seed(configuration.train.seed)
+    return VPRModel(configuration.spec, configuration.train.weights)
+
+
+def build_criterion(configuration: Configuration, model: VPRModel, num_places: int) -> Criterion:
+    """Miner and loss, refused if they cannot fit in memory.
+
+    Args:
+        num_places: in the training set.
+    """
+    train = configuration.train
+    check_memory(
+        configuration.loss,
+        configuration.miner,
+        train.places_per_batch,
+        train.images_per_place,
+        model.descriptor_dim,
+        memory_bytes(train),
+    )
+    return Criterion(
+        configuration.loss,
+        configuration.loss_options,
+        configuration.miner,
+        configuration.miner_options,
+        model.descriptor_dim,
+        num_places,
+    )
+
+
+def memory_bytes(train: TrainParams) -> float:
+    """Memory of the device that trains, or ``max_memory_gb``."""
+    if train.max_memory_gb is not None:
+        return train.max_memory_gb * 1024**3
+    device = pick_device(train.accelerator)
+    if device.type == "cuda":
+        return float(torch.cuda.get_device_properties(device).total_memory)
+    return float(psutil.virtual_memory().total)

@@ -1,0 +1,1 @@
+"""Datasets: from images on a disk to batches."""

@@ -1,0 +1,145 @@
+"""Ranking + manifest rows -> recalls, recall by condition, predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from vpr.datasets.manifest import COLUMNS, VERIFIED_COLUMNS
+from vpr.retrieval import Positives, hits, positives_by_place, positives_within, recall_at
+
+MIN_VALUES, MAX_VALUES = 2, 12  # distinct values of a column that counts as a condition
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is known of one evaluation set.
+
+    Attributes:
+        metrics: plain numbers; no recalls where the set is unlabelled.
+        curve: ``N, recall`` for each N up to the predictions kept; empty where unlabelled.
+        conditions: ``condition, value, num_queries, recall_at_<N>...``; empty where unlabelled.
+        predictions: a row for each query and rank.
+    """
+
+    metrics: dict[str, float]
+    curve: pd.DataFrame
+    conditions: pd.DataFrame
+    predictions: pd.DataFrame
+
+
+def positives_of(database: pd.DataFrame, queries: pd.DataFrame, radius_m: float) -> Positives | None:
+    """The positives of each query, or ``None`` for an unlabelled set.
+
+    By distance where database and queries have coordinates, otherwise by place id.
+    """
+    if has_coordinates(database) and has_coordinates(queries):
+        return positives_within(
+            utm_of(database),
+            utm_of(queries),
+            radius_m,
+            database["utm_zone"].to_list(),
+            queries["utm_zone"].to_list(),
+        )
+    if (database["place_id"] != "").any() and (queries["place_id"] != "").any():
+        # An image without a place is a positive of nothing.
+        known = [place if place else f"\0{k}" for k, place in enumerate(queries["place_id"])]
+        return positives_by_place(database["place_id"].to_list(), known)
+    return None
+
+
+def has_coordinates(rows: pd.DataFrame) -> bool:
+    """Whether every row has UTM coordinates."""
+    return len(rows) > 0 and bool(np.isfinite(utm_of(rows)).all())
+
+
+def utm_of(rows: pd.DataFrame) -> NDArray[np.float64]:
+    """UTM east and north, ``(number, 2)``."""
+    return rows[["utm_east", "utm_north"]].to_numpy(dtype=np.float64)
+
+
+def evaluate_ranking(
+    ranking: NDArray[np.int64],
+    distances: NDArray[np.float32],
+    database: pd.DataFrame,
+    queries: pd.DataFrame,
+    recalls: Sequence[int],
+    radius_m: float,
+) -> Evaluation:
+    """Score one evaluation set.
+
+    Args:
+        ranking, distances: ``(num_queries, k)``, nearest first, as ``vpr.retrieval.search`` returns them.
+        database, queries: manifest rows, in the order of the descriptors.
+        recalls: the N of recall@N.
+        radius_m: a database image within it is a positive.
+    """
+    metrics: dict[str, float] = {"num_database": len(database), "num_queries": len(queries)}
+    positives = positives_of(database, queries, radius_m)
+    located = has_coordinates(database) and has_coordinates(queries)
+    error_m = _distances_m(ranking, database, queries) if located else None
+    correct = None
+    curve, conditions = pd.DataFrame(), pd.DataFrame()
+    if positives is not None:
+        correct = hits(ranking, positives)
+        metrics["num_queries_without_positives"] = sum(len(p) == 0 for p in positives)
+        if located:
+            metrics["positive_radius_m"] = radius_m
+        metrics |= {f"recall_at_{n}": r for n, r in recall_at(ranking, positives, recalls).items()}
+        ns = list(range(1, ranking.shape[1] + 1))
+        curve = pd.DataFrame({"N": ns, "recall": list(recall_at(ranking, positives, ns).values())})
+        conditions = _by_condition(ranking, positives, queries, recalls)
+    if error_m is not None:
+        metrics["median_error_m"] = round(float(np.median(error_m[:, 0])), 2)
+        metrics["p90_error_m"] = round(float(np.percentile(error_m[:, 0], 90)), 2)
+    num_queries, k = ranking.shape
+    predictions = pd.DataFrame(
+        {
+            "query": np.repeat(queries["image"].to_numpy(dtype=object), k),
+            "rank": np.tile(np.arange(1, k + 1), num_queries),
+            "prediction": database["image"].to_numpy(dtype=object)[ranking.ravel()],
+            "descriptor_distance": distances.ravel(),
+            "distance_m": np.full(num_queries * k, np.nan) if error_m is None else error_m.ravel().round(2),
+            "is_positive": pd.array(
+                [None] * (num_queries * k) if correct is None else correct.ravel().tolist(), dtype="boolean"
+            ),
+        }
+    )
+    return Evaluation(metrics, curve, conditions, predictions)
+
+
+def _distances_m(ranking: NDArray[np.int64], database: pd.DataFrame, queries: pd.DataFrame) -> NDArray[np.float64]:
+    """Metres from each query to each of its predictions; infinite across UTM zones."""
+    offset = utm_of(database)[ranking] - utm_of(queries)[:, None]
+    metres = np.hypot(offset[..., 0], offset[..., 1])
+    same_zone = database["utm_zone"].to_numpy()[ranking] == queries["utm_zone"].to_numpy()[:, None]
+    return np.where(same_zone, metres, np.inf)
+
+
+def _by_condition(
+    ranking: NDArray[np.int64], positives: Positives, queries: pd.DataFrame, recalls: Sequence[int]
+) -> pd.DataFrame:
+    known = {"image", "role", "set", "place_id", "utm_east", "utm_north", *VERIFIED_COLUMNS}
+    rows = []
+    for column in queries.columns:
+        if column in known or (column in COLUMNS and COLUMNS[column] != "str"):
+            continue
+        values = queries[column]
+        if pd.api.types.is_float_dtype(values) or not MIN_VALUES <= values.nunique() <= MAX_VALUES:
+            continue
+        for value in sorted(values.dropna().unique(), key=str):
+            chosen = np.flatnonzero((values == value).to_numpy())
+            scores = recall_at(ranking[chosen], [positives[q] for q in chosen], recalls)
+            rows.append(
+                {
+                    "condition": column,
+                    "value": str(value),
+                    "num_queries": len(chosen),
+                    **{f"recall_at_{n}": r for n, r in scores.items()},
+                }
+            )
+    return pd.DataFrame(rows)

@@ -1,0 +1,58 @@
+"""Losses: descriptors and labels -> a number to minimise. The table names them as
+pytorch-metric-learning does, with the defaults of GSV-Cities.
+
+Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239, for the settings;
+https://kevinmusgrave.github.io/pytorch-metric-learning/losses/ for the definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pytorch_metric_learning import losses as pml
+from pytorch_metric_learning.distances import DotProductSimilarity
+from torch import nn
+
+from vpr.components import call_with_options, lookup
+from vpr.losses.centroid_triplet import CentroidTripletLoss
+from vpr.metric_learning import component
+
+LOSSES: dict[str, Callable[..., nn.Module]] = {
+    "AngularLoss": component(pml.AngularLoss, alpha=40.0),
+    "ArcFaceLoss": component(pml.ArcFaceLoss, margin=28.6, scale=64.0),
+    "CentroidTripletLoss": CentroidTripletLoss,
+    "CircleLoss": component(pml.CircleLoss, m=0.4, gamma=80.0),
+    "ContrastiveLoss": component(pml.ContrastiveLoss, pos_margin=0.0, neg_margin=1.0),
+    "FastAPLoss": component(pml.FastAPLoss, num_bins=30),
+    "GeneralizedLiftedStructureLoss": component(
+        pml.GeneralizedLiftedStructureLoss, DotProductSimilarity, pos_margin=1.0, neg_margin=0.0
+    ),
+    "MultiSimilarityLoss": component(pml.MultiSimilarityLoss, DotProductSimilarity, alpha=1.0, beta=50.0, base=0.0),
+    "NTXentLoss": component(pml.NTXentLoss, temperature=0.07),
+    "SupConLoss": component(pml.SupConLoss, temperature=0.07),
+    "TripletMarginLoss": component(pml.TripletMarginLoss, margin=0.1, triplets_per_anchor="all"),
+}
+
+
+def build_loss(name: str, descriptor_dim: int, num_places: int, **options: Any) -> nn.Module:
+    """A loss, called as ``loss(descriptors, labels, mined)``.
+
+    Args:
+        name: a key of ``LOSSES``.
+        descriptor_dim, num_places: size of the descriptors and number of training places, for losses
+            that learn a weight for each place.
+        options: the loss's own.
+    """
+    build = lookup("loss", LOSSES, name)
+    loss: nn.Module = call_with_options(
+        "loss", name, build, options, **_sizes(build, num_classes=num_places, embedding_size=descriptor_dim)
+    )
+    return loss
+
+
+def _sizes(build: Callable[..., Any], **sizes: int) -> dict[str, int]:
+    import inspect
+
+    known = inspect.signature(build).parameters
+    return {k: v for k, v in sizes.items() if k in known}

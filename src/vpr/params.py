@@ -1,0 +1,336 @@
+"""``params.yaml`` -> frozen dataclasses; the only reader of that file.
+
+Options of a component (backbone, aggregator, loss, miner) are not here: they are the arguments of
+its class, checked where it is built.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+PARAMS_FILE = Path("params.yaml")
+T = TypeVar("T")
+_strict = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True, config=_strict)
+class Choice:
+    """A component by name, with the options of that name's block."""
+
+    name: str
+    options: dict[str, Any]
+
+
+@dataclass(frozen=True, config=_strict)
+class SyntheticParams:
+    """The embedded city.
+
+    Args:
+        seed: of everything in it.
+        width, height: of an image, in pixels.
+        train_cities: cities that the training places are spread over.
+        train_places: training places, at least 100 m apart within a city.
+        images_per_place: least and most images of a training place.
+        blocks: blocks of an evaluation city along each side (about 90 m each).
+        database_spacing_m: distance between neighbouring database positions along a street.
+        database_headings: images at each database position, evenly turned.
+        num_queries: of each evaluation set.
+        variety: 0 for summer noons and one lens, 1 for every season, weather, hour and lens.
+        night: share of photos taken at night, in training and in the sets ``val`` and ``test``.
+        night_queries: the same for the queries of the set ``night``.
+        query_heading_sd_deg: how far a query's heading strays from the nearest database heading.
+        years: first and last year of the photos.
+    """
+
+    seed: int
+    width: int
+    height: int
+    train_cities: int
+    train_places: int
+    images_per_place: list[int]
+    blocks: int
+    database_spacing_m: float
+    database_headings: int
+    num_queries: int
+    variety: float
+    night: float
+    night_queries: float
+    query_heading_sd_deg: float
+    years: list[int]
+
+
+@dataclass(frozen=True, config=_strict)
+class CustomParams:
+    """The user's own images.
+
+    Args:
+        source: CSV or Parquet table, or a folder in the standard naming; a relative path starts at the project's root.
+            DVC watches it: when it changes, the dataset is listed anew.
+        root: folder that image paths of a table start from; ``null`` for the table's own.
+        columns: names in the table for the names expected here, such as ``{place_id: floor}``; with
+            ``train_place_id`` training images get places of their own.
+        splits: what a value of ``split`` means: ``train``, ``<set>/database`` or ``<set>/queries``; a list
+            where an image plays several roles. Values that are spelt so need no entry.
+    """
+
+    source: str
+    root: str | None
+    columns: dict[str, str]
+    splits: dict[str, str | list[str]]
+
+
+DATASETS: dict[str, type] = {"synthetic": SyntheticParams, "custom": CustomParams}
+
+
+@dataclass(frozen=True, config=_strict)
+class VerifyParams:
+    """What the verify stage does about damage.
+
+    Args:
+        on_problem: ``fail`` stops with the list of all problems; ``skip`` leaves the rows out and counts them.
+        num_workers: processes; ``null`` takes all cores.
+    """
+
+    on_problem: Literal["fail", "skip"]
+    num_workers: int | None
+
+
+@dataclass(frozen=True, config=_strict)
+class TrainParams:
+    """The training loop's settings; one block for each dataset.
+
+    Args:
+        image_size: height and width that every image is resized to, in pixels.
+        weights: of the backbone: ``null`` for random weights, ``imagenet``, or the path of a state dict.
+        layers_to_crop: stages of the backbone to leave out, such as ``[4]`` for the last.
+        layers_to_freeze: ``null`` trains all, ``0`` freezes the stem, ``n`` also the first ``n`` stages.
+        places_per_batch, images_per_place: a batch is places x images.
+        min_images_per_place: places with fewer images are left out.
+        sample_images: which images of a place make up a batch: ``random`` ones or the ``first``.
+        shuffle_places: new batches of places in each epoch.
+        augment_ops: operations of RandAugment on each training image; 0 for none.
+        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        momentum: of ``sgd``.
+        warmup_steps: the learning rate rises linearly over these.
+        milestones, lr_mult: epochs after which the learning rate is multiplied by ``lr_mult``.
+        max_epochs: how many epochs.
+        check_val_every_n_epochs: how often the validation recalls are computed.
+        val_set: evaluation set for validation during training.
+        monitor: validation metric that the best checkpoint maximises.
+        precision: Lightning's, for the model; miner and loss always run in float32.
+        accelerator, devices: Lightning's; ``auto`` takes a GPU when there is one.
+        num_workers: loader processes; ``null`` takes one less than the cores, at most 8.
+        max_memory_gb: what miner and loss may need for a batch; ``null`` measures the device.
+        log_every_n_steps: rows of the training curve.
+        seed: of weights, batches and augmentation.
+    """
+
+    image_size: list[int]
+    weights: str | None
+    layers_to_crop: list[int]
+    layers_to_freeze: int | None
+    places_per_batch: int
+    images_per_place: int
+    min_images_per_place: int
+    sample_images: Literal["random", "first"]
+    shuffle_places: bool
+    augment_ops: int
+    optimizer: Literal["sgd", "adam", "adamw"]
+    lr: float
+    weight_decay: float
+    momentum: float
+    warmup_steps: int
+    milestones: list[int]
+    lr_mult: float
+    max_epochs: int
+    check_val_every_n_epochs: int
+    val_set: str
+    monitor: Literal["recall_at_1", "recall_at_5", "recall_at_10", "recall_at_20"]
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    accelerator: Literal["auto", "cpu", "gpu"]
+    devices: int
+    num_workers: int | None
+    max_memory_gb: float | None
+    log_every_n_steps: int
+    seed: int
+
+
+@dataclass(frozen=True, config=_strict)
+class ExtractParams:
+    """How descriptors are computed.
+
+    Args:
+        checkpoint: ``best`` by the validation recalls, or ``last``.
+        batch_size: images at a time.
+        num_workers: loader processes; ``null`` takes one less than the cores, at most 8.
+        accelerator: ``auto`` takes a GPU when there is one.
+    """
+
+    checkpoint: Literal["best", "last"]
+    batch_size: int
+    num_workers: int | None
+    accelerator: Literal["auto", "cpu", "gpu"]
+
+
+@dataclass(frozen=True, config=_strict)
+class EvaluateParams:
+    """How descriptors become recalls.
+
+    Args:
+        recall_at: the N of recall@N.
+        positive_radius_m: a database image within it is a positive.
+        num_predictions: predictions kept of each query.
+        faiss_gpu: search on the GPU.
+    """
+
+    recall_at: list[int]
+    positive_radius_m: float
+    num_predictions: int
+    faiss_gpu: bool
+
+
+_SECTIONS: dict[str, type] = {"verify": VerifyParams, "extract": ExtractParams, "evaluate": EvaluateParams}
+_COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
+_KEYS = {"dataset", "eval_sets", "datasets", "train", *_SECTIONS, *_COMPONENTS, *_COMPONENTS.values()}
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The whole file as a mapping, its top-level keys checked."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not found; run from the project's root, where params.yaml lies")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping at the top, got {type(content).__name__}")
+    _reject_unknown(content, _KEYS, str(path))
+    missing = sorted(_KEYS - content.keys())
+    if missing:
+        raise ValueError(f"{path}: missing keys {missing}")
+    return content
+
+
+def load_section(name: str, cls: type[T], path: Path = PARAMS_FILE) -> T:
+    """A top-level section, such as ``evaluate``."""
+    return parse(read_params(path)[name], cls, f"{path}: {name}")
+
+
+def load_dataset(path: Path = PARAMS_FILE) -> tuple[str, Any]:
+    """The chosen dataset's name and its options."""
+    content = read_params(path)
+    name = content["dataset"]
+    if name not in DATASETS:
+        raise ValueError(f"{path}: unknown dataset {name!r}; choose one of: {', '.join(sorted(DATASETS))}")
+    return name, parse(_block(content, "datasets", name, path), DATASETS[name], f"{path}: datasets.{name}")
+
+
+def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
+    """Names of the evaluation sets to extract and evaluate."""
+    names: list[str] = parse(read_params(path)["eval_sets"], list[str], f"{path}: eval_sets")
+    return names
+
+
+def load_train(path: Path = PARAMS_FILE) -> TrainParams:
+    """The training settings of the chosen dataset."""
+    content = read_params(path)
+    name = content["dataset"]
+    params = parse(_block(content, "train", name, path), TrainParams, f"{path}: train.{name}")
+    where = f"{path}: train.{name}"
+    if len(params.image_size) != 2 or min(params.image_size) < 1:
+        raise ValueError(f"{where}.image_size is {params.image_size}; expected [height, width] in pixels")
+    for key in ("places_per_batch", "images_per_place", "max_epochs", "check_val_every_n_epochs", "log_every_n_steps"):
+        if getattr(params, key) < 1:
+            raise ValueError(f"{where}.{key} is {getattr(params, key)}; expected at least 1")
+    if params.min_images_per_place < params.images_per_place:
+        raise ValueError(
+            f"{where}.min_images_per_place is {params.min_images_per_place}, but a batch takes "
+            f"{params.images_per_place} images of a place; raise it to at least images_per_place"
+        )
+    if params.lr <= 0:
+        raise ValueError(f"{where}.lr is {params.lr}; expected a number above 0")
+    return params
+
+
+def load_choice(key: str, path: Path = PARAMS_FILE) -> Choice:
+    """The chosen component of a kind (``backbone``, ``agg``, ``loss`` or ``miner``) with its options."""
+    content = read_params(path)
+    name = parse(content[key], str, f"{path}: {key}")
+    return Choice(name, dict(_block(content, _COMPONENTS[key], name, path) or {}))
+
+
+def check_all(path: Path = PARAMS_FILE) -> None:
+    """Parse every section, also those of datasets that are not chosen.
+
+    Raises:
+        ValueError: for the first wrong key or value, with the valid ones.
+    """
+    content = read_params(path)
+    for section, cls in _SECTIONS.items():
+        parse(content[section], cls, f"{path}: {section}")
+    for name, options in content["datasets"].items():
+        if name not in DATASETS:
+            raise ValueError(f"{path}: datasets has unknown keys [{name!r}]; choose from {sorted(DATASETS)}")
+        parse(options, DATASETS[name], f"{path}: datasets.{name}")
+    for name, options in content["train"].items():
+        if name not in DATASETS:
+            raise ValueError(f"{path}: train has unknown keys [{name!r}]; choose from {sorted(DATASETS)}")
+        parse(options, TrainParams, f"{path}: train.{name}")
+    load_dataset(path)
+    load_eval_sets(path)
+    load_train(path)
+
+
+def parse(value: Any, cls: Any, where: str) -> Any:
+    """``value`` as a ``cls``, strictly: no unknown key, no string taken for a number or a boolean.
+
+    Raises:
+        ValueError: naming the key, the value and what is allowed.
+    """
+    fields = getattr(cls, "__dataclass_fields__", None)
+    if fields is not None:
+        if not isinstance(value, Mapping):
+            raise ValueError(f"{where} is {value!r}; expected the keys {sorted(fields)}")
+        _reject_unknown(value, fields, where)
+    try:
+        return cls(**value) if fields is not None else TypeAdapter(cls).validate_python(value, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(
+            str(part) for part in first["loc"] if not str(part).startswith(("list[", "dict[", "constrained"))
+        )
+        if first["type"] == "missing":
+            raise ValueError(f"{where} lacks the key {key!r}") from None
+        allowed = _allowed(fields[key].type) if fields and key in fields else first["msg"]
+        raise ValueError(f"{where}{'.' + key if key else ''} is {first['input']!r}; expected {allowed}") from None
+
+
+def _allowed(annotation: Any) -> str:
+    annotation = eval(annotation, globals()) if isinstance(annotation, str) else annotation
+    if get_origin(annotation) is Literal:
+        return "one of: " + ", ".join(map(str, get_args(annotation)))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else _allowed(a) for a in get_args(annotation))
+    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+    return plain.get(annotation, str(annotation))
+
+
+def _block(content: Mapping[str, Any], table: str, name: str, path: Path) -> Any:
+    blocks = content[table]
+    if not isinstance(blocks, Mapping) or name not in blocks:
+        known = ", ".join(sorted(blocks or []))
+        raise ValueError(f"{path}: {table} has no block {name!r}; choose one of: {known}")
+    return blocks[name]
+
+
+def _reject_unknown(value: Mapping[str, Any], known: Any, where: str) -> None:
+    unknown = sorted(str(key) for key in value if key not in known)
+    if unknown:
+        raise ValueError(f"{where} has unknown keys {unknown}; choose from {sorted(known)}")

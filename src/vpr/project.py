@@ -1,0 +1,39 @@
+"""Where the project lies: the one checkout that all experiments share data and the MLflow store with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve()
+
+
+def main_root() -> Path:
+    """The main repository, also from a DVC experiment's temporary copy of it.
+
+    DVC sets ``DVC_ROOT`` to the main repository for every stage, but a shell can hand down the one of
+    another project: it counts only if this package lies under it.
+    """
+    dvc_root = os.environ.get("DVC_ROOT")
+    if dvc_root and Path(dvc_root).resolve() in _PACKAGE.parents:
+        return Path(dvc_root).resolve()
+    return _PACKAGE.parents[2]
+
+
+def data_root() -> Path:
+    """Where image folders lie: ``$DATA_ROOT``, or ``data/images`` of the main repository."""
+    return Path(os.environ.get("DATA_ROOT") or main_root() / "data" / "images").resolve()
+
+
+def resolve_root(root: str) -> Path:
+    """The folder that a manifest's ``root`` means.
+
+    ``data:<name>`` lies under ``data_root()``, ``project:<path>`` is relative to the main repository,
+    anything else is an absolute path.
+    """
+    kind, _, rest = root.partition(":")
+    if kind == "data":
+        return data_root() / rest
+    if kind == "project":
+        return (main_root() / rest).resolve()
+    return Path(root)

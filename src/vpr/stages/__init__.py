@@ -1,0 +1,1 @@
+"""One file for each stage of dvc.yaml: it parses, calls and writes."""

@@ -1,0 +1,24 @@
+"""Stage ``download``: the dataset's images -> the images' folder, and data/listing.parquet."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vpr.datasets.adapters import obtain
+from vpr.datasets.manifest import write_manifest
+from vpr.params import load_dataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--listing", type=Path, required=True)
+    args = parser.parse_args()
+    name, params = load_dataset()
+    listing = obtain(name, params)
+    write_manifest(listing, args.listing)
+    print(f"{name}: {len(listing.rows):,} rows, images in {listing.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Stage ``evaluate``: the descriptors of one set -> recalls, curve, conditions and predictions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from vpr.datasets.manifest import read_manifest
+from vpr.evaluation import evaluate_ranking
+from vpr.params import EvaluateParams, load_section
+from vpr.retrieval import search
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--descriptors", type=Path, required=True)
+    parser.add_argument("--recalls", type=Path, required=True)
+    parser.add_argument("--curve", type=Path, required=True)
+    parser.add_argument("--conditions", type=Path, required=True)
+    parser.add_argument("--predictions", type=Path, required=True)
+    args = parser.parse_args()
+    params = load_section("evaluate", EvaluateParams)
+    if not params.recall_at or min(params.recall_at) < 1:
+        raise ValueError(f"params.yaml: evaluate.recall_at is {params.recall_at}; expected numbers from 1")
+    database, queries = (
+        (np.load(args.descriptors / f"{part}.npy", mmap_mode="r"), read_manifest(args.descriptors / f"{part}.parquet"))
+        for part in ("database", "queries")
+    )
+    k = max(params.num_predictions, *params.recall_at)
+    ranking, distances = search(database[0], queries[0], k, params.faiss_gpu)
+    result = evaluate_ranking(
+        ranking, distances, database[1].rows, queries[1].rows, params.recall_at, params.positive_radius_m
+    )
+    facts = json.loads((args.descriptors / "facts.json").read_text(encoding="utf-8"))
+    numbers = {k: facts[k] for k in ("image_height_px", "image_width_px", "descriptor_dim")}
+    for path in (args.recalls, args.curve, args.conditions, args.predictions):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    args.recalls.write_text(json.dumps({**result.metrics, **numbers}, indent=2) + "\n", encoding="utf-8")
+    name = args.recalls.stem
+    result.curve.rename(columns={"recall": name}).to_csv(args.curve, index=False)
+    result.conditions.to_csv(args.conditions, index=False)
+    result.predictions.to_parquet(args.predictions)
+    told = ", ".join(
+        f"R@{n} {100 * result.metrics[f'recall_at_{n}']:.1f}" for n in params.recall_at if result.curve.size
+    )
+    counts = f"{len(queries[1].rows)} queries, {len(database[1].rows)} database images"
+    print(f"{name}: {counts}, {told or 'no labels, no recall'}")
+
+
+if __name__ == "__main__":
+    main()

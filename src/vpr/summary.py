@@ -1,0 +1,54 @@
+"""Print the recalls of the last run, with what they rest on, and where to look next."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tabulate import tabulate
+
+from vpr.params import load_choice, load_dataset, load_eval_sets
+
+NEXT = """
+metrics/        the same numbers, and recall by condition, as files that git compares
+data/models/    best.ckpt, last.ckpt and what they were trained with
+dvc plots show  recall@N and training curves; dvc exp show compares experiments
+make ui         every run in MLflow, at http://127.0.0.1:5000
+next            dvc exp run -S agg=mixvpr"""
+
+
+def recall_table(folder: Path, set_names: list[str]) -> str:
+    """A row for each evaluation set, recalls in percent.
+
+    Args:
+        folder: of ``<set>.json``.
+        set_names: the sets to show.
+    """
+    rows = []
+    for name in set_names:
+        metrics = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        row: dict[str, object] = {
+            "set": name,
+            "queries": metrics["num_queries"],
+            "database": metrics["num_database"],
+            "radius": f"{metrics['positive_radius_m']:g} m" if "positive_radius_m" in metrics else "place",
+            "image": f"{metrics['image_height_px']}x{metrics['image_width_px']}",
+            "dim": metrics["descriptor_dim"],
+        }
+        recalls = {k: v for k, v in metrics.items() if k.startswith("recall_at_")}
+        row |= {k.replace("recall_at_", "R@"): f"{100 * v:.1f}" for k, v in recalls.items()}
+        row["median error"] = f"{metrics['median_error_m']:.0f} m" if "median_error_m" in metrics else ""
+        rows.append(row)
+    return tabulate(rows, headers="keys", disable_numparse=True)
+
+
+def main() -> None:
+    dataset, _ = load_dataset()
+    chosen = " + ".join(load_choice(key).name for key in ("backbone", "agg", "loss", "miner"))
+    print(f"\n{dataset}: {chosen}; exact search (FAISS IndexFlatL2); recalls in percent\n")
+    print(recall_table(Path("metrics/recalls"), load_eval_sets()))
+    print(NEXT)
+
+
+if __name__ == "__main__":
+    main()

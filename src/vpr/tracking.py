@@ -1,0 +1,249 @@
+"""MLflow: the only import of it, save ``mlflow_model``, which MLflow itself runs.
+
+Files are the truth: a stage never fails because of MLflow, and ``record`` can rebuild a run from what
+the stages left. A run belongs to a trained model and is found by the hash of its checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from vpr.datasets.manifest import Manifest
+from vpr.project import main_root
+
+EXPERIMENT = "vpr"
+KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model_logged"
+EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
+
+
+def store_folder() -> Path:
+    """Where the project's own store lies: ``mlruns`` of the main repository, whatever the working directory."""
+    return main_root() / "mlruns"
+
+
+def tracking_uri() -> str:
+    """``$MLFLOW_TRACKING_URI``, or the project's SQLite store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / 'mlflow.db'}"
+
+
+def git_commit() -> str:
+    """The commit that runs, with ``+changes`` if the working tree differs from it; ``unknown`` outside git."""
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes.stdout.strip() else "")
+
+
+def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    result: dict[str, Any] = {}
+    for key, value in nested.items():
+        result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return result
+
+
+def file_sha256(path: Path) -> str:
+    """Names a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class TrainingRun:
+    """Logs a training while it goes on; an interrupted one is continued under the same run.
+
+    Args:
+        key: of the training, see ``vpr.stages.train.run_key``.
+        configuration: nested parameters of all that takes part.
+        manifest, manifest_path: the dataset.
+    """
+
+    def __init__(self, key: str, configuration: dict[str, Any], manifest: Manifest, manifest_path: Path) -> None:
+        self.key, self.configuration, self.manifest, self.manifest_path = key, configuration, manifest, manifest_path
+        self.mlflow: Any = None
+
+    def __enter__(self) -> TrainingRun:
+        with self._never_failing():
+            mlflow = connect()
+            unfinished = _find_run(mlflow, f"tags.`{KEY_TAG}` = '{self.key}'")
+            mlflow.set_system_metrics_sampling_interval(5)
+            if unfinished is not None and CHECKPOINT_TAG not in unfinished.data.tags:
+                mlflow.start_run(run_id=unfinished.info.run_id, log_system_metrics=True)
+            else:
+                mlflow.start_run(run_name=run_name(self.configuration), log_system_metrics=True)
+                digest = file_sha256(self.manifest_path)[:16]
+                _describe(mlflow, self.configuration, digest, self.manifest.name, str(self.manifest.folder))
+                mlflow.set_tag(KEY_TAG, self.key)
+            self.mlflow = mlflow
+        return self
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Add a row of the training curve."""
+        if self.mlflow is not None:
+            with self._never_failing():
+                self.mlflow.log_metrics({f"training/{k}": v for k, v in values.items()}, step=step)
+
+    def finish(self, checkpoint: Path) -> None:
+        """Tie the run to the model that came out."""
+        if self.mlflow is not None:
+            with self._never_failing():
+                self.mlflow.set_tag(CHECKPOINT_TAG, file_sha256(checkpoint))
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.mlflow is not None:
+            status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+            with self._never_failing():
+                self.mlflow.end_run(status)
+
+    @contextlib.contextmanager
+    def _never_failing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # tracking must not cost a training
+            self.mlflow = None
+            warn(f"this training is no longer tracked: {error}")
+
+
+def record(
+    facts: dict[str, Any],
+    checkpoint: Path,
+    curve: list[dict[str, float]],
+    recalls: dict[str, dict[str, float]],
+    artifacts: list[Path],
+    manifest: Manifest,
+) -> str:
+    """Bring a trained model's run up to date, from the files; make it if this store has none.
+
+    Args:
+        facts: ``training.json`` of the train stage.
+        checkpoint: of the model; its hash finds the run.
+        curve: rows of ``metrics/training.csv``.
+        recalls: metrics by evaluation set.
+        artifacts: small files to keep with the run.
+        manifest: the dataset.
+
+    Returns:
+        The run's id.
+    """
+    mlflow = connect()
+    sha256 = file_sha256(checkpoint)
+    run = _find_run(mlflow, f"tags.`{CHECKPOINT_TAG}` = '{sha256}'")
+    configuration = facts["configuration"]
+    with (
+        mlflow.start_run(run_id=run.info.run_id)
+        if run
+        else mlflow.start_run(run_name=run_name(configuration)) as active
+    ):
+        if run is None:
+            _describe(mlflow, configuration, facts["dataset_digest"], manifest.name, str(manifest.folder))
+            mlflow.set_tags({CHECKPOINT_TAG: sha256, COMMIT_TAG: facts["git_commit"]})
+            for row in curve:
+                values = {f"training/{k}": v for k, v in row.items() if k not in ("step", "epoch") and v == v}
+                mlflow.log_metrics(values, step=int(row["step"]))
+        known = run.data.metrics if run else {}
+        totals = {"training/seconds": facts["seconds"], "training/best_epoch": facts["best_epoch"]}
+        found = totals | {f"{name}/{key}": value for name, part in recalls.items() for key, value in part.items()}
+        news = {k: float(v) for k, v in found.items() if known.get(k) != float(v)}
+        if news:
+            mlflow.log_metrics(news)
+        for path in artifacts:
+            mlflow.log_artifact(str(path), artifact_path=path.parent.name)
+        if not run or MODEL_TAG not in run.data.tags:
+            _log_model(mlflow, checkpoint, facts["descriptor_dim"])
+            mlflow.set_tag(MODEL_TAG, "yes")
+        return str(active.info.run_id)
+
+
+def run_name(configuration: dict[str, Any]) -> str:
+    """The DVC experiment's name, or the chosen components."""
+    components = "-".join(configuration[key]["name"] for key in ("backbone", "agg", "loss", "miner"))
+    return os.environ.get("DVC_EXP_NAME") or components
+
+
+def connect() -> Any:
+    """Import MLflow and point it to the store and the project's experiment, made on first use."""
+    # A server that is down would block for minutes at each call.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    store_folder().mkdir(parents=True, exist_ok=True)
+    import mlflow
+
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    # Two processes that initialise a new SQLite store together break it.
+    with FileLock(store_folder() / "store.lock"):
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            location = (store_folder() / "artifacts").as_uri() if uri.startswith("sqlite") else None
+            mlflow.create_experiment(EXPERIMENT, artifact_location=location)
+        mlflow.set_experiment(EXPERIMENT)
+    return mlflow
+
+
+def warn(message: str) -> None:
+    """Say on stderr what went wrong with tracking, and how to mend it."""
+    print(f"MLflow: {message}; results are safe in files, `make record` brings them into MLflow", file=sys.stderr)
+
+
+def _find_run(mlflow: Any, condition: str) -> Any:
+    """The newest run of the experiment that meets a condition, or ``None``."""
+    found = mlflow.search_runs(
+        experiment_names=[EXPERIMENT], filter_string=condition, max_results=1, order_by=["attributes.start_time DESC"],
+        output_format="list",
+    )  # fmt: skip
+    return found[0] if found else None
+
+
+def _describe(mlflow: Any, configuration: dict[str, Any], digest: str, dataset: str, folder: str) -> None:
+    """Parameters, dataset, commit and experiment of the active run."""
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
+
+    mlflow.log_params(flat(configuration))
+    source = resolve_dataset_source(folder)
+    mlflow.log_input(MetaDataset(source, name=dataset, digest=digest), context="training")
+    tags = {COMMIT_TAG: git_commit(), "vpr.dataset_digest": digest}
+    if "DVC_EXP_NAME" in os.environ:
+        tags[EXPERIMENT_TAG] = os.environ["DVC_EXP_NAME"]
+    mlflow.set_tags(tags)
+
+
+def _log_model(mlflow: Any, checkpoint: Path, descriptor_dim: int) -> None:
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    package = Path(__file__).parent
+    signature = ModelSignature(
+        Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3), "images")]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, descriptor_dim), "descriptors")]),
+    )
+    needs = ["mlflow", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml"]
+    mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(package / "mlflow_model.py"),
+        artifacts={"checkpoint": str(checkpoint)},
+        code_paths=[str(package)],
+        signature=signature,
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needs],
+    )
+
+
+def receipt(run_id: str | None, checkpoint: Path, recalls: dict[str, dict[str, float]]) -> str:
+    """What the record stage leaves: the same text for the same results, whichever run and store."""
+    digest = hashlib.sha256(json.dumps(recalls, sort_keys=True).encode()).hexdigest()
+    content = {"recorded": run_id is not None, "checkpoint_sha256": file_sha256(checkpoint), "recalls_sha256": digest}
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,85 @@
+"""params.yaml: what is refused, and how it is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vpr import params
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def edited(tmp_path):
+    """Write the project's params.yaml with some values changed; keys are dotted paths."""
+
+    def write(changes: dict) -> Path:
+        content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+        for dotted, value in changes.items():
+            *parents, last = dotted.split(".")
+            part = content
+            for key in parents:
+                part = part[key]
+            if value is ...:
+                del part[last]
+            else:
+                part[last] = value
+        path = tmp_path / "params.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+def test_the_committed_file_is_valid():
+    params.check_all(ROOT / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"evalute": {}}, r"unknown keys \['evalute'\]; choose from \['agg', "),
+        ({"evaluate.recal_at": [1]}, r"evaluate has unknown keys \['recal_at'\]; choose from \['faiss_gpu', "),
+        ({"evaluate.faiss_gpu": "False"}, r"evaluate.faiss_gpu is 'False'; expected true or false"),
+        ({"evaluate.recall_at": ["1"]}, r"evaluate.recall_at.* is '1'"),
+        ({"evaluate.faiss_gpu": ...}, r"evaluate lacks the key 'faiss_gpu'"),
+        ({"train.synthetic.optimizer": "adm"}, r"optimizer is 'adm'; expected one of: sgd, adam, adamw"),
+        ({"train.synthetic.lr": "0.1"}, r"train.synthetic.lr is '0.1'; expected a number"),
+        ({"train.synthetic.lr": 0.0}, r"train.synthetic.lr is 0.0; expected a number above 0"),
+        ({"train.synthetic.places_per_batch": 2.5}, r"places_per_batch is 2.5; expected a whole number"),
+        ({"train.synthetic.min_images_per_place": 2}, r"min_images_per_place is 2, but a batch takes 4"),
+        ({"train.synthetic.image_size": [10]}, r"image_size is \[10\]; expected \[height, width\] in pixels"),
+        ({"train.custom.epoch": 3}, r"train.custom has unknown keys \['epoch'\]"),
+        ({"dataset": "syntetic"}, r"unknown dataset 'syntetic'; choose one of: custom, synthetic"),
+        ({"train.nowhere": {}}, r"train has unknown keys \['nowhere'\]; choose from"),
+        ({"datasets.synthetic.blocks": None}, r"datasets.synthetic.blocks is None; expected a whole number"),
+        ({"verify": 3}, r"verify is 3; expected the keys"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(edited, changes, message):
+    with pytest.raises(ValueError, match=message):
+        params.check_all(edited(changes))
+
+
+def test_a_choice_without_a_block_is_refused_with_the_blocks(edited):
+    with pytest.raises(ValueError, match=r"aggregators has no block 'netvlad'; choose one of: avg, convap, cosplace"):
+        params.load_choice("agg", edited({"agg": "netvlad"}))
+
+
+def test_a_whole_number_will_do_where_a_number_is_asked_for(edited):
+    assert params.load_train(edited({"train.synthetic.lr": 1})).lr == 1
+
+
+def test_a_missing_file_says_where_to_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="project's root"):
+        params.read_params(tmp_path / "params.yaml")
+
+
+def test_broken_yaml_is_said_to_be_so(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("a: [1", encoding="utf-8")
+    with pytest.raises(ValueError, match="not valid YAML"):
+        params.read_params(path)

@@ -1,0 +1,158 @@
+"""MLflow on a real SQLite store: one run per model, rebuilt from files, never in the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vpr import tracking
+from vpr.datasets.images import Preprocess
+from vpr.datasets.manifest import write_manifest
+from vpr.model import ModelSpec, VPRModel, save_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
+CONFIGURATION = {
+    "dataset": {"name": "synthetic", "seed": 1},
+    "backbone": {"name": "resnet18"},
+    "agg": {"name": "gem", "p": 3.0},
+    "loss": {"name": "MultiSimilarityLoss"},
+    "miner": {"name": "none"},
+    "train": {"lr": 0.1},
+}
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "store_folder", lambda: tmp_path / "mlruns")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    return tmp_path / "mlruns"
+
+
+@pytest.fixture
+def files(tmp_path, city):
+    """What the stages leave: manifest, checkpoint, facts and metrics."""
+    write_manifest(city, tmp_path / "manifest.parquet")
+    torch.manual_seed(0)
+    model = VPRModel(SPEC)
+    save_checkpoint(tmp_path / "best.ckpt", SPEC, model.state_dict(), {})
+    facts = {
+        "configuration": CONFIGURATION,
+        "dataset_digest": "0123456789abcdef",
+        "descriptor_dim": model.descriptor_dim,
+        "best_epoch": 2,
+        "seconds": 12.5,
+        "git_commit": "abc",
+    }
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    curve = [{"step": 5, "epoch": 1, "loss": 0.5, "val_recall_at_1": float("nan")}]
+    return tmp_path, facts, curve, model
+
+
+def record(files, city, recalls):
+    folder, facts, curve, _ = files
+    return tracking.record(facts, folder / "best.ckpt", curve, recalls, [folder / "training.json"], city)
+
+
+def run_of(run_id):
+    import mlflow
+
+    return mlflow.tracking.MlflowClient(tracking.tracking_uri()).get_run(run_id)
+
+
+def test_training_and_recording_make_one_run(store, files, city, monkeypatch):
+    folder = files[0]
+    monkeypatch.setenv("DVC_EXP_NAME", "brave-crow")
+    with tracking.TrainingRun("key1", CONFIGURATION, city, folder / "manifest.parquet") as live:
+        live.log({"loss": 0.5}, 5)
+        live.finish(folder / "best.ckpt")
+    first = record(files, city, {"val": {"recall_at_1": 0.25, "num_queries": 6}})
+    second = record(files, city, {"val": {"recall_at_1": 0.5, "num_queries": 6}, "test": {"recall_at_1": 0.1}})
+    assert first == second
+    run = run_of(first)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["agg.p"] == "3.0"
+    assert run.data.params["train.lr"] == "0.1"
+    assert run.data.metrics["training/loss"] == 0.5
+    assert run.data.metrics["val/recall_at_1"] == 0.5
+    assert run.data.metrics["test/recall_at_1"] == 0.1
+    assert run.data.tags[tracking.EXPERIMENT_TAG] == "brave-crow"
+    assert run.info.run_name == "brave-crow"
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.digest == tracking.file_sha256(folder / "manifest.parquet")[:16]
+
+
+def test_a_wiped_or_other_store_gets_the_run_from_the_files(store, files, city, tmp_path, monkeypatch):
+    record(files, city, {"val": {"recall_at_1": 0.25}})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    run = run_of(record(files, city, {"val": {"recall_at_1": 0.25}}))
+    assert run.data.metrics["val/recall_at_1"] == 0.25
+    assert run.data.metrics["training/loss"] == 0.5
+    assert run.data.params["loss.name"] == "MultiSimilarityLoss"
+    assert run.data.tags["mlflow.source.git.commit"] == "abc"
+
+
+def test_the_logged_model_maps_images_to_descriptors(store, files, city, monkeypatch):
+    import mlflow
+    from PIL import Image
+
+    run_id = record(files, city, {})
+    loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    images = np.random.default_rng(0).integers(0, 256, (2, 30, 40, 3), dtype=np.uint8)
+    descriptors = loaded.predict(images)
+    model = files[3].eval()
+    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+    with torch.inference_mode():
+        expected = model(torch.stack([preprocess(Image.fromarray(i)) for i in images]))
+    assert descriptors.shape == (2, 64)
+    assert np.allclose(descriptors, expected.numpy(), atol=1e-6)
+
+
+def test_an_interrupted_training_goes_on_in_its_run(store, files, city):
+    folder = files[0]
+    first = ""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        tracking.TrainingRun("k", CONFIGURATION, city, folder / "manifest.parquet") as a,
+    ):
+        first = a.mlflow.active_run().info.run_id
+        raise KeyboardInterrupt
+    assert run_of(first).info.status == "KILLED"
+    with tracking.TrainingRun("k", CONFIGURATION, city, folder / "manifest.parquet") as b:
+        assert b.mlflow.active_run().info.run_id == first
+
+
+def test_a_store_that_is_down_costs_a_warning_not_the_training(store, files, city, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with tracking.TrainingRun("k", CONFIGURATION, city, files[0] / "manifest.parquet") as run:
+        run.log({"loss": 1.0}, 1)
+        run.finish(files[0] / "best.ckpt")
+    assert "no longer tracked" in capsys.readouterr().err
+
+
+def test_the_project_s_store_is_the_main_repository_s_and_a_foreign_dvc_root_is_ignored(monkeypatch, tmp_path):
+    from vpr import project
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = project._PACKAGE.parents[2]
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert tracking.tracking_uri() == f"sqlite:///{here}/mlruns/mlflow.db"
+    # In a temporary copy DVC_ROOT is the main repository, in which the copy lies.
+    monkeypatch.setattr(project, "_PACKAGE", tmp_path / ".dvc/tmp/exps/x/src/vpr/project.py")
+    assert tracking.tracking_uri() == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+
+def test_a_receipt_is_the_same_for_the_same_results(files):
+    checkpoint = files[0] / "best.ckpt"
+    one = tracking.receipt("run1", checkpoint, {"val": {"recall_at_1": 0.5}})
+    assert one == tracking.receipt("run2", checkpoint, {"val": {"recall_at_1": 0.5}})
+    assert one != tracking.receipt("run1", checkpoint, {"val": {"recall_at_1": 0.6}})
+    assert json.loads(tracking.receipt(None, checkpoint, {}))["recorded"] is False

@@ -1,0 +1,176 @@
+"""The training loop on the tiny city: schedule, resuming, determinism, what is kept."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from vpr.criterion import Criterion
+from vpr.datasets.images import Preprocess
+from vpr.datasets.manifest import DATABASE, QUERY, Manifest
+from vpr.datasets.places import PlaceImages, Places, PlaceSampler
+from vpr.datasets.retrieval_set import ImageList, image_loader
+from vpr.evaluation import positives_of
+from vpr.extraction import extract
+from vpr.model import ModelSpec, VPRModel
+from vpr.params import TrainParams
+from vpr.retrieval import recall_at, search
+from vpr.training import Trained, Validation, fit, lr_factor
+
+SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "avg", {}, image_size=(24, 32))
+
+
+@pytest.fixture
+def settings() -> TrainParams:
+    """The project's settings for the city, made tiny."""
+    params = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
+    return replace(
+        TrainParams(**params["train"]["synthetic"]),
+        image_size=[24, 32],
+        places_per_batch=3,
+        images_per_place=2,
+        min_images_per_place=3,
+        warmup_steps=2,
+        milestones=[2],
+        max_epochs=3,
+        check_val_every_n_epochs=1,
+        num_workers=0,
+        accelerator="cpu",
+    )
+
+
+def run(
+    city: Manifest, settings: TrainParams, scratch: Path, report=lambda values, step: None, miner="none"
+) -> Trained:
+    torch.manual_seed(settings.seed)
+    model = VPRModel(SPEC)
+    places = Places(city.train(), settings.min_images_per_place)
+    batches = PlaceSampler(places, settings.places_per_batch, settings.images_per_place, True, True, settings.seed)
+    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+    parts = [city.part("val", role) for role in (DATABASE, QUERY)]
+    loaders = [image_loader(ImageList(city.folder, rows["image"], preprocess), 8, 0) for rows in parts]
+    validation = Validation(*loaders, positives_of(*parts, 25.0))
+    return fit(
+        model,
+        Criterion("MultiSimilarityLoss", {}, miner, {}, model.descriptor_dim, len(places)),
+        PlaceImages(places, city.folder, Preprocess(SPEC.image_size, SPEC.mean, SPEC.std, augment_ops=1)),
+        batches,
+        validation,
+        settings,
+        settings.num_workers,
+        scratch,
+        report,
+    )
+
+
+def test_the_learning_rate_rises_then_falls_at_the_milestones(settings):
+    params = replace(settings, warmup_steps=4, milestones=[1, 3], lr_mult=0.5)
+    factors = [lr_factor(step, 2, params) for step in range(8)]
+    assert factors == [0.25, 0.5, 0.375, 0.5, 0.5, 0.5, 0.25, 0.25]
+    assert lr_factor(0, 2, replace(params, warmup_steps=0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "cls"), [("sgd", torch.optim.SGD), ("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)]
+)
+def test_the_optimiser_is_the_one_named(city, settings, tmp_path, name, cls):
+    from vpr.training import TrainingModule
+
+    model = VPRModel(SPEC)
+    criterion = Criterion("ArcFaceLoss", {}, "none", {}, model.descriptor_dim, 5)
+    params = replace(settings, optimizer=name)
+    module = TrainingModule(model, criterion, params, 2, Validation(None, None, []))
+    optimizer = module.configure_optimizers()["optimizer"]
+    assert type(optimizer) is cls
+    # A loss with weights of its own is optimised with the model.
+    optimised = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert {id(p) for p in criterion.parameters()} <= optimised
+    assert len(list(criterion.parameters())) == 1
+
+
+def test_training_reports_and_keeps_what_it_should(city, settings, tmp_path):
+    told = []
+    trained = run(city, settings, tmp_path, lambda values, step: told.append((step, values)))
+    steps = [row for row in trained.history if "loss" in row]
+    assert [row["step"] for row in steps] == [2, 4, 6]  # an epoch has two batches
+    assert all({"lr", "informative_share", "images_per_s"} <= set(row) for row in steps)
+    validations = [row for row in trained.history if "val_recall_at_1" in row]
+    assert [row["epoch"] for row in validations] == [1, 2, 3]
+    assert len(told) == len(trained.history)
+    best = max(validations, key=lambda row: row["val_recall_at_1"])
+    assert trained.best_epoch == best["epoch"]  # the first of the best
+    assert trained.num_images == 6 * 6
+    assert steps[-1]["lr"] == pytest.approx(settings.lr * settings.lr_mult)
+
+
+def test_the_validation_recall_is_that_of_extraction_and_search(city, settings, tmp_path):
+    trained = run(city, settings, tmp_path)
+    model = VPRModel(SPEC)
+    model.load_state_dict(trained.last)
+    descriptors = []
+    for role in (DATABASE, QUERY):
+        rows = city.part("val", role)
+        images = ImageList(city.folder, rows["image"], Preprocess(SPEC.image_size, SPEC.mean, SPEC.std))
+        out = torch.zeros(len(rows), model.descriptor_dim).numpy()
+        extract(model, image_loader(images, 5, 0), out, torch.device("cpu"))
+        descriptors.append(out)
+    positives = positives_of(city.part("val", DATABASE), city.part("val", QUERY), 25.0)
+    recalls = recall_at(search(*descriptors, 20)[0], positives, [1, 5, 10, 20])
+    last = [row for row in trained.history if "val_recall_at_1" in row][-1]
+    assert {n: last[f"val_recall_at_{n}"] for n in recalls} == pytest.approx(recalls)
+
+
+def equal(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_the_same_settings_give_the_same_weights_whatever_the_loader(city, settings, tmp_path):
+    one = run(city, settings, tmp_path / "a")
+    two = run(city, replace(settings, num_workers=1), tmp_path / "b")
+    assert equal(one.last, two.last)
+    other = run(city, replace(settings, seed=7), tmp_path / "c")
+    assert not equal(one.last, other.last)
+
+
+@pytest.mark.parametrize("miner", ["none", "UniformHistogramMiner"])
+def test_an_interrupted_training_goes_on_to_the_same_weights(city, settings, tmp_path, miner):
+    whole = run(city, settings, tmp_path / "whole", miner=miner)
+    seen = []
+
+    def stop_in_epoch_2(values, step):
+        seen.append(step)
+        if step == 4 and "loss" in values:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(city, settings, tmp_path / "cut", stop_in_epoch_2, miner)
+    assert max(seen) == 4
+    again = []
+    resumed = run(city, settings, tmp_path / "cut", lambda values, step: again.append(step), miner)
+    assert min(again) == 4, "the first epoch was trained again"
+    assert equal(whole.last, resumed.last)
+    assert equal(whole.best, resumed.best)
+    strip = [{k: v for k, v in row.items() if k != "images_per_s"} for row in whole.history]
+    assert [{k: v for k, v in row.items() if k != "images_per_s"} for row in resumed.history] == strip
+
+
+def test_a_broken_resume_checkpoint_starts_again_and_says_so(city, settings, tmp_path):
+    (tmp_path / "resume.ckpt").write_bytes(b"half a file")
+    with pytest.warns(UserWarning, match="training starts from the beginning"):
+        trained = run(city, settings, tmp_path)
+    assert [row["epoch"] for row in trained.history if "val_recall_at_1" in row] == [1, 2, 3]
+
+
+def test_a_loss_that_is_not_a_number_stops_training_with_advice(city, settings, tmp_path):
+    with pytest.raises(ValueError, match=r"loss is nan at step .*; lower lr"):
+        run(city, replace(settings, lr=1e30, warmup_steps=0, optimizer="sgd"), tmp_path)
+
+
+def test_bfloat16_trains(city, settings, tmp_path):
+    trained = run(city, replace(settings, precision="bf16-mixed", max_epochs=1), tmp_path)
+    assert all(torch.isfinite(v).all() for v in trained.last.values() if v.is_floating_point())
