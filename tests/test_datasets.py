@@ -94,24 +94,24 @@ def test_a_city_that_can_t_be_drawn_is_refused(change, message):
 
 
 def test_moving_the_camera_gives_parallax_near_things_move_more_than_far_ones():
-    """Two cameras one metre apart: a wall at 10 m shifts by focal / 10, the sky not at all."""
     from vpr.datasets.synthetic.city import build_city
-    from vpr.datasets.synthetic.conditions import NIGHT, Camera, Look, sample_conditions
+    from vpr.datasets.synthetic.conditions import Camera, Look, sample_conditions
     from vpr.datasets.synthetic.render import render
 
     town = build_city("Test", 5, (3, 3), (32, "T"), (500_000.0, 5_000_000.0))
-    street = town.street_y[1]
-    spot = (town.extent_m[0] / 2, float(street[0]))
-    camera = Camera(spot[0], spot[1], 2.5, 0.0, 0.0, 0.0, 1.2)
-    moved = Camera(spot[0] + 3.0, spot[1], 2.5, 0.0, 0.0, 0.0, 1.2)
-    conditions = sample_conditions(np.random.default_rng(0), town, Look(0.0, 0.0, (2015, 2015)), camera)
-    conditions.env[NIGHT] = 0.0
-    here, there = (render(town, c, conditions, 96, 72).mean(axis=2) for c in (camera, moved))
-    change = np.abs(here - there)
-    sky, walls = change[:6, 40:56], change[20:40, :20]
-    assert walls.mean() > 5 * sky.mean()
-    again = render(town, camera, conditions, 96, 72).mean(axis=2)
-    assert np.array_equal(here, again)
+    x, y = town.extent_m[0] / 2, float(town.street_y[1, 0])
+
+    def view(metres: float, pitch: float) -> np.ndarray:
+        camera = Camera(x + metres, y, 2.5, 0.0, pitch, 0.0, 0.6)
+        conditions = sample_conditions(np.random.default_rng(0), town, Look(0.0, 0.0, (2015, 2015)), camera)
+        return render(town, camera, conditions, 48, 36)
+
+    assert np.array_equal(view(0.0, 0.0), view(0.0, 0.0))
+    assert np.abs(view(0.0, 1.3) - view(3.0, 1.3)).max() < 1e-6  # straight up
+    ahead = np.abs(view(0.0, 0.0) - view(3.0, 0.0)).mean(axis=2)
+    assert ahead.mean() > 0.02
+    # Walls beside the camera move more than the far end of the street, in the middle of the picture.
+    assert ahead[:, :8].mean() > ahead[16:20, 22:26].mean()
 
 
 # The user's own data.
@@ -139,10 +139,10 @@ def test_a_table_becomes_rows_with_all_its_columns(tmp_path):
     train = listing.train()
     assert train["place_id"].tolist() == ["007"]
     assert listing.rows["weather"].tolist() == ["rain", "rain", "sun"]
-    # 45 N 7 E lies in zone 32T, two degrees west of its central meridian: 342 km east, 4,984 km north.
+    # 45 N 7 E lies in zone 32T, two degrees west of its central meridian: 157.6 km in the projection.
     assert train["utm_zone"].tolist() == ["32T"]
-    assert train["utm_east"][0] == pytest.approx(342_333, abs=2)
-    assert train["utm_north"][0] == pytest.approx(4_984_890, abs=30)
+    assert train["utm_east"][0] == pytest.approx(500_000 - 157_631, abs=2)
+    assert train["utm_north"][0] == pytest.approx(4_984_896, abs=100)
     north = listing.part("home", QUERY)["utm_north"][0] - listing.part("home", DATABASE)["utm_north"][0]
     assert north == pytest.approx(11.1, abs=0.1)  # a ten-thousandth of a degree
 

@@ -26,7 +26,8 @@ class DescriptorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         spec = self.model.spec
         self.preprocess = Preprocess(spec.image_size, spec.mean, spec.std)
 
-    def predict(self, context: Any, model_input: Any, params: Any = None) -> np.ndarray:
+    # Without annotations: MLflow would take them for a schema, and the signature says it already.
+    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
         images = torch.stack([self.preprocess(Image.fromarray(image)) for image in np.asarray(model_input)])
         with torch.inference_mode():
             return self.model(images).numpy()

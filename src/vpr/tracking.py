@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,6 +179,7 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     store_folder().mkdir(parents=True, exist_ok=True)
     import mlflow
@@ -232,14 +234,16 @@ def _log_model(mlflow: Any, checkpoint: Path, descriptor_dim: int) -> None:
         Schema([TensorSpec(np.dtype("float32"), (-1, descriptor_dim), "descriptors")]),
     )
     needs = ["mlflow", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml"]
-    mlflow.pyfunc.log_model(
-        name="model",
-        python_model=str(package / "mlflow_model.py"),
-        artifacts={"checkpoint": str(checkpoint)},
-        code_paths=[str(package)],
-        signature=signature,
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needs],
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it asks for an input example, which the signature makes needless
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "mlflow_model.py"),
+            artifacts={"checkpoint": str(checkpoint)},
+            code_paths=[str(package)],
+            signature=signature,
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needs],
+        )
 
 
 def receipt(run_id: str | None, checkpoint: Path, recalls: dict[str, dict[str, float]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 import warnings
 from collections.abc import Callable
@@ -257,9 +258,12 @@ def fit(
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available() and params.accelerator != "cpu",
         )
-        trainer.fit(module, loader, ckpt_path=_resumable(scratch / "resume.ckpt"), weights_only=False)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            trainer.fit(module, loader, ckpt_path=_resumable(scratch / "resume.ckpt"), weights_only=False)
+        except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores the next one
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
     last = _model_weights(module.state_dict())
     best_path = Path(best.best_model_path)
     best_state = torch.load(best_path, map_location="cpu", weights_only=False) if best.best_model_path else None

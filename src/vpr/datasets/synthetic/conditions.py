@@ -24,6 +24,8 @@ _WALLS = np.array(
         [0.62, 0.55, 0.44], [0.72, 0.68, 0.6], [0.5, 0.2, 0.13], [0.38, 0.16, 0.11], [0.66, 0.47, 0.28],
         [0.45, 0.47, 0.48], [0.75, 0.73, 0.7], [0.55, 0.4, 0.3], [0.35, 0.42, 0.47], [0.6, 0.35, 0.25],
         [0.7, 0.6, 0.35], [0.36, 0.4, 0.3], [0.3, 0.29, 0.28], [0.68, 0.52, 0.47], [0.42, 0.5, 0.55],
+        [0.75, 0.55, 0.15], [0.2, 0.32, 0.5], [0.55, 0.12, 0.12], [0.25, 0.45, 0.3], [0.7, 0.38, 0.42],
+        [0.16, 0.17, 0.2], [0.8, 0.78, 0.72], [0.45, 0.25, 0.45],
     ]
 )  # fmt: skip
 _CARS = np.array(
@@ -190,7 +192,7 @@ def _paint_rounds(seed: int, num_buildings: int, year: int) -> NDArray[np.float6
     choice = rng.integers(0, len(_WALLS), (num_buildings, 120))
     index = np.arange(num_buildings)
     wall = _WALLS[choice[index, paint_round]]
-    tint = 1 + 0.12 * np.random.default_rng([seed, 8]).normal(size=(num_buildings, 3))
+    tint = 1 + 0.2 * np.random.default_rng([seed, 8]).normal(size=(num_buildings, 3))
     trim = rng.choice([0.75, 0.62, 0.35, 0.15], num_buildings, p=[0.5, 0.2, 0.15, 0.15])
     return np.column_stack([np.clip(wall * tint, 0.03, 0.9), trim, sign_round + index * 5])
 

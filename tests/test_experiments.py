@@ -1,0 +1,59 @@
+"""What DVC and MLflow do when something changes, on the smoke run's scratch project."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+
+def test_nothing_runs_again(project, first_run):
+    assert project.stages_run(project("dvc", "repro")) == set()
+
+
+def test_the_options_of_what_is_not_chosen_rerun_nothing(project, first_run):
+    params = project.folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    params.write_text(
+        text.replace("mix_depth: 4", "mix_depth: 2").replace("angle: 20.0", "angle: 25.0"), encoding="utf-8"
+    )
+    try:
+        assert project.stages_run(project("dvc", "repro")) == set()
+    finally:
+        params.write_text(text, encoding="utf-8")
+
+
+def test_another_aggregator_reruns_what_depends_on_it_and_stands_beside_the_first(project, first_run):
+    output = project("dvc", "exp", "run", "--name", "second", "-S", "agg=gem")
+    assert project.stages_run(output) == {"check", "train", "extract@val", "evaluate@val", "record"}
+    assert project.recalls("val")["descriptor_dim"] == 128
+    table = project("dvc", "exp", "show", "--csv")
+    assert "second" in table
+    assert len(project.runs()) == 2
+    # Back to the first: every stage but record is restored, and its run is still the one there was.
+    output = project("dvc", "exp", "run", "--name", "third", "-S", "agg=cosplace")
+    assert "train" not in project.stages_run(output)
+    assert project.recalls("val")["descriptor_dim"] == 512
+    assert len(project.runs()) == 2
+
+
+def test_a_wiped_store_gets_its_run_back_without_training(project, first_run):
+    shutil.rmtree(project.folder / "mlruns")
+    output = project("dvc", "repro")
+    assert project.stages_run(output) == {"record"}
+    assert project.runs()["metrics.val/recall_at_1"].tolist() == pytest.approx([project.recalls("val")["recall_at_1"]])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("agg=netvlad", "aggregators.netvlad"),
+        ("train.synthetic.optimizer=adm", "expected one of: sgd, adam, adamw"),
+        ("loss=NTXent", "losses.NTXent"),
+    ],
+)
+def test_a_misspelt_parameter_stops_before_any_work(project, first_run, change, message):
+    output = project("dvc", "exp", "run", "-S", change, fails=True)
+    assert message in output
+    assert not project.stages_run(output) - {"check"}
+    project("git", "checkout", "--quiet", "--", "params.yaml")

@@ -1,0 +1,39 @@
+"""The real pipeline on a tiny city, through DVC, in a scratch copy of the project with a store of its own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+
+def test_images_become_recalls_and_all_files_are_there(project, first_run):
+    assert project.stages_run(first_run) == {
+        "check", "download", "verify", "train", "extract@val", "evaluate@val", "record",
+    }  # fmt: skip
+    recalls = project.recalls("val")
+    assert recalls["num_queries"] == 8
+    assert 0 <= recalls["recall_at_1"] <= recalls["recall_at_20"] <= 1
+    descriptors = np.load(project.folder / "data/descriptors/val/database.npy")
+    rows = pd.read_parquet(project.folder / "data/descriptors/val/database.parquet")
+    assert descriptors.shape == (len(rows), 512)
+    assert np.linalg.norm(descriptors, axis=1) == pytest.approx(1.0, abs=1e-5)
+    predictions = pd.read_parquet(project.folder / "data/predictions/val.parquet")
+    first = predictions[predictions["rank"] == 1]
+    assert first["is_positive"].mean() == pytest.approx(recalls["recall_at_1"])
+    assert (first["is_positive"] == (first["distance_m"] <= 25)).all()
+    curve = pd.read_csv(project.folder / "metrics/curves/val.csv")
+    assert curve.set_index("N")["val"][5] == pytest.approx(recalls["recall_at_5"])
+    assert not list((project.folder / "data").glob("scratch/train-*/*"))
+
+
+def test_mlflow_has_one_run_with_parameters_curve_and_recalls(project, first_run):
+    runs = project.runs()
+    assert len(runs) == 1
+    run = runs.iloc[0]
+    assert run["metrics.val/recall_at_1"] == pytest.approx(project.recalls("val")["recall_at_1"])
+    assert run["params.agg.name"] == "cosplace"
+    assert int(run["params.train.max_epochs"]) == 1
+    assert not [c for c in runs.columns if c.startswith("params.") and "mixvpr" in c]
+    assert run["tags.dvc.experiment"] == "first"
+    assert run["metrics.training/loss"] > 0
