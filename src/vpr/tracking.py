@@ -130,7 +130,7 @@ def record(
     Args:
         facts: ``training.json`` of the train stage.
         checkpoint: of the model; its hash finds the run.
-        curve: rows of ``metrics/training.csv``.
+        curve: rows of ``metrics/training.csv`` and ``validation.csv``.
         recalls: metrics by evaluation set.
         artifacts: small files to keep with the run.
         manifest: the dataset.

@@ -7,11 +7,17 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from vpr.datasets.manifest import read_manifest
 from vpr.evaluation import evaluate_ranking
 from vpr.params import EvaluateParams, load_section
 from vpr.retrieval import search
+
+
+def table(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """The rows, or an empty table with its header, which an unlabelled set has."""
+    return rows if len(rows) else pd.DataFrame(columns=columns)
 
 
 def main() -> None:
@@ -40,8 +46,8 @@ def main() -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     args.recalls.write_text(json.dumps({**result.metrics, **numbers}, indent=2) + "\n", encoding="utf-8")
     name = args.recalls.stem
-    result.curve.rename(columns={"recall": name}).to_csv(args.curve, index=False)
-    result.conditions.to_csv(args.conditions, index=False)
+    table(result.curve, ["N", "recall"]).to_csv(args.curve, index=False)
+    table(result.conditions, ["condition", "value"]).to_csv(args.conditions, index=False)
     result.predictions.to_parquet(args.predictions)
     told = ", ".join(
         f"R@{n} {100 * result.metrics[f'recall_at_{n}']:.1f}" for n in params.recall_at if result.curve.size

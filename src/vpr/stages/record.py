@@ -1,6 +1,6 @@
-"""Stage ``record``: models and metrics -> the model's MLflow run; its receipt lies beside the store.
+"""Stage ``record``: models and metrics -> the model's MLflow run, and one table of recall@N curves.
 
-The receipt's folder goes with the store: wipe ``mlruns`` and the next ``dvc repro`` records again.
+The receipt lies beside the store and goes with it: wipe ``mlruns`` and the next ``dvc repro`` records again.
 """
 
 from __future__ import annotations
@@ -17,11 +17,21 @@ from vpr.params import load_eval_sets
 from vpr.tracking import receipt, record, tracking_uri, warn
 
 
+def recall_at_n(curves: Path, set_names: list[str]) -> pd.DataFrame:
+    """A column of recalls for each labelled set, a row for each N."""
+    tables = {name: pd.read_csv(curves / f"{name}.csv") for name in set_names}
+    return pd.DataFrame({n: t.set_index("N")["recall"] for n, t in tables.items() if len(t)}).rename_axis("N")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--metrics", type=Path, required=True, help="folder of training.csv, recalls/, conditions/")
+    parser.add_argument(
+        "--metrics", type=Path, required=True, help="folder of training.csv, validation.csv, recalls/, conditions/"
+    )
+    parser.add_argument("--curves", type=Path, required=True, help="folder of each set's recall@N curve")
+    parser.add_argument("--recall-at-n", type=Path, required=True, help="one table of all sets' curves, for plots")
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
     checkpoint = args.models / "best.ckpt"
@@ -31,7 +41,12 @@ def main() -> None:
         path = args.metrics / "recalls" / f"{name}.json"
         recalls[name] = json.loads(path.read_text(encoding="utf-8"))
         artifacts += [path, args.metrics / "conditions" / f"{name}.csv"]
-    curve: Any = pd.read_csv(args.metrics / "training.csv").to_dict("records")
+    curve: Any = [
+        row
+        for name in ("training.csv", "validation.csv")
+        for row in pd.read_csv(args.metrics / name).to_dict("records")
+    ]
+    recall_at_n(args.curves, list(recalls)).to_csv(args.recall_at_n)
     run_id = None
     try:
         facts = json.loads((args.models / "training.json").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Stage ``train``: data/manifest.parquet -> data/models/{best,last}.ckpt and metrics/training.csv."""
+"""Stage ``train``: data/manifest.parquet -> data/models/{best,last}.ckpt, metrics/training.csv, validation.csv."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def require_files(manifest: Manifest, images: Any) -> None:
         )
 
 
-def train(manifest_path: Path, models: Path, history: Path) -> None:
-    """Train as ``params.yaml`` says, and write checkpoints, curve and facts."""
+def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> None:
+    """Train as ``params.yaml`` says, and write checkpoints, curves and facts."""
     configuration = load_configuration()
     params, spec = configuration.train, configuration.spec
     radius_m = load_section("evaluate", EvaluateParams).positive_radius_m
@@ -123,8 +123,11 @@ def train(manifest_path: Path, models: Path, history: Path) -> None:
             run.finish(models / "best.ckpt")
     except Timeout:
         sys.exit(f"train: another process trains this very model (lock {scratch}.lock); wait for it, or stop it")
-    history.parent.mkdir(parents=True, exist_ok=True)
-    pd.DataFrame(trained.history).to_csv(history, index=False)
+    curve.parent.mkdir(parents=True, exist_ok=True)
+    history = pd.DataFrame(trained.history)
+    recalls = [c for c in history if c.startswith("val_")]
+    history[history["loss"].notna()].drop(columns=recalls).to_csv(curve, index=False)
+    history.loc[history["loss"].isna(), ["step", "epoch", *recalls]].to_csv(validations, index=False)
     facts = {
         "configuration": configuration.as_dict(),
         "dataset_digest": manifest_digest(manifest_path),
@@ -156,10 +159,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
-    parser.add_argument("--history", type=Path, required=True)
+    parser.add_argument("--curve", type=Path, required=True)
+    parser.add_argument("--validations", type=Path, required=True)
     args = parser.parse_args()
     try:
-        train(args.manifest, args.models, args.history)
+        train(args.manifest, args.models, args.curve, args.validations)
     except KeyboardInterrupt:
         sys.exit("train: interrupted; the next `dvc repro` goes on after the last finished epoch")
 

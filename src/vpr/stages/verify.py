@@ -1,4 +1,4 @@
-"""Stage ``verify``: data/listing.parquet + images -> data/manifest.parquet, problems and statistics."""
+"""Stage ``verify``: data/listing.parquet + images -> data/manifest.parquet, problems, contact sheet, statistics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from vpr.datasets.contact_sheet import contact_sheet
 from vpr.datasets.manifest import read_manifest, write_manifest
 from vpr.datasets.verify import verify
 from vpr.params import EvaluateParams, VerifyParams, load_section
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--listing", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--problems", type=Path, required=True)
+    parser.add_argument("--sheet", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
     params = load_section("verify", VerifyParams)
@@ -47,6 +49,7 @@ def main() -> None:
                 "verify: mend the dataset, or set verify.on_problem to skip in params.yaml to leave these rows out"
             )
     write_manifest(checked.manifest, args.manifest)
+    contact_sheet(checked.manifest).save(args.sheet, quality=85)
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     print(f"verified {checked.statistics['num_images']:,} images, left out {checked.statistics['num_left_out']:,} rows")

@@ -166,9 +166,9 @@ def _city_of(index: int, seed: int, blocks: int) -> City:
 
 def _city(params: SyntheticParams, index: int) -> City:
     if index >= params.train_cities:
-        return _city_of(index, params.seed, params.blocks)
+        return _city_of(index, params.seed, params.blocks + 2)  # a rim of blocks, so that no view ends in nothing
     # A block of about 90 m seldom holds more than one place 100 m from the next; the border holds none.
-    return _city_of(index, params.seed, max(3, int(np.ceil(np.sqrt(_places_of(params, index) * 2))) + 3))
+    return _city_of(index, params.seed, max(3, int(np.ceil(np.sqrt(_places_of(params, index) * 2))) + 5))
 
 
 def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]:

@@ -25,11 +25,11 @@ class Spot:
 
 
 def street_spots(city: City, spacing_m: float) -> list[Spot]:
-    """Points every ``spacing_m`` along the inner streets of a city."""
+    """Points every ``spacing_m`` along the inner streets; the outermost blocks are only seen, not entered."""
     spots = []
     for streets, other, along_x in ((city.street_y, city.street_x, True), (city.street_x, city.street_y, False)):
-        low, high = other[0, 0] + MARGIN_M, other[-1, 0] - MARGIN_M
-        for centre, half_width, pavement in streets[1:-1]:
+        low, high = other[1, 0] + MARGIN_M, other[-2, 0] - MARGIN_M
+        for centre, half_width, pavement in streets[2:-2]:
             for at in np.arange(low, high, spacing_m):
                 x, y = (at, centre) if along_x else (centre, at)
                 spots.append(

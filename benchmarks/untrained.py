@@ -1,0 +1,49 @@
+"""Recall of random weights on each evaluation set, beside that of the trained model in metrics/.
+
+Run after `dvc repro`: PYTHONPATH=src python benchmarks/untrained.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from tabulate import tabulate
+
+from vpr.configuration import build_model, load_configuration
+from vpr.datasets.images import Preprocess
+from vpr.datasets.manifest import DATABASE, QUERY, read_manifest
+from vpr.datasets.retrieval_set import ImageList, image_loader
+from vpr.evaluation import positives_of
+from vpr.extraction import extract, pick_device
+from vpr.params import EvaluateParams, load_eval_sets, load_section
+from vpr.retrieval import recall_at, search
+
+
+def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    configuration = load_configuration()
+    radius_m = load_section("evaluate", EvaluateParams).positive_radius_m
+    manifest = read_manifest(Path("data/manifest.parquet"))
+    spec = configuration.spec
+    rows = []
+    for name in load_eval_sets():
+        model = build_model(replace(configuration, train=replace(configuration.train, weights=None)))
+        parts = [manifest.part(name, role) for role in (DATABASE, QUERY)]
+        descriptors = []
+        for part in parts:
+            images = ImageList(manifest.folder, part["image"], Preprocess(spec.image_size, spec.mean, spec.std))
+            out = np.empty((len(part), model.descriptor_dim), np.float32)
+            extract(model, image_loader(images, 64, 0), out, pick_device("auto"), name)
+            descriptors.append(out)
+        random = recall_at(search(*descriptors, 5)[0], positives_of(*parts, radius_m) or [], [1])[1]
+        trained = json.loads(Path(f"metrics/recalls/{name}.json").read_text(encoding="utf-8"))["recall_at_1"]
+        rows.append([name, f"{100 * random:.1f}", f"{100 * trained:.1f}", f"{100 * (trained - random):+.1f}"])
+    print(tabulate(rows, headers=["set", "random R@1", "trained R@1", "points"], disable_numparse=True))
+
+
+if __name__ == "__main__":
+    main()

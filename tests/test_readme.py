@@ -1,0 +1,74 @@
+"""What README.md and the docs say is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vpr.aggregators import AGGREGATORS
+from vpr.backbones import BACKBONES
+from vpr.datasets.adapters import DATASETS
+from vpr.losses import LOSSES
+from vpr.miners import MINERS
+from vpr.params import TrainParams
+from vpr.summary import recall_table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_table_is_that_of_the_committed_metrics():
+    shown = re.search(r"```\n(set .*?)\n```", README, re.DOTALL).group(1)
+    assert shown == recall_table(ROOT / "metrics" / "recalls", PARAMS["eval_sets"])
+
+
+def test_the_result_rows_are_those_of_the_committed_metrics():
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE)
+    assert [row[0] for row in rows] == PARAMS["eval_sets"]
+    for name, untrained, r1, r5 in rows:
+        metrics = json.loads((ROOT / "metrics" / "recalls" / f"{name}.json").read_text(encoding="utf-8"))
+        assert (f"{100 * metrics['recall_at_1']:.1f}", f"{100 * metrics['recall_at_5']:.1f}") == (r1, r5)
+        assert float(untrained) < 30 < 30 + float(untrained) <= float(r1) < 95
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README))))
+def test_every_make_target_named_is_there(target):
+    subprocess.run(["make", "--dry-run", "--always-make", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [("agg", AGGREGATORS), ("loss", LOSSES), ("miner", MINERS), ("backbone", BACKBONES), ("dataset", DATASETS)],
+)
+def test_the_choices_listed_are_those_of_the_tables(key, table):
+    row = re.search(rf"^\| `{key}` \| (.*) \|$", README, re.MULTILINE).group(1)
+    names = [re.sub(r" \(.*", "", name).strip() for name in re.split(r", (?![^(]*\))", row)]
+    assert sorted(names) == sorted(table)
+
+
+@pytest.mark.parametrize("page", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_arguments_page_names_keys_that_are_there():
+    text = (ROOT / "docs" / "arguments.md").read_text(encoding="utf-8")
+    known = set(TrainParams.__dataclass_fields__)
+    named = set(re.findall(r"train\.<dataset>\.(\w+)", text))
+    assert named
+    assert named <= known
+    for section, key in re.findall(r"`(extract|verify|evaluate)\.(\w+)`", text):
+        assert key in PARAMS[section]
+
+
+def test_the_pipeline_page_names_every_stage():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| .*\| .*\|$", text, re.MULTILINE)[: len(stages)] == list(stages)
