@@ -61,9 +61,10 @@ def load_configuration(path: Path = PARAMS_FILE) -> Configuration:
         ("miner", "miner", MINERS),
     ):
         choice = load_choice(key, path)
-        build = lookup(
-            f"{path}: {key} is an {kind}" if kind[0] in "aeiou" else f"{path}: {key} is a {kind}", table, choice.name
-        )
+        try:
+            build = lookup(kind, table, choice.name)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
         options[key] = choice.name, with_defaults(build, choice.options)
     layers = {"layers_to_crop": train.layers_to_crop, "layers_to_freeze": train.layers_to_freeze}
     options["backbone"][1].update(layers)

@@ -1,0 +1,116 @@
+"""Stages as commands: what they refuse, and how they say it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A working directory with params.yaml, and a way to change it and run a stage."""
+    content = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+    class Workspace:
+        folder = tmp_path
+        params = content
+
+        def stage(self, name: str, *arguments: str, fails: bool = False) -> str:
+            (tmp_path / "params.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
+            done = subprocess.run(
+                [sys.executable, "-m", f"vpr.stages.{name}", *arguments],
+                cwd=tmp_path,
+                env={"PYTHONPATH": str(ROOT / "src"), "DATA_ROOT": str(tmp_path / "images"), "PATH": "/usr/bin:/bin"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            output = done.stdout + done.stderr
+            assert (done.returncode != 0) == fails, output
+            return output
+
+    return Workspace()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p.update(agg="Gem"), "aggregators has no block 'Gem'; choose one of: avg, convap, cosplace, gem"),
+        (
+            lambda p: p["aggregators"].update(Gem={}) or p.update(agg="Gem"),
+            "params.yaml: unknown aggregator 'Gem'; choose one of: avg, convap",
+        ),
+        (lambda p: p["losses"]["MultiSimilarityLoss"].update(bta=1), "unknown options ['bta']; choose from ['alpha', "),
+        (lambda p: p["evaluate"].update(recal_at=[1]), "evaluate has unknown keys ['recal_at']"),
+        (lambda p: p["train"]["synthetic"].update(layers_to_crop=[3]), "layers_to_crop is [3]; expected the last"),
+        (
+            lambda p: (
+                p.update(miner="AngularMiner", agg="convap"),
+                p["aggregators"]["convap"].update(out_channels=1024),
+                p["train"]["synthetic"].update(places_per_batch=100, max_memory_gb=24.0),
+            ),
+            "400·3·396 = 475,200 triplets × 4096 dimensions × 4 bytes = 36.3 GiB, the device has 24.0 GiB",
+        ),
+    ],
+)
+def test_check_refuses_wrong_parameters_before_any_work(workspace, change, message):
+    change(workspace.params)
+    output = workspace.stage("check", "--ok", "params.ok", fails=True)
+    assert message in output
+    assert "Traceback" not in output
+    assert not (workspace.folder / "params.ok").exists()
+
+
+def test_check_leaves_the_same_file_for_all_valid_parameters(workspace):
+    workspace.stage("check", "--ok", "a")
+    workspace.params["agg"] = "mixvpr"
+    workspace.stage("check", "--ok", "b")
+    assert (workspace.folder / "a").read_bytes() == (workspace.folder / "b").read_bytes()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Own data with a missing file."""
+    for name in ("a", "d", "q"):
+        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.jpg")
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id\na.jpg,train,1\nd.jpg,s/database,1\nq.jpg,s/queries,1\ngone.jpg,s/queries,1\n"
+    )
+    return tmp_path / "own.csv"
+
+
+VERIFY = ["--listing", "l.parquet", "--manifest", "m.parquet", "--problems", "p.csv", "--sheet", "s.jpg"]
+
+
+def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(workspace, photos):
+    workspace.params["dataset"] = "custom"
+    workspace.params["datasets"]["custom"]["source"] = str(photos)
+    workspace.stage("download", "--listing", "l.parquet")
+    output = workspace.stage("verify", *VERIFY, "--metrics", "d.json", fails=True)
+    assert "1 problems in the dataset, all listed in p.csv" in output
+    assert "gone.jpg: the file is missing" in output
+    assert "set verify.on_problem to skip" in output
+    assert len(pd.read_csv(workspace.folder / "p.csv")) == 1
+    assert not (workspace.folder / "m.parquet").exists()
+    workspace.params["verify"]["on_problem"] = "skip"
+    assert "left out 1 rows" in workspace.stage("verify", *VERIFY, "--metrics", "d.json")
+    assert len(pd.read_parquet(workspace.folder / "m.parquet")) == 3
+    with Image.open(workspace.folder / "s.jpg") as sheet:
+        assert sheet.width == 8 * 128
+
+
+def test_stages_without_their_input_say_what_to_run(workspace):
+    assert "run `dvc repro verify` first" in workspace.stage(
+        "train", "--manifest", "m.parquet", "--models", "m", "--curve", "c.csv", "--validations", "v.csv", fails=True
+    )
+    assert "run `dvc repro train` first" in workspace.stage(
+        "extract", "--manifest", "m.parquet", "--models", "m", "--set", "val", "--out", "d", fails=True
+    )
