@@ -33,7 +33,7 @@ lint: $(READY)
 
 ui: $(READY)  ## MLflow on the project's store
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000 \
-		--backend-store-uri $$(python -c 'from vpr.tracking import tracking_uri; print(tracking_uri())')
+		--backend-store-uri sqlite:///$$(python -c 'from vpr.tracking import store_folder; print(store_folder())')/mlflow.db
 
 record: $(READY)  ## bring the last results into MLflow again, after a server was down
 	dvc repro --force --single-item record

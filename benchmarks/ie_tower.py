@@ -21,12 +21,12 @@ SETTINGS = {
     "loss": "NTXentLoss",
     "extract.checkpoint": "last",
     "train.custom.val_set": "tower",
-    "train.custom.image_size": "[96,160]",
+    "train.custom.image_size": "[72,128]",
     "train.custom.lr": "0.001",
     "train.custom.warmup_steps": "50",
-    "train.custom.max_epochs": "40",
-    "train.custom.milestones": "[24,34]",
-    "train.custom.check_val_every_n_epochs": "5",
+    "train.custom.max_epochs": "26",
+    "train.custom.milestones": "[16,22]",
+    "train.custom.check_val_every_n_epochs": "13",
     "train.custom.num_workers": "0",
 }
 

@@ -1,4 +1,4 @@
-"""Recall of random weights on each evaluation set, beside that of the trained model in metrics/.
+"""Recall@1 of random weights on each evaluation set, into untrained.json, beside that of the trained model.
 
 Run after `dvc repro`: PYTHONPATH=src python benchmarks/untrained.py
 """
@@ -19,17 +19,18 @@ from vpr.datasets.manifest import DATABASE, QUERY, read_manifest
 from vpr.datasets.retrieval_set import ImageList, image_loader
 from vpr.evaluation import positives_of
 from vpr.extraction import extract, pick_device
-from vpr.params import EvaluateParams, load_eval_sets, load_section
+from vpr.params import load_eval_sets, load_evaluate
 from vpr.retrieval import recall_at, search
 
 
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     configuration = load_configuration()
-    radius_m = load_section("evaluate", EvaluateParams).positive_radius_m
+    radius_m = load_evaluate().positive_radius_m
     manifest = read_manifest(Path("data/manifest.parquet"))
     spec = configuration.spec
     rows = []
+    measured: dict[str, float] = {}
     for name in load_eval_sets():
         model = build_model(replace(configuration, train=replace(configuration.train, weights=None)))
         parts = [manifest.part(name, role) for role in (DATABASE, QUERY)]
@@ -41,7 +42,9 @@ def main() -> None:
             descriptors.append(out)
         random = recall_at(search(*descriptors, 5)[0], positives_of(*parts, radius_m) or [], [1])[1]
         trained = json.loads(Path(f"metrics/recalls/{name}.json").read_text(encoding="utf-8"))["recall_at_1"]
+        measured[name] = random
         rows.append([name, f"{100 * random:.1f}", f"{100 * trained:.1f}", f"{100 * (trained - random):+.1f}"])
+    Path("benchmarks/untrained.json").write_text(json.dumps(measured, indent=2) + "\n", encoding="utf-8")
     print(tabulate(rows, headers=["set", "random R@1", "trained R@1", "points"], disable_numparse=True))
 
 

@@ -15,7 +15,7 @@ from vpr.datasets.images import Preprocess, open_image
 from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
 from vpr.datasets.names import parse_name
 from vpr.datasets.places import PlaceImages, Places, PlaceSampler
-from vpr.datasets.verify import verify
+from vpr.datasets.verify import check_sets, verify
 from vpr.params import CustomParams, SyntheticParams
 
 # The embedded city.
@@ -86,6 +86,7 @@ def test_an_interrupted_drawing_goes_on_and_leaves_no_half_images(data_root):
         ({"variety": 1.5}, "variety is 1.5; expected a number between 0 and 1"),
         ({"blocks": 1}, "blocks is 1; expected at least 2"),
         ({"num_queries": 0}, "num_queries is 0; expected at least 1"),
+        ({"train_places": 1}, "train_places is 1, fewer than train_cities 2"),
     ],
 )
 def test_a_city_that_can_t_be_drawn_is_refused(change, message):
@@ -210,7 +211,9 @@ def test_exif_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # turned by 90 degrees
     picture(tmp_path / "a.jpg", size=(20, 10), exif=exif)
     assert open_image(tmp_path / "a.jpg").size == (10, 20)
-    listing = make_manifest("t", str(tmp_path), pd.DataFrame({"image": ["a.jpg"], "role": ["train"]}))
+    listing = make_manifest(
+        "t", str(tmp_path), pd.DataFrame({"image": ["a.jpg"], "role": ["train"], "place_id": ["1"]})
+    )
     row = verify(listing, 25.0).manifest.rows.iloc[0]
     assert (row["width"], row["height"]) == (10, 20)
 
@@ -281,6 +284,59 @@ def test_coordinates_off_the_map_or_missing_for_some_are_problems(tmp_path, data
     assert problems["d.jpg"] == "only one of utm_east and utm_north is given"
 
 
+def test_a_number_that_is_none_is_a_problem_not_an_unknown(tmp_path, data_root):
+    for name in "abc":
+        picture(tmp_path / f"{name}.jpg")
+    (tmp_path / "own.csv").write_text(
+        'image,split,place_id,lat,lon\na.jpg,s/database,,"45,5",7\nb.jpg,s/database,,45.5,7\nc.jpg,s/queries,,45.5,7\n'
+    )
+    problems = verify(own(tmp_path / "own.csv"), 25.0).problems
+    assert problems[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is no number: 45,5"]]
+
+
+def test_a_training_image_without_a_place_is_a_problem(tmp_path, data_root):
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "own.csv").write_text("image,split,place_id\na.jpg,train,\n")
+    assert verify(own(tmp_path / "own.csv"), 25.0).problems["problem"].tolist() == [
+        "a training image without a place id"
+    ]
+
+
+def test_photos_on_both_sides_of_a_zone_s_border_are_near_each_other(tmp_path, data_root):
+    for name in "abcd":
+        picture(tmp_path / f"{name}.jpg")
+    # Two metres apart across 48 degrees north, where the band changes, and across Greenwich, where the zone does.
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id,lat,lon\n"
+        "a.jpg,north/database,,47.99999,7.8\nb.jpg,north/queries,,48.00001,7.8\n"
+        "c.jpg,west/database,,51.5,-0.00001\nd.jpg,west/queries,,51.5,0.00001\n"
+    )
+    north, west = (
+        pd.read_csv(tmp_path / "own.csv").query(f"split.str.startswith('{name}')") for name in ("north", "west")
+    )
+    for part in (north, west):
+        part.to_csv(tmp_path / "part.csv", index=False)
+        assert verify(own(tmp_path / "part.csv"), 25.0).problems.empty
+
+
+def test_degrees_fill_in_where_a_row_has_no_utm(tmp_path):
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id,utm_east,utm_north,lat,lon,width\na.jpg,train,1,,,45,7,wide\nb.jpg,train,1,5e5,5e6,45,7,wide\n"
+    )
+    rows = own(tmp_path / "own.csv").rows
+    assert rows["utm_east"].tolist() == pytest.approx([500_000 - 157_631, 500_000], abs=2)
+    assert rows["own_width"].tolist() == ["wide", "wide"]
+
+
+def test_a_set_that_is_missing_or_lacks_a_part_is_refused(tmp_path):
+    (tmp_path / "own.csv").write_text("image,split,place_id\na.jpg,s/queries,1\n")
+    listing = own(tmp_path / "own.csv")
+    with pytest.raises(ValueError, match="eval_sets: dataset custom has no evaluation set 'vla'; it has: s"):
+        check_sets(listing, ["vla"], "eval_sets")
+    with pytest.raises(ValueError, match="evaluation set s has no database"):
+        check_sets(listing, ["s"], "eval_sets")
+
+
 def test_unlabelled_queries_need_no_positive(tmp_path, data_root):
     for name in ("database/a", "queries/b"):
         picture(tmp_path / "photos" / f"{name}.jpg")
@@ -292,7 +348,9 @@ def test_verify_reads_a_file_again_only_when_it_has_changed(tmp_path, data_root,
 
     for name in "ab":
         picture(tmp_path / f"{name}.jpg")
-    listing = make_manifest("t", str(tmp_path), pd.DataFrame({"image": ["a.jpg", "b.jpg"], "role": "train"}))
+    listing = make_manifest(
+        "t", str(tmp_path), pd.DataFrame({"image": ["a.jpg", "b.jpg"], "role": "train", "place_id": "1"})
+    )
     first = verify(listing, 25.0).manifest.rows
     picture(tmp_path / "b.jpg", colour=(0, 0, 0), size=(30, 10))
     read = []

@@ -57,6 +57,16 @@ def test_the_committed_file_is_valid():
         ({"train.nowhere": {}}, r"train has unknown keys \['nowhere'\]; choose from"),
         ({"datasets.synthetic.blocks": None}, r"datasets.synthetic.blocks is None; expected a whole number"),
         ({"verify": 3}, r"verify is 3; expected the keys"),
+        ({"datasets": None}, r"datasets is None; expected a block for each name"),
+        ({"dataset": ["a"]}, r"dataset is \['a'\]; expected"),
+        ({"eval_sets": []}, r"eval_sets is \[\]; expected one or more names"),
+        ({"eval_sets": ["val", "val"]}, r"each once"),
+        ({"evaluate.recall_at": [0]}, r"recall_at is \[0\]; expected whole numbers from 1"),
+        ({"evaluate.positive_radius_m": -1.0}, r"positive_radius_m is -1.0"),
+        ({"extract.batch_size": 0}, r"batch_size is 0"),
+        ({"train.synthetic.devices": 3}, r"devices is 3; training runs on one device"),
+        ({"train.synthetic.milestones": [-1]}, r"milestones is \[-1\]"),
+        ({"train.synthetic.check_val_every_n_epochs": 99}, r"no epoch would be validated"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(edited, changes, message):
@@ -67,6 +77,16 @@ def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(edited, changes, m
 def test_a_choice_without_a_block_is_refused_with_the_blocks(edited):
     with pytest.raises(ValueError, match=r"aggregators has no block 'netvlad'; choose one of: avg, convap, cosplace"):
         params.load_choice("agg", edited({"agg": "netvlad"}))
+
+
+def test_weights_that_are_no_file_are_refused(edited):
+    with pytest.raises(FileNotFoundError, match=r"weights is 'imagenett'.*choose null or imagenet"):
+        params.check_all(edited({"train.synthetic.weights": "imagenett"}))
+
+
+def test_options_that_are_no_mapping_are_refused(edited):
+    with pytest.raises(ValueError, match=r"aggregators.cosplace is 3; expected its options"):
+        params.load_choice("agg", edited({"aggregators.cosplace": 3}))
 
 
 def test_a_whole_number_will_do_where_a_number_is_asked_for(edited):

@@ -20,6 +20,7 @@ from vpr.summary import recall_table
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+UNTRAINED = json.loads((ROOT / "benchmarks" / "untrained.json").read_text(encoding="utf-8"))
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 
 
@@ -34,6 +35,7 @@ def test_the_result_rows_are_those_of_the_committed_metrics():
     for name, untrained, r1, r5 in rows:
         metrics = json.loads((ROOT / "metrics" / "recalls" / f"{name}.json").read_text(encoding="utf-8"))
         assert (f"{100 * metrics['recall_at_1']:.1f}", f"{100 * metrics['recall_at_5']:.1f}") == (r1, r5)
+        assert float(untrained) == pytest.approx(100 * UNTRAINED[name], abs=0.05)
         assert float(untrained) < 30 < 30 + float(untrained) <= float(r1) < 95
 
 

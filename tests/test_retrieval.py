@@ -45,7 +45,7 @@ def test_gpu_search_without_a_gpu_says_so():
 
     if hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(RuntimeError, match="faiss_gpu"):
+    with pytest.raises(ValueError, match="faiss_gpu"):
         search(unit_vectors([0]), unit_vectors([0]), 1, gpu=True)
 
 

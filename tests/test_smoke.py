@@ -22,8 +22,8 @@ def test_images_become_recalls_and_all_files_are_there(project, first_run):
     first = predictions[predictions["rank"] == 1]
     assert first["is_positive"].mean() == pytest.approx(recalls["recall_at_1"])
     assert (first["is_positive"] == (first["distance_m"] <= 25)).all()
-    curve = pd.read_csv(project.folder / "data/recall_at_n.csv")
-    assert curve.set_index("N")["val"][5] == pytest.approx(recalls["recall_at_5"])
+    curve = pd.read_csv(project.folder / "data/curves/val.csv")
+    assert curve.set_index("N")["recall"][5] == pytest.approx(recalls["recall_at_5"])
     assert not list((project.folder / "data").glob("scratch/train-*/*"))
 
 

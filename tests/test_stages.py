@@ -49,6 +49,18 @@ def workspace(tmp_path):
             "params.yaml: unknown aggregator 'Gem'; choose one of: avg, convap",
         ),
         (lambda p: p["losses"]["MultiSimilarityLoss"].update(bta=1), "unknown options ['bta']; choose from ['alpha', "),
+        (
+            lambda p: (
+                p["miners"]["TripletMarginMiner"].update(type_of_triplets="semihrd")
+                or p.update(miner="TripletMarginMiner")
+            ),
+            "type_of_triplets is 'semihrd'; choose one of: all, easy, hard, semihard",
+        ),
+        (
+            lambda p: p["losses"]["FastAPLoss"].update(num_bins=0) or p.update(loss="FastAPLoss"),
+            "fail with their options: ZeroDivisionError",
+        ),
+        (lambda p: p["backbones"]["resnet18"].update(layers_to_crop=[4]), "set them in train.synthetic"),
         (lambda p: p["evaluate"].update(recal_at=[1]), "evaluate has unknown keys ['recal_at']"),
         (lambda p: p["train"]["synthetic"].update(layers_to_crop=[3]), "layers_to_crop is [3]; expected the last"),
         (
@@ -93,6 +105,8 @@ VERIFY = ["--listing", "l.parquet", "--manifest", "m.parquet", "--problems", "p.
 def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(workspace, photos):
     workspace.params["dataset"] = "custom"
     workspace.params["datasets"]["custom"]["source"] = str(photos)
+    workspace.params["eval_sets"] = ["s"]
+    workspace.params["train"]["custom"]["val_set"] = "s"
     workspace.stage("download", "--listing", "l.parquet")
     output = workspace.stage("verify", *VERIFY, "--metrics", "d.json", fails=True)
     assert "1 problems in the dataset, all listed in p.csv" in output

@@ -31,7 +31,6 @@ CONFIGURATION = {
 def store(tmp_path, monkeypatch):
     monkeypatch.setattr(tracking, "store_folder", lambda: tmp_path / "mlruns")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("DVC_EXP_NAME", raising=False)
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
     return tmp_path / "mlruns"
 
@@ -50,6 +49,8 @@ def files(tmp_path, city):
         "best_epoch": 2,
         "seconds": 12.5,
         "git_commit": "abc",
+        "experiment": None,
+        "run_key": "key1",
     }
     (tmp_path / "training.json").write_text(json.dumps(facts))
     curve = [{"step": 5, "epoch": 1, "loss": 0.5, "val_recall_at_1": float("nan")}]
@@ -58,7 +59,7 @@ def files(tmp_path, city):
 
 def record(files, city, recalls):
     folder, facts, curve, _ = files
-    return tracking.record(facts, folder / "best.ckpt", curve, recalls, [folder / "training.json"], city)
+    return tracking.record(facts, folder, "best", curve, recalls, [folder / "training.json"], city)
 
 
 def run_of(run_id):
@@ -68,9 +69,9 @@ def run_of(run_id):
 
 
 def test_training_and_recording_make_one_run(store, files, city, monkeypatch):
-    folder = files[0]
-    monkeypatch.setenv("DVC_EXP_NAME", "brave-crow")
-    with tracking.TrainingRun("key1", CONFIGURATION, city, folder / "manifest.parquet") as live:
+    folder, facts = files[:2]
+    facts["experiment"] = "brave-crow"
+    with tracking.TrainingRun("key1", CONFIGURATION, city, facts) as live:
         live.log({"loss": 0.5}, 5)
         live.finish(folder / "best.ckpt")
     first = record(files, city, {"val": {"recall_at_1": 0.25, "num_queries": 6}})
@@ -86,7 +87,7 @@ def test_training_and_recording_make_one_run(store, files, city, monkeypatch):
     assert run.data.tags[tracking.EXPERIMENT_TAG] == "brave-crow"
     assert run.info.run_name == "brave-crow"
     (dataset,) = run.inputs.dataset_inputs
-    assert dataset.dataset.digest == tracking.file_sha256(folder / "manifest.parquet")[:16]
+    assert dataset.dataset.digest == "0123456789abcdef"
 
 
 def test_a_wiped_or_other_store_gets_the_run_from_the_files(store, files, city, tmp_path, monkeypatch):
@@ -116,26 +117,54 @@ def test_the_logged_model_maps_images_to_descriptors(store, files, city, monkeyp
 
 
 def test_an_interrupted_training_goes_on_in_its_run(store, files, city):
-    folder = files[0]
     first = ""
     with (
         contextlib.suppress(KeyboardInterrupt),
-        tracking.TrainingRun("k", CONFIGURATION, city, folder / "manifest.parquet") as a,
+        tracking.TrainingRun("k", CONFIGURATION, city, files[1]) as a,
     ):
         first = a.mlflow.active_run().info.run_id
         raise KeyboardInterrupt
     assert run_of(first).info.status == "KILLED"
-    with tracking.TrainingRun("k", CONFIGURATION, city, folder / "manifest.parquet") as b:
+    with tracking.TrainingRun("k", CONFIGURATION, city, files[1]) as b:
         assert b.mlflow.active_run().info.run_id == first
+
+
+def test_a_curve_with_a_gap_is_completed_in_the_same_run(store, files, city, capsys):
+    folder, facts = files[:2]
+    with tracking.TrainingRun("key1", CONFIGURATION, city, facts) as live:
+        live.log({"loss": float("1")}, "no step")  # a row that the store refuses
+        live.finish(folder / "best.ckpt")
+        run_id = live.mlflow.active_run().info.run_id
+    assert "no longer tracked" in capsys.readouterr().err
+    assert record(files, city, {"val": {"recall_at_1": 0.25}}) == run_id
+    assert run_of(run_id).data.metrics["training/loss"] == 0.5
+
+
+def test_the_model_logged_is_the_one_that_was_evaluated(store, files, city):
+    import mlflow
+
+    folder, facts, curve, model = files
+    other = VPRModel(SPEC).eval()
+    save_checkpoint(folder / "last.ckpt", SPEC, other.state_dict(), {})
+    first = record(files, city, {})
+    second = tracking.record(facts, folder, "last", curve, {}, [], city)
+    assert first == second
+    images = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), dtype=np.uint8)
+    descriptors = mlflow.pyfunc.load_model(f"runs:/{second}/model").predict(images)
+    with torch.inference_mode():
+        preprocessed = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+        mean, std = (torch.tensor(v)[:, None, None] for v in (SPEC.mean, SPEC.std))
+        expected = other((preprocessed - mean) / std)
+    assert np.allclose(descriptors, expected.numpy(), atol=1e-5)
 
 
 def test_a_store_that_is_down_costs_a_warning_not_the_training(store, files, city, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with tracking.TrainingRun("k", CONFIGURATION, city, files[0] / "manifest.parquet") as run:
+    with tracking.TrainingRun("k", CONFIGURATION, city, files[1]) as run:
         run.log({"loss": 1.0}, 1)
         run.finish(files[0] / "best.ckpt")
-    assert "no longer tracked" in capsys.readouterr().err
+    assert "not tracked" in capsys.readouterr().err
 
 
 def test_the_project_s_store_is_the_main_repository_s_and_a_foreign_dvc_root_is_ignored(monkeypatch, tmp_path):

@@ -32,7 +32,7 @@ def call_with_options(kind: str, name: str, build: Callable[..., Any], options: 
         raise ValueError(f"{kind} {name} has unknown options {unknown}; choose from {sorted(allowed)}")
     for option, value in options.items():
         default = allowed[option].default
-        if not _same_type(value, default):
+        if option not in getattr(build, "choices", ()) and not _same_type(value, default):
             raise ValueError(f"{kind} {name}: {option} is {value!r}; expected a value like {default!r}")
     try:
         return build(**{k: v for k, v in given.items() if k in parameters}, **options)

@@ -19,6 +19,8 @@ from vpr.miners import MINERS
 from vpr.model import ModelSpec, VPRModel
 from vpr.params import PARAMS_FILE, TrainParams, load_choice, load_dataset, load_train
 
+_OF_TRAIN = {"layers_to_crop", "layers_to_freeze"}  # what suits one dataset does not suit another
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -66,6 +68,9 @@ def load_configuration(path: Path = PARAMS_FILE) -> Configuration:
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
         options[key] = choice.name, with_defaults(build, choice.options)
+        owned = sorted(_OF_TRAIN & choice.options.keys())
+        if owned:
+            raise ValueError(f"{path}: {choice.name} has the options {owned}; set them in train.{dataset}")
     layers = {"layers_to_crop": train.layers_to_crop, "layers_to_freeze": train.layers_to_freeze}
     options["backbone"][1].update(layers)
     spec = ModelSpec(*options["backbone"], *options["agg"], image_size=(train.image_size[0], train.image_size[1]))
@@ -101,6 +106,20 @@ def build_criterion(configuration: Configuration, model: VPRModel, num_places: i
         model.descriptor_dim,
         num_places,
     )
+
+
+def try_criterion(criterion: Criterion, descriptor_dim: int) -> None:
+    """One step on random descriptors, which finds options that only fail when used.
+
+    Raises:
+        ValueError: with what the loss or miner said.
+    """
+    labels = torch.arange(4).repeat_interleave(4)
+    descriptors = torch.nn.functional.normalize(torch.randn(16, descriptor_dim), dim=1)
+    try:
+        criterion(descriptors, labels)
+    except Exception as error:  # the library's, of any kind
+        raise ValueError(f"loss and miner fail with their options: {type(error).__name__}: {error}") from None
 
 
 def memory_bytes(train: TrainParams) -> float:

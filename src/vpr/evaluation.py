@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.datasets.manifest import COLUMNS, VERIFIED_COLUMNS
-from vpr.retrieval import Positives, hits, positives_by_place, positives_within, recall_at
+from vpr.retrieval import Positives, grids, hits, positives_by_place, positives_within, recall_at
 
 MIN_VALUES, MAX_VALUES = 2, 12  # distinct values of a column that counts as a condition
 
@@ -94,8 +94,11 @@ def evaluate_ranking(
         curve = pd.DataFrame({"N": ns, "recall": list(recall_at(ranking, positives, ns).values())})
         conditions = _by_condition(ranking, positives, queries, recalls)
     if error_m is not None:
-        metrics["median_error_m"] = round(float(np.median(error_m[:, 0])), 2)
-        metrics["p90_error_m"] = round(float(np.percentile(error_m[:, 0], 90)), 2)
+        # "lower" picks one of the values, so that infinity, for another UTM grid, stays out of the arithmetic.
+        for name, share in (("median_error_m", 50), ("p90_error_m", 90)):
+            error = float(np.percentile(error_m[:, 0], share, method="lower" if np.isinf(error_m).any() else "linear"))
+            if np.isfinite(error):
+                metrics[name] = round(error, 2)
     num_queries, k = ranking.shape
     predictions = pd.DataFrame(
         {
@@ -116,8 +119,16 @@ def _distances_m(ranking: NDArray[np.int64], database: pd.DataFrame, queries: pd
     """Metres from each query to each of its predictions; infinite across UTM zones."""
     offset = utm_of(database)[ranking] - utm_of(queries)[:, None]
     metres = np.hypot(offset[..., 0], offset[..., 1])
-    same_zone = database["utm_zone"].to_numpy()[ranking] == queries["utm_zone"].to_numpy()[:, None]
-    return np.where(same_zone, metres, np.inf)
+    same_grid = grids(database["utm_zone"].to_list())[ranking] == grids(queries["utm_zone"].to_list())[:, None]
+    return np.where(same_grid, metres, np.inf)
+
+
+def is_number(values: pd.Series) -> bool:
+    """Whether a column holds numbers, also if they came as text; true and false are no numbers."""
+    if pd.api.types.is_bool_dtype(values):
+        return False
+    filled = values[values.notna() & (values != "")]
+    return len(filled) > 0 and bool(pd.to_numeric(filled, errors="coerce").notna().all())
 
 
 def _by_condition(
@@ -129,9 +140,9 @@ def _by_condition(
         if column in known or (column in COLUMNS and COLUMNS[column] != "str"):
             continue
         values = queries[column]
-        if pd.api.types.is_float_dtype(values) or not MIN_VALUES <= values.nunique() <= MAX_VALUES:
+        if is_number(values) or not MIN_VALUES <= (values[values != ""]).nunique() <= MAX_VALUES:
             continue
-        for value in sorted(values.dropna().unique(), key=str):
+        for value in sorted(set(values.dropna()) - {""}, key=str):
             chosen = np.flatnonzero((values == value).to_numpy())
             scores = recall_at(ranking[chosen], [positives[q] for q in chosen], recalls)
             rows.append(

@@ -15,11 +15,11 @@ def pick_device(accelerator: str) -> torch.device:
     """The device for ``auto``, ``cpu`` or ``gpu``.
 
     Raises:
-        RuntimeError: if a GPU is asked for and there is none.
+        ValueError: if a GPU is asked for and there is none.
     """
     available = torch.cuda.is_available()
     if accelerator == "gpu" and not available:
-        raise RuntimeError("accelerator is gpu, but torch sees no GPU; set it to auto or cpu")
+        raise ValueError("accelerator is gpu, but torch sees no GPU; set it to auto or cpu")
     return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 
 def component(
-    cls: type[nn.Module], distance: Callable[[], nn.Module] | None = None, **defaults: Any
+    cls: type[nn.Module],
+    distance: Callable[[], nn.Module] | None = None,
+    choices: Mapping[str, tuple[Any, ...]] | None = None,
+    **defaults: Any,
 ) -> Callable[..., Any]:
     """A builder for ``cls`` whose signature shows the defaults that hold here.
 
@@ -18,11 +21,17 @@ def component(
         cls: a loss or miner of pytorch-metric-learning.
         distance: makes the distance to use where the class's own default is not the field's; some
             classes accept their own alone.
+        choices: what an option may be, where the library would take anything; a type allows its values.
         defaults: that differ from the library's.
     """
 
     def build(**options: Any) -> Any:
         given = {**defaults, **options}
+        for option, allowed in (choices or {}).items():
+            value = given[option]
+            if value not in allowed and type(value) not in allowed:
+                names = ", ".join("a whole number" if a is int else str(a) for a in allowed)
+                raise ValueError(f"{option} is {value!r}; choose one of: {names}")
         return cls(**given, distance=distance()) if distance else cls(**given)
 
     known = inspect.signature(cls.__init__).parameters
@@ -31,5 +40,6 @@ def component(
         for name, p in known.items()
         if name != "self" and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     ]
+    build.choices = frozenset(choices or ())  # type: ignore[attr-defined]
     build.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]
     return build

@@ -26,8 +26,7 @@ class DescriptorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
         spec = self.model.spec
         self.preprocess = Preprocess(spec.image_size, spec.mean, spec.std)
 
-    # Without annotations: MLflow would take them for a schema, and the signature says it already.
-    def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:
         images = torch.stack([self.preprocess(Image.fromarray(image)) for image in np.asarray(model_input)])
         with torch.inference_mode():
             return self.model(images).numpy()

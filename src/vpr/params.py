@@ -42,7 +42,7 @@ class SyntheticParams:
         database_spacing_m: distance between neighbouring database positions along a street.
         database_headings: images at each database position, evenly turned.
         num_queries: of each evaluation set.
-        variety: 0 for summer noons and one lens, 1 for every season, weather, hour and lens.
+        variety: 0 for clear days of the warm months, 1 for every season, weather and hour.
         night: share of photos taken at night, in training and in the sets ``val`` and ``test``.
         night_queries: the same for the queries of the set ``night``.
         query_heading_sd_deg: how far a query's heading strays from the nearest database heading.
@@ -108,6 +108,7 @@ class TrainParams:
 
     Args:
         image_size: height and width that every image is resized to, in pixels.
+        checkpoint: ``null`` to train; or the path of a checkpoint of this project, which is then evaluated as it is.
         weights: of the backbone: ``null`` for random weights, ``imagenet``, or the path of a state dict.
         layers_to_crop: stages of the backbone to leave out, such as ``[4]`` for the last.
         layers_to_freeze: ``null`` trains all, ``0`` freezes the stem, ``n`` also the first ``n`` stages.
@@ -132,6 +133,7 @@ class TrainParams:
         seed: of weights, batches and augmentation.
     """
 
+    checkpoint: str | None
     image_size: list[int]
     weights: str | None
     layers_to_crop: list[int]
@@ -215,6 +217,10 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     missing = sorted(_KEYS - content.keys())
     if missing:
         raise ValueError(f"{path}: missing keys {missing}")
+    for table in ("datasets", "train", *_COMPONENTS.values()):
+        if not isinstance(content[table], Mapping):
+            raise ValueError(f"{path}: {table} is {content[table]!r}; expected a block for each name")
+    parse(content["dataset"], str, f"{path}: dataset")
     return content
 
 
@@ -235,7 +241,35 @@ def load_dataset(path: Path = PARAMS_FILE) -> tuple[str, Any]:
 def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
     """Names of the evaluation sets to extract and evaluate."""
     names: list[str] = parse(read_params(path)["eval_sets"], list[str], f"{path}: eval_sets")
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"{path}: eval_sets is {names}; expected one or more names, each once")
     return names
+
+
+def load_validation_sets(path: Path = PARAMS_FILE) -> list[str]:
+    """The set that training validates on; none where a checkpoint is given instead."""
+    params = load_train(path)
+    return [params.val_set] if params.checkpoint is None else []
+
+
+def load_evaluate(path: Path = PARAMS_FILE) -> EvaluateParams:
+    """How descriptors become recalls, its ranges checked."""
+    params = load_section("evaluate", EvaluateParams, path)
+    if not params.recall_at or min(params.recall_at) < 1:
+        raise ValueError(f"{path}: evaluate.recall_at is {params.recall_at}; expected whole numbers from 1")
+    if params.positive_radius_m <= 0:
+        raise ValueError(f"{path}: evaluate.positive_radius_m is {params.positive_radius_m}; expected metres above 0")
+    if params.num_predictions < 1:
+        raise ValueError(f"{path}: evaluate.num_predictions is {params.num_predictions}; expected at least 1")
+    return params
+
+
+def load_extract(path: Path = PARAMS_FILE) -> ExtractParams:
+    """How descriptors are computed, its ranges checked."""
+    params = load_section("extract", ExtractParams, path)
+    if params.batch_size < 1:
+        raise ValueError(f"{path}: extract.batch_size is {params.batch_size}; expected at least 1")
+    return params
 
 
 def load_train(path: Path = PARAMS_FILE) -> TrainParams:
@@ -254,6 +288,22 @@ def load_train(path: Path = PARAMS_FILE) -> TrainParams:
             f"{where}.min_images_per_place is {params.min_images_per_place}, but a batch takes "
             f"{params.images_per_place} images of a place; raise it to at least images_per_place"
         )
+    if params.check_val_every_n_epochs > params.max_epochs:
+        raise ValueError(
+            f"{where}.check_val_every_n_epochs is {params.check_val_every_n_epochs}, more than max_epochs "
+            f"{params.max_epochs}; no epoch would be validated"
+        )
+    if params.devices != 1:
+        raise ValueError(f"{where}.devices is {params.devices}; training runs on one device")
+    if any(epoch < 1 for epoch in params.milestones):
+        raise ValueError(f"{where}.milestones is {params.milestones}; expected epochs from 1")
+    for key in ("weights", "checkpoint"):
+        file = getattr(params, key)
+        if file not in (None, "imagenet") and not Path(file).is_file():
+            also = "null or imagenet" if key == "weights" else "null"
+            raise FileNotFoundError(
+                f"{where}.{key} is {file!r}, and there is no such file; choose {also}, or mend the path"
+            )
     if params.lr <= 0:
         raise ValueError(f"{where}.lr is {params.lr}; expected a number above 0")
     return params
@@ -263,7 +313,10 @@ def load_choice(key: str, path: Path = PARAMS_FILE) -> Choice:
     """The chosen component of a kind (``backbone``, ``agg``, ``loss`` or ``miner``) with its options."""
     content = read_params(path)
     name = parse(content[key], str, f"{path}: {key}")
-    return Choice(name, dict(_block(content, _COMPONENTS[key], name, path) or {}))
+    options = _block(content, _COMPONENTS[key], name, path)
+    if options is not None and not isinstance(options, Mapping):
+        raise ValueError(f"{path}: {_COMPONENTS[key]}.{name} is {options!r}; expected its options, or {{}} for none")
+    return Choice(name, dict(options or {}))
 
 
 def check_all(path: Path = PARAMS_FILE) -> None:
@@ -285,6 +338,8 @@ def check_all(path: Path = PARAMS_FILE) -> None:
         parse(options, TrainParams, f"{path}: train.{name}")
     load_dataset(path)
     load_eval_sets(path)
+    load_evaluate(path)
+    load_extract(path)
     load_train(path)
 
 

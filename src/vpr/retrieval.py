@@ -28,8 +28,8 @@ def search(
         The ranking ``(num_queries, k)``, nearest first, and the L2 distances of the same shape.
 
     Raises:
-        ValueError: if the dimensions differ or a descriptor is not finite.
-        RuntimeError: if a GPU is asked for and FAISS sees none.
+        ValueError: if the dimensions differ, a descriptor is not finite, or a GPU is asked for and FAISS sees
+            none.
     """
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise ValueError(f"database {database.shape} and queries {queries.shape} must both be (number, same dimension)")
@@ -40,12 +40,17 @@ def search(
             raise ValueError(f"{name}: {int((~np.isfinite(descriptors)).any(axis=1).sum())} descriptors are not finite")
     index: Any = faiss.IndexFlatL2(database.shape[1])
     if gpu:
-        if not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0:
-            raise RuntimeError("evaluate.faiss_gpu is true, but FAISS sees no GPU; set it to false")
+        require_faiss_gpu(True)
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     index.add(np.ascontiguousarray(database, dtype=np.float32))
     squared, ranking = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, len(database)))
     return ranking, np.sqrt(np.maximum(squared, 0))
+
+
+def require_faiss_gpu(wanted: bool) -> None:
+    """Refuse a search on a GPU that FAISS doesn't see."""
+    if wanted and (not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0):
+        raise ValueError("evaluate.faiss_gpu is true, but FAISS sees no GPU; set it to false")
 
 
 def positives_within(
@@ -59,13 +64,14 @@ def positives_within(
 
     Args:
         database_utm, query_utm: ``(number, 2)`` UTM east and north in metres.
-        database_zone, query_zone: UTM zones; positions in different zones are never near each other.
+        database_zone, query_zone: UTM zones such as ``32T``; number and hemisphere count, positions of
+            different ones are never near each other.
 
     Returns:
         For each query the sorted database indices.
     """
-    database_keys = np.asarray(database_zone if database_zone is not None else [""] * len(database_utm))
-    query_keys = np.asarray(query_zone if query_zone is not None else [""] * len(query_utm))
+    database_keys = grids(database_zone if database_zone is not None else [""] * len(database_utm))
+    query_keys = grids(query_zone if query_zone is not None else [""] * len(query_utm))
     positives: Positives = [np.empty(0, dtype=np.int64) for _ in range(len(query_utm))]
     for zone in np.unique(query_keys):
         inside = np.flatnonzero(database_keys == zone)
@@ -76,6 +82,13 @@ def positives_within(
         for query, near in zip(asked, found, strict=True):
             positives[query] = np.sort(inside[np.asarray(near, dtype=np.int64)])
     return positives
+
+
+def grids(zones: Sequence[str]) -> NDArray[np.str_]:
+    """The coordinate grid of each UTM zone: its number and hemisphere, without the latitude band."""
+    return np.array(
+        [zone and zone.rstrip("CDEFGHJKLMNPQRSTUVWX") + ("N" if zone[-1] >= "N" else "S") for zone in zones]
+    )
 
 
 def positives_by_place(database_place: Sequence[str], query_place: Sequence[str]) -> Positives:

@@ -14,7 +14,7 @@ metrics/        the same numbers, and recall by condition, as files that git com
 data/models/    best.ckpt, last.ckpt and what they were trained with
 dvc plots show  recall@N and training curves; dvc exp show compares experiments
 make ui         every run in MLflow, at http://127.0.0.1:5000
-next            dvc exp run -S agg=mixvpr"""
+next            source .venv/bin/activate; dvc exp run -S agg=mixvpr"""
 
 
 def recall_table(folder: Path, set_names: list[str]) -> str:
@@ -31,7 +31,7 @@ def recall_table(folder: Path, set_names: list[str]) -> str:
             "set": name,
             "queries": metrics["num_queries"],
             "database": metrics["num_database"],
-            "radius": f"{metrics['positive_radius_m']:g} m" if "positive_radius_m" in metrics else "place",
+            "positives": _positives(metrics),
             "image": f"{metrics['image_height_px']}x{metrics['image_width_px']}",
             "dim": metrics["descriptor_dim"],
         }
@@ -40,6 +40,13 @@ def recall_table(folder: Path, set_names: list[str]) -> str:
         row["median error"] = f"{metrics['median_error_m']:.0f} m" if "median_error_m" in metrics else ""
         rows.append(row)
     return tabulate(rows, headers="keys", disable_numparse=True)
+
+
+def _positives(metrics: dict[str, float]) -> str:
+    """What makes a positive: a distance, the place id, or nothing in an unlabelled set."""
+    if "positive_radius_m" in metrics:
+        return f"{metrics['positive_radius_m']:g} m"
+    return "place id" if "recall_at_1" in metrics or "num_queries_without_positives" in metrics else "none"
 
 
 def main() -> None:

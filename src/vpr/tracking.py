@@ -6,7 +6,6 @@ the stages left. A run belongs to a trained model and is found by the hash of it
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -14,17 +13,17 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
+from vpr.datasets.checksums import file_sha256
 from vpr.datasets.manifest import Manifest
 from vpr.project import main_root
 
 EXPERIMENT = "vpr"
-KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model_logged"
+KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model"
 EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
 
 
@@ -56,70 +55,68 @@ def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def file_sha256(path: Path) -> str:
-    """Names a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class TrainingRun:
     """Logs a training while it goes on; an interrupted one is continued under the same run.
 
     Args:
         key: of the training, see ``vpr.stages.train.run_key``.
         configuration: nested parameters of all that takes part.
-        manifest, manifest_path: the dataset.
+        manifest: the dataset.
+        facts: ``dataset_digest``, ``git_commit`` and ``experiment`` of ``training.json``.
     """
 
-    def __init__(self, key: str, configuration: dict[str, Any], manifest: Manifest, manifest_path: Path) -> None:
-        self.key, self.configuration, self.manifest, self.manifest_path = key, configuration, manifest, manifest_path
+    def __init__(self, key: str, configuration: dict[str, Any], manifest: Manifest, facts: dict[str, Any]) -> None:
+        self.key, self.configuration, self.manifest, self.facts = key, configuration, manifest, facts
         self.mlflow: Any = None
+        self.curve_is_whole = True
 
     def __enter__(self) -> TrainingRun:
-        with self._never_failing():
+        try:
             mlflow = connect()
-            unfinished = _find_run(mlflow, f"tags.`{KEY_TAG}` = '{self.key}'")
+            unfinished = _find_run(mlflow, KEY_TAG, self.key)
             mlflow.set_system_metrics_sampling_interval(5)
             if unfinished is not None and CHECKPOINT_TAG not in unfinished.data.tags:
                 mlflow.start_run(run_id=unfinished.info.run_id, log_system_metrics=True)
             else:
-                mlflow.start_run(run_name=run_name(self.configuration), log_system_metrics=True)
-                digest = file_sha256(self.manifest_path)[:16]
-                _describe(mlflow, self.configuration, digest, self.manifest.name, str(self.manifest.folder))
+                name = run_name(self.configuration, self.facts)
+                mlflow.start_run(run_name=name, log_system_metrics=True)
                 mlflow.set_tag(KEY_TAG, self.key)
+                _describe(mlflow, self.configuration, self.facts, self.manifest)
             self.mlflow = mlflow
+        except Exception as error:  # tracking must not cost a training
+            warn(f"this training is not tracked: {error}")
         return self
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Add a row of the training curve."""
-        if self.mlflow is not None:
-            with self._never_failing():
+        if self.mlflow is not None and self.curve_is_whole:
+            try:
                 self.mlflow.log_metrics({f"training/{k}": v for k, v in values.items()}, step=step)
+            except Exception as error:  # likewise
+                self.curve_is_whole = False
+                warn(f"the training curve is no longer tracked: {error}")
 
     def finish(self, checkpoint: Path) -> None:
-        """Tie the run to the model that came out."""
-        if self.mlflow is not None:
-            with self._never_failing():
+        """Tie the run to the model that came out; with a gap in its curve, leave that to ``record``."""
+        if self.mlflow is not None and self.curve_is_whole:
+            try:
                 self.mlflow.set_tag(CHECKPOINT_TAG, file_sha256(checkpoint))
+            except Exception as error:  # likewise
+                warn(f"the run is not finished: {error}")
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         if self.mlflow is not None:
             status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
-            with self._never_failing():
+            try:
                 self.mlflow.end_run(status)
-
-    @contextlib.contextmanager
-    def _never_failing(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # tracking must not cost a training
-            self.mlflow = None
-            warn(f"this training is no longer tracked: {error}")
+            except Exception as failure:  # likewise
+                warn(f"the run is not closed: {failure}")
 
 
 def record(
     facts: dict[str, Any],
-    checkpoint: Path,
+    models: Path,
+    checkpoint: str,
     curve: list[dict[str, float]],
     recalls: dict[str, dict[str, float]],
     artifacts: list[Path],
@@ -129,7 +126,8 @@ def record(
 
     Args:
         facts: ``training.json`` of the train stage.
-        checkpoint: of the model; its hash finds the run.
+        models: folder of ``best.ckpt``, whose hash finds the run, and ``last.ckpt``.
+        checkpoint: ``best`` or ``last``, the one that was evaluated and is logged as the model.
         curve: rows of ``metrics/training.csv`` and ``validation.csv``.
         recalls: metrics by evaluation set.
         artifacts: small files to keep with the run.
@@ -139,20 +137,19 @@ def record(
         The run's id.
     """
     mlflow = connect()
-    sha256 = file_sha256(checkpoint)
-    run = _find_run(mlflow, f"tags.`{CHECKPOINT_TAG}` = '{sha256}'")
+    sha256 = file_sha256(models / "best.ckpt")
     configuration = facts["configuration"]
-    with (
-        mlflow.start_run(run_id=run.info.run_id)
-        if run
-        else mlflow.start_run(run_name=run_name(configuration)) as active
-    ):
+    whole = _find_run(mlflow, CHECKPOINT_TAG, sha256)
+    run = whole or (_find_run(mlflow, KEY_TAG, facts["run_key"]) if "run_key" in facts else None)
+    started = {"run_id": run.info.run_id} if run else {"run_name": run_name(configuration, facts)}
+    with mlflow.start_run(**started) as active:
         if run is None:
-            _describe(mlflow, configuration, facts["dataset_digest"], manifest.name, str(manifest.folder))
-            mlflow.set_tags({CHECKPOINT_TAG: sha256, COMMIT_TAG: facts["git_commit"]})
+            _describe(mlflow, configuration, facts, manifest)
+        if whole is None:
             for row in curve:
                 values = {f"training/{k}": v for k, v in row.items() if k not in ("step", "epoch") and v == v}
                 mlflow.log_metrics(values, step=int(row["step"]))
+            mlflow.set_tag(CHECKPOINT_TAG, sha256)
         known = run.data.metrics if run else {}
         totals = {"training/seconds": facts["seconds"], "training/best_epoch": facts["best_epoch"]}
         found = totals | {f"{name}/{key}": value for name, part in recalls.items() for key, value in part.items()}
@@ -161,16 +158,16 @@ def record(
             mlflow.log_metrics(news)
         for path in artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
-        if not run or MODEL_TAG not in run.data.tags:
-            _log_model(mlflow, checkpoint, facts["descriptor_dim"])
-            mlflow.set_tag(MODEL_TAG, "yes")
+        if not run or run.data.tags.get(MODEL_TAG) != checkpoint:
+            _log_model(mlflow, models / f"{checkpoint}.ckpt", facts["descriptor_dim"])
+            mlflow.set_tag(MODEL_TAG, checkpoint)
         return str(active.info.run_id)
 
 
-def run_name(configuration: dict[str, Any]) -> str:
-    """The DVC experiment's name, or the chosen components."""
+def run_name(configuration: dict[str, Any], facts: dict[str, Any]) -> str:
+    """The name of the DVC experiment that trained the model, or the chosen components."""
     components = "-".join(configuration[key]["name"] for key in ("backbone", "agg", "loss", "miner"))
-    return os.environ.get("DVC_EXP_NAME") or components
+    return facts["experiment"] or components
 
 
 def connect() -> Any:
@@ -200,26 +197,29 @@ def warn(message: str) -> None:
     print(f"MLflow: {message}; results are safe in files, `make record` brings them into MLflow", file=sys.stderr)
 
 
-def _find_run(mlflow: Any, condition: str) -> Any:
-    """The newest run of the experiment that meets a condition, or ``None``."""
+def _find_run(mlflow: Any, tag: str, value: str) -> Any:
+    """The newest run of the experiment with a tag, or ``None``."""
     found = mlflow.search_runs(
-        experiment_names=[EXPERIMENT], filter_string=condition, max_results=1, order_by=["attributes.start_time DESC"],
+        experiment_names=[EXPERIMENT],
+        filter_string=f"tags.`{tag}` = '{value}'",
+        max_results=1,
+        order_by=["attributes.start_time DESC"],
         output_format="list",
-    )  # fmt: skip
+    )
     return found[0] if found else None
 
 
-def _describe(mlflow: Any, configuration: dict[str, Any], digest: str, dataset: str, folder: str) -> None:
+def _describe(mlflow: Any, configuration: dict[str, Any], facts: dict[str, Any], manifest: Manifest) -> None:
     """Parameters, dataset, commit and experiment of the active run."""
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
     mlflow.log_params(flat(configuration))
-    source = resolve_dataset_source(folder)
-    mlflow.log_input(MetaDataset(source, name=dataset, digest=digest), context="training")
-    tags = {COMMIT_TAG: git_commit(), "vpr.dataset_digest": digest}
-    if "DVC_EXP_NAME" in os.environ:
-        tags[EXPERIMENT_TAG] = os.environ["DVC_EXP_NAME"]
+    source = resolve_dataset_source(str(manifest.folder))
+    mlflow.log_input(MetaDataset(source, name=manifest.name, digest=facts["dataset_digest"]), context="training")
+    tags = {COMMIT_TAG: facts["git_commit"], "vpr.dataset_digest": facts["dataset_digest"]}
+    if facts["experiment"]:
+        tags[EXPERIMENT_TAG] = facts["experiment"]
     mlflow.set_tags(tags)
 
 
@@ -230,8 +230,8 @@ def _log_model(mlflow: Any, checkpoint: Path, descriptor_dim: int) -> None:
 
     package = Path(__file__).parent
     signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3), "images")]),
-        Schema([TensorSpec(np.dtype("float32"), (-1, descriptor_dim), "descriptors")]),
+        Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))]),
+        Schema([TensorSpec(np.dtype("float32"), (-1, descriptor_dim))]),
     )
     needs = ["mlflow", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml"]
     with warnings.catch_warnings():

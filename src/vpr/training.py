@@ -35,6 +35,10 @@ class Validation:
     queries: DataLoader[Tensor]
     positives: Positives
 
+    @property
+    def loaders(self) -> tuple[Any, Any]:
+        return self.database, self.queries
+
 
 @dataclass
 class Trained:
@@ -117,7 +121,7 @@ class TrainingModule(lightning.LightningModule):
         return loss
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:
-        return [self.validation.database, self.validation.queries]
+        return list(self.validation.loaders)
 
     def on_validation_epoch_start(self) -> None:
         self._descriptors = {0: [], 1: []}
@@ -220,8 +224,6 @@ def fit(
         scratch: folder for the checkpoints of this run and no other; the caller removes it in the end.
         report: called with the numbers of each row of the history and the step.
     """
-    if params.devices != 1:
-        raise ValueError(f"train.devices is {params.devices}; training runs on one device")
     lightning.seed_everything(params.seed, verbose=False)
     module = TrainingModule(model, criterion, params, len(sampler), validation)
     history = History(params.log_every_n_steps, sampler.places_per_batch * sampler.images_per_place, report)

@@ -8,6 +8,7 @@ and optionally ``train``; coordinates and places come from the file names where 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import numpy as np
 import pandas as pd
 import utm
 
-from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest
+from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
 from vpr.datasets.names import parse_name
 from vpr.params import CustomParams
 from vpr.project import main_root
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+COMMON_ZONE_DEG = 4.5  # a zone is 3 degrees wide on either side; distances stay true to 0.1 % a little beyond
 _PARTS = {"database": DATABASE, "queries": QUERY}
 
 
@@ -31,7 +33,8 @@ def obtain(params: CustomParams) -> Manifest:
         FileNotFoundError: if the table or folder is not there.
         ValueError: if a column is missing or a split is not understood.
     """
-    source = (main_root() / params.source).resolve()
+    # DVC hashes the table in the working directory, so that is the one to read; images lie in the main checkout.
+    source = Path(params.source).resolve()
     if source.is_dir():
         rows = pd.DataFrame(_folder_rows(source))
         root = source if params.root is None else (main_root() / params.root).resolve()
@@ -39,7 +42,7 @@ def obtain(params: CustomParams) -> Manifest:
             raise ValueError("datasets.custom.root must be null when source is a folder; paths start there")
     elif source.is_file():
         rows = pd.DataFrame(_table_rows(_read_table(source), params, source))
-        root = source.parent if params.root is None else (main_root() / params.root).resolve()
+        root = (main_root() / (params.root or Path(params.source).parent)).resolve()
     else:
         raise FileNotFoundError(
             f"{source}: not found; set datasets.custom.source in params.yaml to your table or folder, "
@@ -79,14 +82,20 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
         )
     if "place_id" not in table:
         table["place_id"] = ""
+    # The pipeline's own columns keep their names; yours are kept under another.
+    table = table.rename(columns={c: f"own_{c}" for c in ("role", "set", "problem", *VERIFIED_COLUMNS) if c in table})
+    table["problem"] = ""
     for column in ("utm_east", "utm_north", "lat", "lon", "heading"):
         if column in table:
-            table[column] = pd.to_numeric(table[column], errors="coerce")
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            wrong = (numbers.isna() & table[column].notna() & (table[column].astype(str).str.strip() != "")).to_numpy()
+            table.loc[wrong, "problem"] = f"{column} is no number: " + table.loc[wrong, column].astype(str)
+            table[column] = numbers
     for column in ("place_id", "train_place_id", "timestamp", "utm_zone"):
         if column in table:
             table[column] = table[column].fillna("").astype(str)
-    if {"lat", "lon"} <= set(table.columns) and "utm_east" not in table:
-        table["utm_east"], table["utm_north"], table["utm_zone"] = _to_utm(table["lat"], table["lon"])
+    if {"lat", "lon"} <= set(table.columns):
+        _fill_utm(table)
     rows = []
     for record in table.to_dict("records"):
         record["image"] = str(record["image"]).replace("\\", "/")
@@ -107,58 +116,81 @@ def _as_list(value: str | list[str]) -> list[str]:
 def _role_of(split: str, source: Path) -> tuple[str, str]:
     if split == TRAIN:
         return TRAIN, ""
-    set_name, _, part = split.rpartition("/")
-    if part not in _PARTS or not set_name or not set_name.replace("-", "_").isidentifier():
+    set_name, _, part = str(split).rpartition("/")
+    if part not in _PARTS or set_name == TRAIN or not set_name.replace("-", "_").isidentifier():
         raise ValueError(
-            f"{source}: split {split!r} is none of train, <set>/database, <set>/queries; map it with "
-            "datasets.custom.splits"
+            f"{source}: split {split!r} is none of train, <set>/database, <set>/queries, with <set> a name of letters, "
+            "digits, - and _; map it with datasets.custom.splits"
         )
     return _PARTS[part], set_name
 
 
-def _to_utm(lat: pd.Series, lon: pd.Series) -> tuple[list[float], list[float], list[str]]:
-    """UTM of degrees; nothing where they are no position on earth, which verify reports."""
-    east, north, zone = [], [], []
-    for a, b in zip(lat, lon, strict=True):
-        if np.isfinite(a) and np.isfinite(b) and -80 <= a <= 84 and -180 <= b < 180:
-            e, n, number, band = utm.from_latlon(float(a), float(b))
-            east.append(round(float(e), 2))
-            north.append(round(float(n), 2))
-            zone.append(f"{number}{band}")
-        else:
-            east.append(float("nan"))
-            north.append(float("nan"))
-            zone.append("")
-    return east, north, zone
+def _fill_utm(table: pd.DataFrame) -> None:
+    """UTM coordinates from degrees, where a row has no UTM of its own.
+
+    One zone serves all rows near it: photos on both sides of a border between zones stay comparable.
+    """
+    for column, empty in (("utm_east", np.nan), ("utm_north", np.nan), ("utm_zone", "")):
+        if column not in table:
+            table[column] = empty
+    lat, lon = table["lat"].to_numpy(dtype=float), table["lon"].to_numpy(dtype=float)
+    to_do = table["utm_east"].isna().to_numpy() & table["utm_north"].isna().to_numpy()
+    given = ~(np.isnan(lat) & np.isnan(lon))
+    sound = np.isfinite(lat) & np.isfinite(lon) & (np.abs(lon) <= 180) & (lat >= -80) & (lat <= 84)
+    wrong = to_do & given & ~sound & (table["problem"] == "").to_numpy()
+    table.loc[wrong, "problem"] = "lat and lon are no position on earth"
+    rows = np.flatnonzero(to_do & sound)
+    if len(rows) == 0:
+        return
+    zones = [utm.latlon_to_zone_number(lat[k], lon[k]) for k in rows]
+    common = max(set(zones), key=zones.count)
+    centre = utm.zone_number_to_central_longitude(common)
+    found = []
+    for k in rows:
+        near = abs(lon[k] - centre) < COMMON_ZONE_DEG
+        east, north, number, band = utm.from_latlon(lat[k], lon[k], force_zone_number=common if near else None)
+        found.append((round(float(east), 2), round(float(north), 2), f"{number}{band}"))
+    for column, values in zip(("utm_east", "utm_north", "utm_zone"), zip(*found, strict=True), strict=True):
+        table.loc[table.index[rows], column] = list(values)
 
 
 def _folder_rows(folder: Path) -> list[dict[str, Any]]:
-    rows = []
+    rows, ignored = [], []
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
             continue
         parts = path.relative_to(folder).parts
-        if parts[0] == TRAIN:
-            role, set_name = TRAIN, ""
+        if parts[0] == TRAIN and len(parts) > 1:
+            split = TRAIN
         elif len(parts) >= 3 and parts[1] in _PARTS:
-            role, set_name = _PARTS[parts[1]], parts[0]
-        elif parts[0] in _PARTS:
-            role, set_name = _PARTS[parts[0]], "test"
+            split = f"{parts[0]}/{parts[1]}"
+        elif parts[0] in _PARTS and len(parts) > 1:
+            split = f"test/{parts[0]}"
         else:
+            ignored.append("/".join(parts))
             continue
+        role, set_name = _role_of(split, folder)
         row: dict[str, Any] = {"image": "/".join(parts), "role": role, "set": set_name}
-        if role == TRAIN and len(parts) == 3:
-            row["place_id"] = parts[1]
-        try:
-            name = parse_name(path.name)
-        except ValueError:
-            rows.append(row)
-            continue
-        if name.utm_east is not None and name.utm_north is not None:
-            row |= {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
-        row |= {"heading": name.heading, "timestamp": name.timestamp}
-        if role == TRAIN and name.note:
-            number, _, city = name.note.partition("_")
-            row["place_id"] = f"{city or parts[1]}/{number}"
-        rows.append(row)
+        rows.append(row | _from_name(path.name, role, parts))
+    if ignored:
+        print(
+            f"{folder}: {len(ignored)} images outside train, <set>/database and <set>/queries are not used, "
+            f"{ignored[0]} first",
+            file=sys.stderr,
+        )
     return rows
+
+
+def _from_name(file_name: str, role: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    """What the file's name says; outside the standard naming a training image's folder is its place."""
+    try:
+        name = parse_name(file_name)
+    except ValueError:
+        return {"place_id": parts[1]} if role == TRAIN and len(parts) == 3 else {}
+    known: dict[str, Any] = {"heading": name.heading, "timestamp": name.timestamp}
+    if name.utm_east is not None and name.utm_north is not None:
+        known |= {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
+    if role == TRAIN and name.note:
+        number, _, city = name.note.partition("_")
+        known["place_id"] = f"{city or parts[1]}/{number}"
+    return known

@@ -22,7 +22,9 @@ def open_image(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, SyntaxError, ValueError) as error:
-        raise OSError(f"{path}: can't be read as an image: {error}; run `dvc repro verify`") from None
+        raise OSError(
+            f"{path}: can't be read as an image: {error}; `dvc repro --force --single-item verify` lists all such"
+        ) from None
 
 
 class Preprocess:

@@ -49,7 +49,7 @@ class Places:
 class PlaceSampler(Sampler[PlaceBatch]):
     """Batches of ``places_per_batch`` places x ``images_per_place`` images; an epoch sees each place once.
 
-    The last places of an epoch that do not fill a batch are left for the next. Which places meet and which
+    The last places of an epoch that do not fill a batch are left out of it. Which places meet and which
     images are taken follows from the seed and the epoch alone, so that a resumed run sees the same batches.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -58,12 +58,14 @@ def verify(listing: Manifest, radius_m: float, num_workers: int | None = None) -
     )
     note(unsafe, "its path leaves the dataset's folder")
     coordinate = _coordinate_problems(rows)
+    homeless = (rows["role"] == TRAIN).to_numpy() & (rows["place_id"] == "").to_numpy()
+    note(homeless, "a training image without a place id")
     note((coordinate != "").to_numpy(), coordinate)
     files = _read_files(listing, sorted(set(rows["image"][~unsafe])), num_workers)
     table = rows[["image"]].merge(files, on="image", how="left")
     broken = table["problem"].fillna("").astype(str)
     note(((broken != "") & ~unsafe).to_numpy(), broken)
-    sound = ~(duplicate | unsafe | (coordinate != "").to_numpy() | (broken != "").to_numpy())
+    sound = ~(duplicate | unsafe | homeless | (coordinate != "").to_numpy() | (broken != "").to_numpy())
     for column, dtype in VERIFIED_COLUMNS.items():
         fill = 0 if dtype == "int64" else ""
         rows[column] = table[column].fillna(fill).astype(dtype)
@@ -71,8 +73,25 @@ def verify(listing: Manifest, radius_m: float, num_workers: int | None = None) -
     note(lonely, "a query without any positive in its database")
     sound &= ~lonely
     problems = pd.concat(found, ignore_index=True)
-    manifest = Manifest(listing.name, listing.root, rows[sound].reset_index(drop=True))
-    return Verified(manifest, problems, _statistics(manifest, problems))
+    kept = rows[sound].drop(columns="problem", errors="ignore").reset_index(drop=True)
+    manifest = Manifest(listing.name, listing.root, kept)
+    return Verified(manifest, problems, _statistics(manifest, num_left_out=int((~sound).sum())))
+
+
+def check_sets(manifest: Manifest, set_names: Sequence[str], keys: str) -> None:
+    """Refuse evaluation sets that are not there, or lack database or queries.
+
+    Args:
+        keys: what names them in ``params.yaml``.
+    """
+    for name in set_names:
+        for part, role in (("database", DATABASE), ("queries", QUERY)):
+            try:
+                rows = manifest.part(name, role)
+            except ValueError as error:
+                raise ValueError(f"params.yaml: {keys}: {error}") from None
+            if rows.empty:
+                raise ValueError(f"params.yaml: {keys}: evaluation set {name} has no {part}; list some, or take it off")
 
 
 def _coordinate_problems(rows: pd.DataFrame) -> pd.Series:
@@ -91,9 +110,9 @@ def _coordinate_problems(rows: pd.DataFrame) -> pd.Series:
             problem[missing] = problem[missing].where(
                 problem[missing] != "", "no coordinates, others of its set have them"
             )
-    if {"lat", "lon"} <= set(rows.columns):
-        given = rows["lat"].notna() | rows["lon"].notna()
-        problem[(given & east.isna()).to_numpy()] = "lat and lon are no position on earth"
+    if "problem" in rows:  # what the adapter could not read
+        told = (rows["problem"] != "").to_numpy()
+        problem[told] = rows.loc[told, "problem"]
     return problem
 
 
@@ -178,14 +197,14 @@ def _stamp(path: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _statistics(manifest: Manifest, problems: pd.DataFrame) -> dict[str, Any]:
+def _statistics(manifest: Manifest, num_left_out: int) -> dict[str, Any]:
     rows = manifest.rows
     train = manifest.train()
     per_place = train.groupby("place_id").size() if len(train) else pd.Series(dtype=int)
     statistics: dict[str, Any] = {
         "num_images": int(rows["image"].nunique()),
         "num_bytes": int(rows.drop_duplicates("image")["num_bytes"].sum()),
-        "num_left_out": len(problems.drop_duplicates(["image", "role", "set"])),
+        "num_left_out": num_left_out,
         "train": {
             "num_images": len(train),
             "num_places": len(per_place),
@@ -199,5 +218,4 @@ def _statistics(manifest: Manifest, problems: pd.DataFrame) -> dict[str, Any]:
             "num_database": len(manifest.part(set_name, DATABASE)),
             "num_queries": len(manifest.part(set_name, QUERY)),
         }
-    assert TRAIN not in manifest.set_names()
     return statistics

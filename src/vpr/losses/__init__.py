@@ -31,7 +31,9 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "MultiSimilarityLoss": component(pml.MultiSimilarityLoss, DotProductSimilarity, alpha=1.0, beta=50.0, base=0.0),
     "NTXentLoss": component(pml.NTXentLoss, temperature=0.07),
     "SupConLoss": component(pml.SupConLoss, temperature=0.07),
-    "TripletMarginLoss": component(pml.TripletMarginLoss, margin=0.1, triplets_per_anchor="all"),
+    "TripletMarginLoss": component(
+        pml.TripletMarginLoss, choices={"triplets_per_anchor": ("all", int)}, margin=0.1, triplets_per_anchor="all"
+    ),
 }
 
 
@@ -46,13 +48,6 @@ def build_loss(name: str, descriptor_dim: int, num_places: int, **options: Any) 
     """
     build = lookup("loss", LOSSES, name)
     loss: nn.Module = call_with_options(
-        "loss", name, build, options, **_sizes(build, num_classes=num_places, embedding_size=descriptor_dim)
+        "loss", name, build, options, num_classes=num_places, embedding_size=descriptor_dim
     )
     return loss
-
-
-def _sizes(build: Callable[..., Any], **sizes: int) -> dict[str, int]:
-    import inspect
-
-    known = inspect.signature(build).parameters
-    return {k: v for k, v in sizes.items() if k in known}

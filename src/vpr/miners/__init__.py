@@ -27,7 +27,12 @@ MINERS: dict[str, Callable[..., Any]] = {
     "DistanceWeightedMiner": component(pml.DistanceWeightedMiner, cutoff=0.5, nonzero_loss_cutoff=1.4),
     "MultiSimilarityMiner": component(pml.MultiSimilarityMiner, CosineSimilarity, epsilon=0.1),
     "PairMarginMiner": component(pml.PairMarginMiner, DotProductSimilarity, pos_margin=0.7, neg_margin=0.3),
-    "TripletMarginMiner": component(pml.TripletMarginMiner, margin=0.1, type_of_triplets="semihard"),
+    "TripletMarginMiner": component(
+        pml.TripletMarginMiner,
+        choices={"type_of_triplets": ("all", "easy", "hard", "semihard")},
+        margin=0.1,
+        type_of_triplets="semihard",
+    ),
     "UniformHistogramMiner": component(pml.UniformHistogramMiner, num_bins=100, pos_per_bin=10, neg_per_bin=10),
     "none": no_miner,
 }

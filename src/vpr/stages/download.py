@@ -8,6 +8,7 @@ from pathlib import Path
 from vpr.datasets.adapters import obtain
 from vpr.datasets.manifest import write_manifest
 from vpr.params import load_dataset
+from vpr.stages import run
 
 
 def main() -> None:
@@ -21,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,8 +11,9 @@ import pandas as pd
 
 from vpr.datasets.manifest import read_manifest
 from vpr.evaluation import evaluate_ranking
-from vpr.params import EvaluateParams, load_section
+from vpr.params import load_evaluate
 from vpr.retrieval import search
+from vpr.stages import run
 
 
 def table(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
@@ -28,9 +29,7 @@ def main() -> None:
     parser.add_argument("--conditions", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     args = parser.parse_args()
-    params = load_section("evaluate", EvaluateParams)
-    if not params.recall_at or min(params.recall_at) < 1:
-        raise ValueError(f"params.yaml: evaluate.recall_at is {params.recall_at}; expected numbers from 1")
+    params = load_evaluate()
     database, queries = (
         (np.load(args.descriptors / f"{part}.npy", mmap_mode="r"), read_manifest(args.descriptors / f"{part}.parquet"))
         for part in ("database", "queries")
@@ -48,7 +47,8 @@ def main() -> None:
     name = args.recalls.stem
     table(result.curve, ["N", "recall"]).to_csv(args.curve, index=False)
     table(result.conditions, ["condition", "value"]).to_csv(args.conditions, index=False)
-    result.predictions.to_parquet(args.predictions)
+    kept = result.predictions[result.predictions["rank"] <= params.num_predictions]
+    kept.reset_index(drop=True).to_parquet(args.predictions)
     told = ", ".join(
         f"R@{n} {100 * result.metrics[f'recall_at_{n}']:.1f}" for n in params.recall_at if result.curve.size
     )
@@ -57,4 +57,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

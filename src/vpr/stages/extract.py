@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from vpr.datasets.checksums import file_sha256
 from vpr.datasets.images import Preprocess
 from vpr.datasets.manifest import DATABASE, QUERY, Manifest, read_manifest, write_manifest
 from vpr.datasets.retrieval_set import ImageList, image_loader
 from vpr.extraction import extract, pick_device
 from vpr.model import load_checkpoint
-from vpr.params import ExtractParams, load_section
+from vpr.params import load_extract
+from vpr.stages import run
 
 PARTS = {"database": DATABASE, "queries": QUERY}
 
@@ -27,7 +28,7 @@ def main() -> None:
     parser.add_argument("--set", required=True, help="name of the evaluation set")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    params = load_section("extract", ExtractParams)
+    params = load_extract()
     checkpoint = args.models / f"{params.checkpoint}.ckpt"
     model, _ = load_checkpoint(checkpoint)
     manifest = read_manifest(args.manifest)
@@ -36,10 +37,6 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     for part, role in PARTS.items():
         rows = manifest.part(args.set, role)
-        if rows.empty:
-            raise ValueError(
-                f"evaluation set {args.set} has no {part}; list some in the dataset, or take it off eval_sets"
-            )
         images = ImageList(manifest.folder, rows["image"], preprocess)
         out = open_memmap(args.out / f"{part}.npy", "w+", np.float32, (len(rows), model.descriptor_dim))
         extract(
@@ -53,7 +50,7 @@ def main() -> None:
         write_manifest(Manifest(manifest.name, manifest.root, rows), args.out / f"{part}.parquet")
     facts = {
         "checkpoint": params.checkpoint,
-        "checkpoint_sha256": hashlib.sha256(checkpoint.read_bytes()).hexdigest(),
+        "checkpoint_sha256": file_sha256(checkpoint),
         "backbone": spec.backbone,
         "aggregator": spec.aggregator,
         "image_height_px": spec.image_size[0],
@@ -64,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""Stage ``record``: models and metrics -> the model's MLflow run, and one table of recall@N curves.
+"""Stage ``record``: models and metrics -> the model's MLflow run.
 
 The receipt lies beside the store and goes with it: wipe ``mlruns`` and the next ``dvc repro`` records again.
 """
@@ -13,14 +13,9 @@ from typing import Any
 import pandas as pd
 
 from vpr.datasets.manifest import read_manifest
-from vpr.params import load_eval_sets
+from vpr.params import load_eval_sets, load_extract
+from vpr.stages import run
 from vpr.tracking import receipt, record, tracking_uri, warn
-
-
-def recall_at_n(curves: Path, set_names: list[str]) -> pd.DataFrame:
-    """A column of recalls for each labelled set, a row for each N."""
-    tables = {name: pd.read_csv(curves / f"{name}.csv") for name in set_names}
-    return pd.DataFrame({n: t.set_index("N")["recall"] for n, t in tables.items() if len(t)}).rename_axis("N")
 
 
 def main() -> None:
@@ -30,11 +25,9 @@ def main() -> None:
     parser.add_argument(
         "--metrics", type=Path, required=True, help="folder of training.csv, validation.csv, recalls/, conditions/"
     )
-    parser.add_argument("--curves", type=Path, required=True, help="folder of each set's recall@N curve")
-    parser.add_argument("--recall-at-n", type=Path, required=True, help="one table of all sets' curves, for plots")
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
-    checkpoint = args.models / "best.ckpt"
+    evaluated = load_extract().checkpoint
     recalls: dict[str, dict[str, float]] = {}
     artifacts = [args.models / "training.json"]
     for name in load_eval_sets():
@@ -46,17 +39,16 @@ def main() -> None:
         for name in ("training.csv", "validation.csv")
         for row in pd.read_csv(args.metrics / name).to_dict("records")
     ]
-    recall_at_n(args.curves, list(recalls)).to_csv(args.recall_at_n)
     run_id = None
     try:
         facts = json.loads((args.models / "training.json").read_text(encoding="utf-8"))
-        run_id = record(facts, checkpoint, curve, recalls, artifacts, read_manifest(args.manifest))
+        run_id = record(facts, args.models, evaluated, curve, recalls, artifacts, read_manifest(args.manifest))
         print(f"recorded run {run_id} in {tracking_uri()}")
     except Exception as error:  # results must not be lost with a tracking server
         warn(f"not recorded: {error}")
     args.receipt.parent.mkdir(parents=True, exist_ok=True)
-    args.receipt.write_text(receipt(run_id, checkpoint, recalls), encoding="utf-8")
+    args.receipt.write_text(receipt(run_id, args.models / f"{evaluated}.ckpt", recalls), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

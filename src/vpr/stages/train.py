@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import platform
 import shutil
 import sys
@@ -18,22 +19,27 @@ from filelock import FileLock, Timeout
 
 import vpr
 from vpr.configuration import Configuration, build_criterion, build_model, load_configuration
+from vpr.datasets.checksums import file_sha256
 from vpr.datasets.images import Preprocess
 from vpr.datasets.manifest import DATABASE, QUERY, Manifest, read_manifest
 from vpr.datasets.places import PlaceImages, Places, PlaceSampler
 from vpr.datasets.retrieval_set import ImageList, image_loader, loader_processes
 from vpr.evaluation import positives_of
-from vpr.model import ModelSpec, save_checkpoint
-from vpr.params import EvaluateParams, load_section
+from vpr.model import ModelSpec, load_checkpoint, save_checkpoint
+from vpr.params import load_evaluate
 from vpr.project import main_root
+from vpr.stages import run
 from vpr.tracking import TrainingRun, git_commit
-from vpr.training import Validation, fit
+from vpr.training import RECALLS, Validation, fit
 
 
-def run_key(configuration: Configuration, manifest_path: Path) -> str:
+def run_key(configuration: Configuration, manifest_path: Path, radius_m: float) -> str:
     """Names the scratch folder of a training: other data, parameters or code never resume it."""
     digest = hashlib.sha256(manifest_path.read_bytes())
-    digest.update(json.dumps(configuration.as_dict(), sort_keys=True, default=str).encode())
+    digest.update(json.dumps([configuration.as_dict(), radius_m], sort_keys=True, default=str).encode())
+    weights = configuration.train.weights
+    if weights not in (None, "imagenet"):
+        digest.update(Path(str(weights)).read_bytes())
     for source in sorted(Path(vpr.__file__).parent.rglob("*.py")):
         digest.update(source.read_bytes())
     return digest.hexdigest()[:16]
@@ -67,18 +73,67 @@ def require_files(manifest: Manifest, images: Any) -> None:
     if missing:
         raise FileNotFoundError(
             f"{manifest.folder}: {len(missing)} images of the manifest are gone, {missing[0]} first; "
-            "run `dvc repro --force download verify`"
+            "run `dvc repro --force --single-item verify`"
         )
 
 
 def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> None:
-    """Train as ``params.yaml`` says, and write checkpoints, curves and facts."""
+    """Train as ``params.yaml`` says, or take the checkpoint it names, and write checkpoints, curves and facts."""
     configuration = load_configuration()
-    params, spec = configuration.train, configuration.spec
-    radius_m = load_section("evaluate", EvaluateParams).positive_radius_m
-    model = build_model(configuration)
     manifest = read_manifest(manifest_path)
+    facts: dict[str, Any] = {
+        "dataset_digest": file_sha256(manifest_path)[:16],
+        "git_commit": git_commit(),
+        "experiment": os.environ.get("DVC_EXP_NAME"),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
+        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "lightning": lightning.__version__,
+        },
+    }
+    if configuration.train.checkpoint is not None:
+        history, news = adopt(Path(configuration.train.checkpoint), models)
+    else:
+        history, news = train_model(configuration, manifest, manifest_path, models, facts)
+    for path, rows in ((curve, history[history["loss"].notna()]), (validations, history[history["loss"].isna()])):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        of_validation = path == validations
+        columns = [c for c in rows if c in ("step", "epoch") or c.startswith("val_") == of_validation]
+        rows[columns].to_csv(path, index=False)
+    (models / "training.json").write_text(json.dumps({**news, **facts}, indent=2) + "\n", encoding="utf-8")
+
+
+def adopt(checkpoint: Path, models: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Take a checkpoint as it is: it becomes ``best`` and ``last``, and there is no history."""
+    model, notes = load_checkpoint(checkpoint)
+    for name in ("best", "last"):
+        save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), notes)
+    print(f"no training: {checkpoint} is evaluated as it is")
+    columns = ["step", "epoch", "loss", *(f"val_recall_at_{n}" for n in RECALLS)]
+    return pd.DataFrame(columns=columns), {
+        "configuration": notes["configuration"],
+        "checkpoint": str(checkpoint),
+        "descriptor_dim": model.descriptor_dim,
+        "best_epoch": notes["epoch"],
+        "seconds": 0.0,
+    }
+
+
+def train_model(
+    configuration: Configuration, manifest: Manifest, manifest_path: Path, models: Path, facts: dict[str, Any]
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Train, write the checkpoints, and return history and facts."""
+    params, spec = configuration.train, configuration.spec
+    radius_m = load_evaluate().positive_radius_m
+    model = build_model(configuration)
     rows = manifest.train()
+    if rows.empty:
+        raise ValueError(
+            f"dataset {manifest.name} has no training images; list some with the split train, or name a checkpoint to "
+            f"evaluate in train.{configuration.dataset}.checkpoint"
+        )
     places = Places(rows, params.min_images_per_place)
     sampler = PlaceSampler(
         places,
@@ -90,7 +145,9 @@ def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> 
     )
     criterion = build_criterion(configuration, model, len(places))
     validation = validation_of(manifest, spec, configuration, radius_m)
-    require_files(manifest, rows["image"])
+    require_files(
+        manifest, [*rows["image"], *(image for loader in validation.loaders for image in loader.dataset.images)]
+    )
     dataset = PlaceImages(places, manifest.folder, Preprocess(spec.image_size, spec.mean, spec.std, params.augment_ops))
     print(
         f"training on {len(rows):,} images of {len(places):,} places ({places.num_left_out} places have fewer than "
@@ -98,14 +155,12 @@ def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> 
         f"descriptor {model.descriptor_dim}; {configuration.loss}, {configuration.miner}",
         flush=True,
     )
-    key = run_key(configuration, manifest_path)
+    key = run_key(configuration, manifest_path, radius_m)
     scratch = main_root() / "data" / "scratch" / f"train-{key}"
     scratch.mkdir(parents=True, exist_ok=True)
+    lock = Path(f"{scratch}.lock")
     try:
-        with (
-            FileLock(f"{scratch}.lock", timeout=2),
-            TrainingRun(key, configuration.as_dict(), manifest, manifest_path) as run,
-        ):
+        with FileLock(lock, timeout=2), TrainingRun(key, configuration.as_dict(), manifest, facts) as run:
             trained = fit(
                 model,
                 criterion,
@@ -117,42 +172,24 @@ def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> 
                 scratch,
                 run.log,
             )
-            notes = {"configuration": configuration.as_dict(), "dataset_digest": manifest_digest(manifest_path)}
+            notes = {"configuration": configuration.as_dict(), "dataset_digest": facts["dataset_digest"]}
             save_checkpoint(models / "best.ckpt", spec, trained.best, {**notes, "epoch": trained.best_epoch})
             save_checkpoint(models / "last.ckpt", spec, trained.last, {**notes, "epoch": params.max_epochs})
             run.finish(models / "best.ckpt")
+            shutil.rmtree(scratch, ignore_errors=True)
+            lock.unlink(missing_ok=True)
     except Timeout:
-        sys.exit(f"train: another process trains this very model (lock {scratch}.lock); wait for it, or stop it")
-    curve.parent.mkdir(parents=True, exist_ok=True)
-    history = pd.DataFrame(trained.history)
-    recalls = [c for c in history if c.startswith("val_")]
-    history[history["loss"].notna()].drop(columns=recalls).to_csv(curve, index=False)
-    history.loc[history["loss"].isna(), ["step", "epoch", *recalls]].to_csv(validations, index=False)
-    facts = {
+        raise ValueError(f"another process trains this very model (it holds {lock}); wait for it, or stop it") from None
+    return pd.DataFrame(trained.history), {
         "configuration": configuration.as_dict(),
-        "dataset_digest": manifest_digest(manifest_path),
+        "run_key": key,
         "num_places": len(places),
         "num_images": len(rows),
         "descriptor_dim": model.descriptor_dim,
         "best_epoch": trained.best_epoch,
         "seconds": round(trained.seconds, 1),
         "images_per_s": round(trained.num_images / max(1e-9, trained.seconds), 1),
-        "git_commit": git_commit(),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
-        + (f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-        },
     }
-    (models / "training.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    shutil.rmtree(scratch, ignore_errors=True)
-
-
-def manifest_digest(path: Path) -> str:
-    """Names a manifest's content."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def main() -> None:
@@ -169,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

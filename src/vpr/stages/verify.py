@@ -11,8 +11,9 @@ import pandas as pd
 
 from vpr.datasets.contact_sheet import contact_sheet
 from vpr.datasets.manifest import read_manifest, write_manifest
-from vpr.datasets.verify import verify
-from vpr.params import EvaluateParams, VerifyParams, load_section
+from vpr.datasets.verify import check_sets, verify
+from vpr.params import VerifyParams, load_eval_sets, load_evaluate, load_section, load_validation_sets
+from vpr.stages import run
 
 SHOWN = 20
 
@@ -38,8 +39,9 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
     params = load_section("verify", VerifyParams)
-    radius_m = load_section("evaluate", EvaluateParams).positive_radius_m
+    radius_m = load_evaluate().positive_radius_m
     checked = verify(read_manifest(args.listing), radius_m, params.num_workers)
+    needed = dict.fromkeys([*load_eval_sets(), *load_validation_sets()])
     args.problems.parent.mkdir(parents=True, exist_ok=True)
     checked.problems.to_csv(args.problems, index=False)
     if len(checked.problems):
@@ -48,6 +50,7 @@ def main() -> None:
             sys.exit(
                 "verify: mend the dataset, or set verify.on_problem to skip in params.yaml to leave these rows out"
             )
+    check_sets(checked.manifest, list(needed), "eval_sets and val_set")
     write_manifest(checked.manifest, args.manifest)
     contact_sheet(checked.manifest).save(args.sheet, quality=85)
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
@@ -56,4 +59,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

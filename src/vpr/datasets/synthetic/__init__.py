@@ -2,7 +2,7 @@
 
 Training places are at least 100 m apart and seen several times over the years, as in GSV-Cities. Each
 evaluation set is a city of its own: a database along the streets at several headings, and queries
-elsewhere, at other times, with a hand-held camera, as in SF-XS; the queries of ``night`` are mostly
+elsewhere, at other times, with a hand-held camera, as in SF-XS; the queries of ``night`` are often
 taken at night, as in Tokyo 24/7. Each photo's circumstances become columns of the manifest.
 """
 
@@ -32,7 +32,6 @@ from vpr.datasets.synthetic.render import develop, render
 from vpr.params import SyntheticParams
 from vpr.project import resolve_root
 
-VERSION = 1  # of the drawing: a new one makes new folders
 EVAL_SETS = ("val", "test", "night")
 PLACE_DISTANCE_M = 100.0
 _NAMES = ("Aldora", "Brevik", "Castra", "Dunmar", "Elvira", "Fosse", "Gerona", "Halden", "Istria", "Jarosl")
@@ -56,11 +55,13 @@ class Shot:
 def obtain(params: SyntheticParams) -> Manifest:
     """Draw the images that are not there yet and list them all.
 
-    The folder's name holds a hash of the parameters: other parameters never overwrite a city, and an
-    interrupted run goes on where it stopped.
+    The folder's name holds a hash of the parameters and of this package's code: another city never
+    overwrites or mixes with this one, and an interrupted run goes on where it stopped.
     """
     check(params)
-    digest = hashlib.sha256(json.dumps([VERSION, asdict(params)], sort_keys=True).encode()).hexdigest()[:10]
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    content = json.dumps(asdict(params), sort_keys=True).encode() + sources
+    digest = hashlib.sha256(content).hexdigest()[:10]
     root = f"data:synthetic-{digest}"
     shots = plan(params)
     folder = resolve_root(root)
@@ -100,6 +101,10 @@ def check(params: SyntheticParams) -> None:
     for key in ("variety", "night", "night_queries"):
         if not 0 <= getattr(params, key) <= 1:
             raise ValueError(f"{where}.{key} is {getattr(params, key)}; expected a number between 0 and 1")
+    if params.train_places < params.train_cities:
+        raise ValueError(
+            f"{where}.train_places is {params.train_places}, fewer than train_cities {params.train_cities}"
+        )
     if params.blocks < 2:
         raise ValueError(f"{where}.blocks is {params.blocks}; expected at least 2, or no street has two sides")
     if params.database_spacing_m <= 0:
@@ -116,7 +121,10 @@ def plan(params: SyntheticParams) -> list[Shot]:
         wanted = _places_of(params, c)
         spots = sampling.distant_spots(city, wanted, PLACE_DISTANCE_M, rng)
         if len(spots) < wanted:
-            raise RuntimeError(f"city {city.name} has room for {len(spots)} places, {wanted} were asked for")
+            raise ValueError(
+                f"params.yaml: datasets.synthetic.train_places: city {city.name} has room for {len(spots)} places "
+                f"100 m apart, {wanted} were asked for; lower it, raise train_cities or take another seed"
+            )
         for p, spot in enumerate(spots):
             direction = rng.uniform(0, 2 * np.pi)
             for k in range(int(rng.integers(least, most + 1))):
@@ -180,7 +188,7 @@ def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]
         rng = np.random.default_rng([params.seed, 14, *shot.key])
         first, last = params.years
         if shot.role == DATABASE:
-            last = max(first, last - 3)  # queries are the newer photos
+            last = max(first, last - 3)  # queries include newer photos
         look = Look(shot.variety, shot.night, (first, last))
         conditions = sample_conditions(rng, city, look, shot.camera)
         east, north = city.to_utm(shot.camera.x, shot.camera.y)
@@ -216,6 +224,9 @@ def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]
                 "pitch_deg": round(float(np.degrees(shot.camera.pitch)), 1),
                 "roll_deg": round(float(np.degrees(shot.camera.roll)), 1),
                 "exposure": round(conditions.lens.exposure, 3),
+                "white_balance_red": round(conditions.lens.balance[0], 3),
+                "white_balance_blue": round(conditions.lens.balance[2], 3),
+                "vignette": round(conditions.lens.vignette, 3),
                 "blur_px": round(conditions.lens.blur_px, 2),
                 "noise": round(conditions.lens.noise, 4),
                 "jpeg_quality": conditions.lens.jpeg_quality,

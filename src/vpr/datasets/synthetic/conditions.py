@@ -65,10 +65,10 @@ class Lens:
 
 @dataclass(frozen=True)
 class Look:
-    """How freely conditions vary; 0 is a summer noon each time, 1 the full range.
+    """How freely conditions vary; 0 is a clear day of the warm months each time, 1 the full range.
 
     Args:
-        variety: of sun, season, weather, traffic and lens.
+        variety: of sun, season, weather, traffic, exposure and blur.
         night: share of photos taken at night.
         years: first and last year of the photos.
     """
@@ -114,13 +114,17 @@ def sample_conditions(rng: np.random.Generator, city: City, look: Look, camera: 
         vignette=float(rng.uniform(0, 0.35) * variety),
         jpeg_quality=int(rng.integers(70, 95)),
     )
+    objects = _traffic(rng, city, camera, variety, light)
     labels: dict[str, str | float] = {
         "light": light,
         "season": season,
         "weather": weather,
         "snow": "yes" if snow > 0 else "no",
+        "sun_elevation_deg": round(float(np.degrees(np.arcsin(env[SUN + 2]))), 1),
+        "num_vehicles": float(((objects[:, 4] == CAR) & (objects[:, 5] == 0)).sum()),
+        "num_people": float((objects[:, 4] == PERSON).sum()),
     }
-    return Conditions(year, month, labels, env, lens, _paints(city, year), _traffic(rng, city, camera, variety, light))
+    return Conditions(year, month, labels, env, lens, _paints(city, year), objects)
 
 
 def _light(

@@ -15,7 +15,7 @@ MARGIN_M = 8.0  # no photo nearer than this to the end of a street
 
 @dataclass(frozen=True)
 class Spot:
-    """A point on a street: ``along`` it in metres, on street ``street`` of the x or y family."""
+    """A point on the centre line of a street, in the city frame."""
 
     x: float
     y: float
@@ -44,14 +44,14 @@ def distant_spots(city: City, num: int, apart_m: float, rng: np.random.Generator
     chosen: list[Spot] = []
     cells: dict[tuple[int, int], list[Spot]] = {}
     for k in rng.permutation(len(spots)):
+        if len(chosen) >= num:
+            break
         spot = spots[k]
         i, j = int(spot.x // apart_m), int(spot.y // apart_m)
         near = [s for a in (i - 1, i, i + 1) for b in (j - 1, j, j + 1) for s in cells.get((a, b), [])]
         if all(np.hypot(s.x - spot.x, s.y - spot.y) >= apart_m for s in near):
             chosen.append(spot)
             cells.setdefault((i, j), []).append(spot)
-            if len(chosen) == num:
-                break
     return chosen
 
 
