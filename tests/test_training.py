@@ -139,6 +139,8 @@ def test_the_same_settings_give_the_same_weights_whatever_the_loader(city, setti
 
 @pytest.mark.parametrize("miner", ["none", "UniformHistogramMiner"])
 def test_an_interrupted_training_goes_on_to_the_same_weights(city, settings, tmp_path, miner):
+    # A shell's background jobs ignore Ctrl-C, and so would this test.
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     whole = run(city, settings, tmp_path / "whole", miner=miner)
     seen = []
 
@@ -150,6 +152,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(city, settings, tmp
     with pytest.raises(KeyboardInterrupt):
         run(city, settings, tmp_path / "cut", stop_in_epoch_2, miner)
     assert max(seen) == 4
+    signal.signal(signal.SIGINT, handler)
     again = []
     resumed = run(city, settings, tmp_path / "cut", lambda values, step: again.append(step), miner)
     assert min(again) == 4, "the first epoch was trained again"
