@@ -185,3 +185,25 @@ def test_a_receipt_is_the_same_for_the_same_results(files):
     assert one == tracking.receipt("run2", checkpoint, {"val": {"recall_at_1": 0.5}})
     assert one != tracking.receipt("run1", checkpoint, {"val": {"recall_at_1": 0.6}})
     assert json.loads(tracking.receipt(None, checkpoint, {}))["recorded"] is False
+
+
+def test_the_commit_is_marked_when_code_or_parameters_differ_from_it(tmp_path, monkeypatch):
+    import subprocess
+
+    def git(*command):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert tracking.git_commit() == "unknown"
+    for name in ("params.yaml", "dvc.lock"):
+        (tmp_path / name).write_text("a")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "all")
+    clean = tracking.git_commit()
+    assert len(clean) == 40
+    (tmp_path / "dvc.lock").write_text("another")
+    assert tracking.git_commit() == clean
+    (tmp_path / "params.yaml").write_text("another")
+    assert tracking.git_commit() == f"{clean}+changes"

@@ -38,13 +38,17 @@ def tracking_uri() -> str:
 
 
 def git_commit() -> str:
-    """The commit that runs, with ``+changes`` if the working tree differs from it; ``unknown`` outside git."""
+    """The commit that runs, with ``+changes`` if parameters or code differ from it; ``unknown`` outside git."""
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True)
+        # What a run itself rewrites is no change of what runs.
+        changes = git("status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!metrics")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return commit + ("+changes" if changes.stdout.strip() else "")
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -215,7 +219,9 @@ def _describe(mlflow: Any, configuration: dict[str, Any], facts: dict[str, Any],
     from mlflow.data.meta_dataset import MetaDataset
 
     mlflow.log_params(flat(configuration))
-    source = resolve_dataset_source(str(manifest.folder))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a folder has two readings, both of them right
+        source = resolve_dataset_source(str(manifest.folder))
     mlflow.log_input(MetaDataset(source, name=manifest.name, digest=facts["dataset_digest"]), context="training")
     tags = {COMMIT_TAG: facts["git_commit"], "vpr.dataset_digest": facts["dataset_digest"]}
     if facts["experiment"]:
