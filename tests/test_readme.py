@@ -39,6 +39,12 @@ def test_the_result_rows_are_those_of_the_committed_metrics():
         assert float(untrained) < 30 < 30 + float(untrained) <= float(r1) < 95
 
 
+def test_the_recalls_on_real_photos_are_those_that_were_measured():
+    metrics = json.loads((ROOT / "benchmarks" / "ie_tower.json").read_text(encoding="utf-8"))
+    shown = re.search(r"reaches R@1 ([\d.]+) and R@5 ([\d.]+)", README).groups()
+    assert shown == (f"{100 * metrics['recall_at_1']:.1f}", f"{100 * metrics['recall_at_5']:.1f}")
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE))))
 def test_every_make_target_named_is_there(target):
     subprocess.run(["make", "--dry-run", "--always-make", target], cwd=ROOT, check=True, capture_output=True)
