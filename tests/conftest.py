@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pandas as pd
 import pytest
 
@@ -17,6 +18,9 @@ from vpr.datasets.manifest import Manifest
 from vpr.params import SyntheticParams
 
 ROOT = Path(__file__).parents[1]
+# A slow machine is no failure.
+hypothesis.settings.register_profile("calm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("calm")
 SHARED = ROOT.parent / "shared" / "data"
 
 TINY_CITY = {

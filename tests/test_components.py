@@ -179,6 +179,9 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(ValueError, match="do not fit resnet18"):
         build_backbone("resnet18", str(tmp_path / "other.pth"))
+    (tmp_path / "photo.pth").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match="can't be read as a state dict"):
+        build_backbone("resnet18", str(tmp_path / "photo.pth"))
     with pytest.raises(FileNotFoundError, match="no such file"):
         build_backbone("resnet18", str(tmp_path / "missing.pth"))
 
@@ -186,7 +189,7 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
 def test_imagenet_weights_come_from_torchvision_s_cache_and_the_message_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
-    with pytest.raises(RuntimeError, match=rf"put the file resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints"):
+    with pytest.raises(OSError, match=rf"put the file resnet18-f37072fd.pth into {tmp_path}/hub/checkpoints"):
         build_backbone("resnet18", "imagenet")
 
 
@@ -324,6 +327,9 @@ def test_checkpoints_of_equal_weights_are_equal_files(tmp_path):
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="run `dvc repro train` first"):
         load_checkpoint(tmp_path / "none.ckpt")
+    (tmp_path / "photo.ckpt").write_bytes(b"no checkpoint")
+    with pytest.raises(ValueError, match="not a checkpoint of this project"):
+        load_checkpoint(tmp_path / "photo.ckpt")
     torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match="not a checkpoint of format 1"):
         load_checkpoint(tmp_path / "other.ckpt")

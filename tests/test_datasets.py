@@ -258,7 +258,9 @@ def test_verify_lists_all_problems_not_the_first(damaged):
     assert found.pop(("gone.jpg", TRAIN)) == "the file is missing"
     assert found.pop(("half.jpg", TRAIN)).startswith("can't be decoded: OSError")
     assert found.pop(("text.jpg", TRAIN)).startswith("can't be decoded: UnidentifiedImageError")
-    assert found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder"
+    assert (
+        found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
+    )
     assert found.pop(("a.jpg", DATABASE)) == "lat and lon are no position on earth"
     assert found.pop(("far.jpg", QUERY)) == "a query without any positive in its database"
     assert found == {}

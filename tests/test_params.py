@@ -59,6 +59,8 @@ def test_the_committed_file_is_valid():
         ({"verify": 3}, r"verify is 3; expected the keys"),
         ({"datasets": None}, r"datasets is None; expected a block for each name"),
         ({"dataset": ["a"]}, r"dataset is \['a'\]; expected"),
+        ({"eval_sets": "val"}, r"eval_sets is 'val'; expected a list of names"),
+        ({"train.synthetic.milestones": ["x"]}, r"milestones.* is 'x'; expected a list of whole numbers"),
         ({"eval_sets": []}, r"eval_sets is \[\]; expected one or more names"),
         ({"eval_sets": ["val", "val"]}, r"each once"),
         ({"evaluate.recall_at": [0]}, r"recall_at is \[0\]; expected whole numbers from 1"),
@@ -91,6 +93,15 @@ def test_options_that_are_no_mapping_are_refused(edited):
 
 def test_a_whole_number_will_do_where_a_number_is_asked_for(edited):
     assert params.load_train(edited({"train.synthetic.lr": 1})).lr == 1
+
+
+@pytest.mark.parametrize("text", ["1e-05", "2E-4", "3e2", "1.5e-3"])
+def test_a_number_with_an_exponent_is_a_number_as_dvc_writes_it(edited, text):
+    path = edited({})
+    lines = path.read_text(encoding="utf-8").replace("lr: 0.002", f"lr: {text}")
+    path.write_text(lines, encoding="utf-8")
+    assert f"lr: {text}" in lines
+    assert params.load_train(path).lr == float(text)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):

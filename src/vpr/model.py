@@ -99,7 +99,10 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no checkpoint; run `dvc repro train` first")
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no checkpoint fails in many ways
+        raise ValueError(f"{path}: not a checkpoint of this project: {str(error)[:200]}") from None
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise ValueError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} of this project")
     fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["spec"].items()}

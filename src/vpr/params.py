@@ -6,6 +6,7 @@ its class, checked where it is built.
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -198,6 +199,14 @@ class EvaluateParams:
     faiss_gpu: bool
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's numbers: ``1e-05``, as DVC writes it, is one, where YAML 1.1 reads a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
+)
+
 _SECTIONS: dict[str, type] = {"verify": VerifyParams, "extract": ExtractParams, "evaluate": EvaluateParams}
 _COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
 _KEYS = {"dataset", "eval_sets", "datasets", "train", *_SECTIONS, *_COMPONENTS, *_COMPONENTS.values()}
@@ -208,7 +217,7 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: not found; run from the project's root, where params.yaml lies")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -363,7 +372,10 @@ def parse(value: Any, cls: Any, where: str) -> Any:
         )
         if first["type"] == "missing":
             raise ValueError(f"{where} lacks the key {key!r}") from None
-        allowed = _allowed(fields[key].type) if fields and key in fields else first["msg"]
+        name = key.partition(".")[0]
+        allowed = (
+            _allowed(fields[name].type) if fields and name in fields else first["msg"] if fields else _allowed(cls)
+        )
         raise ValueError(f"{where}{'.' + key if key else ''} is {first['input']!r}; expected {allowed}") from None
 
 
@@ -373,7 +385,14 @@ def _allowed(annotation: Any) -> str:
         return "one of: " + ", ".join(map(str, get_args(annotation)))
     if get_origin(annotation) in (Union, types.UnionType):
         return " or ".join("null" if a is type(None) else _allowed(a) for a in get_args(annotation))
-    plain = {bool: "true or false", int: "a whole number", float: "a number", str: "a string"}
+    plain = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a string",
+        list[int]: "a list of whole numbers",
+        list[str]: "a list of names",
+    }
     return plain.get(annotation, str(annotation))
 
 

@@ -87,10 +87,13 @@ def _load(name: str, weights: str | None) -> nn.Module:
     else:
         if not Path(weights).is_file():
             raise FileNotFoundError(f"weights {weights!r}: no such file; choose null, imagenet or a state dict's path")
-        state = torch.load(weights, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(weights, map_location="cpu", weights_only=True)
+        except Exception as error:  # what is no weights file fails in many ways
+            raise ValueError(f"weights {weights!r} can't be read as a state dict: {str(error)[:200]}") from None
     try:
         network.load_state_dict(state)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(f"weights {weights!r} do not fit {name}: {error}") from None
     return network
 
@@ -102,7 +105,7 @@ def _imagenet(name: str) -> dict[str, Tensor]:
         state: dict[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True)
     except (URLError, OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise RuntimeError(
+        raise OSError(
             f"ImageNet weights of {name} can't be had: {error}; fetch {entry.url} on a machine with a network and put "
             f"the file {Path(entry.url).name} into {folder}, or set weights to null in params.yaml"
         ) from None

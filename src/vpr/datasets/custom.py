@@ -34,7 +34,7 @@ def obtain(params: CustomParams) -> Manifest:
         ValueError: if a column is missing or a split is not understood.
     """
     # DVC hashes the table in the working directory, so that is the one to read; images lie in the main checkout.
-    source = Path(params.source).resolve()
+    source = Path(params.source).expanduser().resolve()
     if source.is_dir():
         rows = pd.DataFrame(_folder_rows(source))
         root = source if params.root is None else (main_root() / params.root).resolve()
@@ -42,7 +42,7 @@ def obtain(params: CustomParams) -> Manifest:
             raise ValueError("datasets.custom.root must be null when source is a folder; paths start there")
     elif source.is_file():
         rows = pd.DataFrame(_table_rows(_read_table(source), params, source))
-        root = (main_root() / (params.root or Path(params.source).parent)).resolve()
+        root = (main_root() / Path(params.root or Path(params.source).parent).expanduser()).resolve()
     else:
         raise FileNotFoundError(
             f"{source}: not found; set datasets.custom.source in params.yaml to your table or folder, "
@@ -120,7 +120,7 @@ def _role_of(split: str, source: Path) -> tuple[str, str]:
     if part not in _PARTS or set_name == TRAIN or not set_name.replace("-", "_").isidentifier():
         raise ValueError(
             f"{source}: split {split!r} is none of train, <set>/database, <set>/queries, with <set> a name of letters, "
-            "digits, - and _; map it with datasets.custom.splits"
+            "digits, - and _ that begins with a letter; map it with datasets.custom.splits"
         )
     return _PARTS[part], set_name
 

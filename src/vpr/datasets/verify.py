@@ -56,7 +56,7 @@ def verify(listing: Manifest, radius_m: float, num_workers: int | None = None) -
     unsafe = (
         rows["image"].map(lambda image: ".." in Path(image).parts or Path(image).is_absolute()).to_numpy(dtype=bool)
     )
-    note(unsafe, "its path leaves the dataset's folder")
+    note(unsafe, "its path leaves the dataset's folder; give paths relative to it, or set root")
     coordinate = _coordinate_problems(rows)
     homeless = (rows["role"] == TRAIN).to_numpy() & (rows["place_id"] == "").to_numpy()
     note(homeless, "a training image without a place id")

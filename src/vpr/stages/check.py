@@ -29,8 +29,9 @@ def main() -> None:
         pick_device(accelerator)
     require_faiss_gpu(load_evaluate().faiss_gpu)
     if train.checkpoint is None:
-        # Weights are not needed to check the rest, and may take a download.
-        model = build_model(replace(configuration, train=replace(train, weights=None)))
+        # ImageNet weights are not needed to check the rest, and may take a download.
+        weights = None if train.weights == "imagenet" else train.weights
+        model = build_model(replace(configuration, train=replace(train, weights=weights)))
         try_criterion(build_criterion(configuration, model, num_places=train.places_per_batch), model.descriptor_dim)
     else:
         load_checkpoint(Path(train.checkpoint))
