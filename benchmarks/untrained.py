@@ -27,12 +27,12 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     configuration = load_configuration()
     radius_m = load_evaluate().positive_radius_m
-    manifest = read_manifest(Path("data/manifest.parquet"))
     spec = configuration.spec
     rows = []
     measured: dict[str, float] = {}
     for name in load_eval_sets():
         model = build_model(replace(configuration, train=replace(configuration.train, weights=None)))
+        manifest = read_manifest(Path(f"data/manifest/sets/{name}.parquet"))
         parts = [manifest.part(name, role) for role in (DATABASE, QUERY)]
         descriptors = []
         for part in parts:

@@ -37,7 +37,7 @@ def test_the_city_has_the_sets_sizes_and_names_it_should(city):
         assert (name.heading, name.timestamp) == (row.heading % 360, row.timestamp)
         with Image.open(city.folder / row.image) as image:
             assert image.size == (48, 36)
-    assert {"light", "season", "weather", "exposure", "field_of_view_deg"} <= set(city.extra_columns)
+    assert {"light", "season", "weather", "exposure", "field_of_view_deg"} <= set(city.rows)
 
 
 def test_training_places_are_100_m_apart_and_cities_are_disjoint(city):
@@ -253,7 +253,8 @@ def damaged(tmp_path, data_root):
 
 def test_verify_lists_all_problems_not_the_first(damaged):
     result = verify(damaged, 25.0, num_workers=1)
-    found = {(row.image, row.role): row.problem for row in result.problems.itertuples()}
+    errors = result.problems[result.problems["severity"] == "error"]
+    found = {(row.image, row.role): row.problem for row in errors.itertuples()}
     assert found.pop(("a.jpg", TRAIN)) == "listed twice with the same role"
     assert found.pop(("gone.jpg", TRAIN)) == "the file is missing"
     assert found.pop(("half.jpg", TRAIN)).startswith("can't be decoded: OSError")
@@ -262,11 +263,24 @@ def test_verify_lists_all_problems_not_the_first(damaged):
         found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
     )
     assert found.pop(("a.jpg", DATABASE)) == "lat and lon are no position on earth"
-    assert found.pop(("far.jpg", QUERY)) == "a query without any positive in its database"
     assert found == {}
     sound = result.manifest.rows[["image", "role"]].to_numpy().tolist()
-    assert sorted(sound) == [["a.jpg", "train"], ["d.jpg", "database"], ["q.jpg", "query"]]
-    assert result.statistics["num_left_out"] == 7
+    assert sorted(sound) == [["a.jpg", "train"], ["d.jpg", "database"], ["far.jpg", "query"], ["q.jpg", "query"]]
+    assert result.statistics["num_left_out"] == 6
+    warnings = result.problems[result.problems["severity"] == "warning"]
+    assert sorted(warnings[["image", "problem"]].to_numpy().tolist()) == [
+        ["d.jpg", "leakage: the same content as a training image: a.jpg"],
+        ["far.jpg", "a query without any positive in its database"],
+        ["far.jpg", "leakage: the same content as a training image: a.jpg"],
+        ["far.jpg", "the same content as an image of its database: d.jpg"],
+        ["q.jpg", "leakage: the same content as a training image: a.jpg"],
+        ["q.jpg", "the same content as an image of its database: d.jpg"],
+    ]
+    assert result.statistics["num_leaked"] == 3
+    assert result.statistics["s"]["num_queries_without_positives"] == 1
+    strict = verify(damaged, 25.0, num_workers=1, queries_without_positives="leave_out")
+    assert "far.jpg" not in set(strict.manifest.rows["image"])
+    assert strict.statistics["num_left_out"] == 7
     assert (result.manifest.rows["sha256"].str.len() == 64).all()
 
 
@@ -274,11 +288,11 @@ def test_coordinates_off_the_map_or_missing_for_some_are_problems(tmp_path, data
     for name in "abcd":
         picture(tmp_path / f"{name}.jpg")
     (tmp_path / "own.csv").write_text(
-        "image,split,place_id,utm_east,utm_north\n"
-        "a.jpg,s/database,,500000,5000000\n"
-        "b.jpg,s/database,,5,5000000\n"
-        "c.jpg,s/database,,,\n"
-        "d.jpg,s/queries,,500000,\n"
+        "image,split,place_id,utm_east,utm_north,utm_zone\n"
+        "a.jpg,s/database,,500000,5000000,32T\n"
+        "b.jpg,s/database,,5,5000000,32T\n"
+        "c.jpg,s/database,,,,\n"
+        "d.jpg,s/queries,,500000,,32T\n"
     )
     problems = verify(own(tmp_path / "own.csv"), 25.0).problems.set_index("image")["problem"]
     assert problems["b.jpg"] == "utm_east or utm_north is no UTM coordinate in metres"
@@ -293,7 +307,8 @@ def test_a_number_that_is_none_is_a_problem_not_an_unknown(tmp_path, data_root):
         'image,split,place_id,lat,lon\na.jpg,s/database,,"45,5",7\nb.jpg,s/database,,45.5,7\nc.jpg,s/queries,,45.5,7\n'
     )
     problems = verify(own(tmp_path / "own.csv"), 25.0).problems
-    assert problems[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is no number: 45,5"]]
+    errors = problems[problems["severity"] == "error"]
+    assert errors[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is no number: 45,5"]]
 
 
 def test_a_training_image_without_a_place_is_a_problem(tmp_path, data_root):
@@ -318,7 +333,8 @@ def test_photos_on_both_sides_of_a_zone_s_border_are_near_each_other(tmp_path, d
     )
     for part in (north, west):
         part.to_csv(tmp_path / "part.csv", index=False)
-        assert verify(own(tmp_path / "part.csv"), 25.0).problems.empty
+        counts = verify(own(tmp_path / "part.csv"), 25.0).statistics
+        assert [c["num_queries_without_positives"] for c in counts.values() if "num_queries" in str(c)] == [0]
 
 
 def test_degrees_fill_in_where_a_row_has_no_utm(tmp_path):
@@ -342,7 +358,7 @@ def test_a_set_that_is_missing_or_lacks_a_part_is_refused(tmp_path):
 def test_unlabelled_queries_need_no_positive(tmp_path, data_root):
     for name in ("database/a", "queries/b"):
         picture(tmp_path / "photos" / f"{name}.jpg")
-    assert verify(own(tmp_path / "photos"), 25.0).problems.empty
+    assert set(verify(own(tmp_path / "photos"), 25.0).problems["severity"]) == {"warning"}
 
 
 def test_verify_reads_a_file_again_only_when_it_has_changed(tmp_path, data_root, monkeypatch):

@@ -53,7 +53,7 @@ def test_the_committed_file_is_valid():
         ({"train.synthetic.min_images_per_place": 2}, r"min_images_per_place is 2, but a batch takes 4"),
         ({"train.synthetic.image_size": [10]}, r"image_size is \[10\]; expected \[height, width\] in pixels"),
         ({"train.custom.epoch": 3}, r"train.custom has unknown keys \['epoch'\]"),
-        ({"dataset": "syntetic"}, r"unknown dataset 'syntetic'; choose one of: custom, synthetic"),
+        ({"dataset": "syntetic"}, r"unknown dataset 'syntetic'; choose one of: custom, gsv_cities, gsv_xs, synthetic"),
         ({"train.nowhere": {}}, r"train has unknown keys \['nowhere'\]; choose from"),
         ({"datasets.synthetic.blocks": None}, r"datasets.synthetic.blocks is None; expected a whole number"),
         ({"verify": 3}, r"verify is 3; expected the keys"),

@@ -16,12 +16,23 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stag
 NO_DEPENDENCY = {"vpr.tracking", "vpr.mlflow_model"}
 READERS = {
     "load_dataset": {"dataset", "datasets.${dataset}"},
+    "load_dataset_name": {"dataset"},
+    "load_sources": {"sources"},
     "load_train": {"dataset", "train.${dataset}"},
     "load_eval_sets": {"eval_sets"},
     "load_validation_sets": {"dataset", "train.${dataset}"},
     "load_evaluate": {"evaluate"},
     "load_extract": {"extract"},
-    "check_all": {"verify", "extract", "evaluate", "eval_sets", "dataset", "datasets.${dataset}", "train.${dataset}"},
+    "check_all": {
+        "dataset",
+        "datasets.${dataset}",
+        "sources",
+        "eval_sets",
+        "verify",
+        "train.${dataset}",
+        "extract",
+        "evaluate",
+    },
 }
 CHOICES = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
 

@@ -91,15 +91,15 @@ def test_check_leaves_the_same_file_for_all_valid_parameters(workspace):
 @pytest.fixture
 def photos(tmp_path):
     """Own data with a missing file."""
-    for name in ("a", "d", "q"):
-        Image.new("RGB", (20, 10)).save(tmp_path / f"{name}.jpg")
+    for k, name in enumerate("adq"):
+        Image.new("RGB", (20, 10), (50 * k, 0, 0)).save(tmp_path / f"{name}.jpg")
     (tmp_path / "own.csv").write_text(
         "image,split,place_id\na.jpg,train,1\nd.jpg,s/database,1\nq.jpg,s/queries,1\ngone.jpg,s/queries,1\n"
     )
     return tmp_path / "own.csv"
 
 
-VERIFY = ["--listing", "l.parquet", "--manifest", "m.parquet", "--problems", "p.csv", "--sheet", "s.jpg"]
+VERIFY = ["--listing", "l.parquet", "--manifest", "m", "--problems", "p.csv", "--page", "d.html"]
 
 
 def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(workspace, photos):
@@ -107,23 +107,27 @@ def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(works
     workspace.params["datasets"]["custom"]["source"] = str(photos)
     workspace.params["eval_sets"] = ["s"]
     workspace.params["train"]["custom"]["val_set"] = "s"
-    workspace.stage("download", "--listing", "l.parquet")
+    workspace.stage("download", "--listing", "l.parquet", "--known-hashes", "k.json")
     output = workspace.stage("verify", *VERIFY, "--metrics", "d.json", fails=True)
     assert "1 problems in the dataset, all listed in p.csv" in output
     assert "gone.jpg: the file is missing" in output
     assert "set verify.on_problem to skip" in output
     assert len(pd.read_csv(workspace.folder / "p.csv")) == 1
-    assert not (workspace.folder / "m.parquet").exists()
+    assert not (workspace.folder / "m").exists()
     workspace.params["verify"]["on_problem"] = "skip"
     assert "left out 1 rows" in workspace.stage("verify", *VERIFY, "--metrics", "d.json")
-    assert len(pd.read_parquet(workspace.folder / "m.parquet")) == 3
-    with Image.open(workspace.folder / "s.jpg") as sheet:
-        assert sheet.width == 8 * 128
+    parts = [pd.read_parquet(workspace.folder / "m" / f"{name}.parquet") for name in ("train", "sets/s", "validation")]
+    assert [len(part) for part in parts] == [1, 2, 2]
+    page = (workspace.folder / "d.html").read_text(encoding="utf-8")
+    assert "the file is missing" in page
+    assert page.count("<img") == 3  # images per place, contact sheets of training and of the set; no coordinates
 
 
 def test_stages_without_their_input_say_what_to_run(workspace):
     assert "run `dvc repro verify` first" in workspace.stage(
-        "train", "--manifest", "m.parquet", "--models", "m", "--curve", "c.csv", "--validations", "v.csv", fails=True
+        *("train", "--manifest", "m.parquet", "--validation-manifest", "v.parquet", "--models", "m"),
+        *("--curve", "c.csv", "--validations", "v.csv"),
+        fails=True,
     )
     assert "run `dvc repro train` first" in workspace.stage(
         "extract", "--manifest", "m.parquet", "--models", "m", "--set", "val", "--out", "d", fails=True

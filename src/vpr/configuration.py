@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from vpr.extraction import pick_device
 from vpr.losses import LOSSES
 from vpr.miners import MINERS
 from vpr.model import ModelSpec, VPRModel
-from vpr.params import PARAMS_FILE, TrainParams, load_choice, load_dataset, load_train
+from vpr.params import PARAMS_FILE, TrainParams, load_choice, load_dataset_name, load_train
 
 _OF_TRAIN = {"layers_to_crop", "layers_to_freeze"}  # what suits one dataset does not suit another
 
@@ -27,13 +27,13 @@ class Configuration:
     """What is trained; options include those left at their defaults."""
 
     dataset: str
-    dataset_options: dict[str, Any]
     spec: ModelSpec
     loss: str
     loss_options: dict[str, Any]
     miner: str
     miner_options: dict[str, Any]
     train: TrainParams
+    dataset_options: dict[str, Any] = field(default_factory=dict)  # what the manifest says of its images
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types, nested."""
@@ -53,7 +53,7 @@ def load_configuration(path: Path = PARAMS_FILE) -> Configuration:
     Raises:
         ValueError: for an unknown name or key, with the valid ones.
     """
-    dataset, dataset_params = load_dataset(path)
+    dataset = load_dataset_name(path)
     train = load_train(path)
     options: dict[str, tuple[str, dict[str, Any]]] = {}
     for key, kind, table in (
@@ -74,7 +74,7 @@ def load_configuration(path: Path = PARAMS_FILE) -> Configuration:
     layers = {"layers_to_crop": train.layers_to_crop, "layers_to_freeze": train.layers_to_freeze}
     options["backbone"][1].update(layers)
     spec = ModelSpec(*options["backbone"], *options["agg"], image_size=(train.image_size[0], train.image_size[1]))
-    return Configuration(dataset, asdict(dataset_params), spec, *options["loss"], *options["miner"], train)
+    return Configuration(dataset, spec, *options["loss"], *options["miner"], train)
 
 
 def build_model(configuration: Configuration) -> VPRModel:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -20,24 +21,26 @@ class Evaluation:
     """What is known of one evaluation set.
 
     Attributes:
-        metrics: plain numbers; no recalls where the set is unlabelled.
+        metrics: counts, what makes a positive, recalls and errors; no recalls where the set is unlabelled.
         curve: ``N, recall`` for each N up to the predictions kept; empty where unlabelled.
         conditions: ``condition, value, num_queries, recall_at_<N>...``; empty where unlabelled.
         predictions: a row for each query and rank.
     """
 
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     curve: pd.DataFrame
     conditions: pd.DataFrame
     predictions: pd.DataFrame
 
 
 def positives_of(database: pd.DataFrame, queries: pd.DataFrame, radius_m: float) -> Positives | None:
-    """The positives of each query, or ``None`` for an unlabelled set.
-
-    By distance where database and queries have coordinates, otherwise by place id.
-    """
-    if has_coordinates(database) and has_coordinates(queries):
+    """The positives of each query, or ``None`` for an unlabelled set."""
+    kind = labels_of(database, queries)
+    if kind == "listed":
+        index = {frame: k for k, frame in enumerate(database["frame"])}
+        listed = (text.split() for text in queries["positive_frames"])
+        return [np.array(sorted(index[f] for f in frames if f in index), dtype=np.int64) for frames in listed]
+    if kind == "distance":
         return positives_within(
             utm_of(database),
             utm_of(queries),
@@ -45,11 +48,22 @@ def positives_of(database: pd.DataFrame, queries: pd.DataFrame, radius_m: float)
             database["utm_zone"].to_list(),
             queries["utm_zone"].to_list(),
         )
-    if (database["place_id"] != "").any() and (queries["place_id"] != "").any():
+    if kind == "place id":
         # An image without a place is a positive of nothing.
         known = [place if place else f"\0{k}" for k, place in enumerate(queries["place_id"])]
         return positives_by_place(database["place_id"].to_list(), known)
     return None
+
+
+def labels_of(database: pd.DataFrame, queries: pd.DataFrame) -> Literal["listed", "distance", "place id", "none"]:
+    """What makes the positives of a set: lists of frames, else coordinates, else place ids, else nothing."""
+    if "frame" in database and "positive_frames" in queries and (queries["positive_frames"] != "").any():
+        return "listed"
+    if has_coordinates(database) and has_coordinates(queries):
+        return "distance"
+    if (database["place_id"] != "").any() and (queries["place_id"] != "").any():
+        return "place id"
+    return "none"
 
 
 def has_coordinates(rows: pd.DataFrame) -> bool:
@@ -78,17 +92,22 @@ def evaluate_ranking(
         recalls: the N of recall@N.
         radius_m: a database image within it is a positive.
     """
-    metrics: dict[str, float] = {"num_database": len(database), "num_queries": len(queries)}
+    kind = labels_of(database, queries)
+    located = kind == "distance"
+    metrics: dict[str, Any] = {
+        "num_database": len(database),
+        "num_queries": len(queries),
+        "positives": f"{radius_m:g} m" if located else kind,
+    }
+    if located:
+        metrics["positive_radius_m"] = radius_m
     positives = positives_of(database, queries, radius_m)
-    located = has_coordinates(database) and has_coordinates(queries)
     error_m = _distances_m(ranking, database, queries) if located else None
     correct = None
     curve, conditions = pd.DataFrame(), pd.DataFrame()
     if positives is not None:
         correct = hits(ranking, positives)
         metrics["num_queries_without_positives"] = sum(len(p) == 0 for p in positives)
-        if located:
-            metrics["positive_radius_m"] = radius_m
         metrics |= {f"recall_at_{n}": r for n, r in recall_at(ranking, positives, recalls).items()}
         ns = list(range(1, ranking.shape[1] + 1))
         curve = pd.DataFrame({"N": ns, "recall": list(recall_at(ranking, positives, ns).values())})
@@ -134,7 +153,7 @@ def is_number(values: pd.Series) -> bool:
 def _by_condition(
     ranking: NDArray[np.int64], positives: Positives, queries: pd.DataFrame, recalls: Sequence[int]
 ) -> pd.DataFrame:
-    known = {"image", "role", "set", "place_id", "utm_east", "utm_north", *VERIFIED_COLUMNS}
+    known = {"image", "role", "set", "place_id", "frame", "positive_frames", *VERIFIED_COLUMNS}
     rows = []
     for column in queries.columns:
         if column in known or (column in COLUMNS and COLUMNS[column] != "str"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import types
 from collections.abc import Mapping
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -87,7 +88,64 @@ class CustomParams:
     splits: dict[str, str | list[str]]
 
 
-DATASETS: dict[str, type] = {"synthetic": SyntheticParams, "custom": CustomParams}
+@dataclass(frozen=True, config=_strict)
+class CollectionParams:
+    """Published sets put together: what to train on and what to evaluate on, both out of ``sources``.
+
+    Args:
+        train: training sets; several are joined.
+        eval_sets: names that ``eval_sets`` and ``val_set`` go by here, and the source that each stands for.
+        cities: training cities to keep; ``null`` for all.
+        dates: first and last month of the training images to keep, such as ``[201501, 201912]``; ``null`` for all.
+        share_of_places: share of each city's training places to keep, in (0, 1].
+        seed: of the choice of that share.
+    """
+
+    train: list[str]
+    eval_sets: dict[str, str]
+    cities: list[str] | None
+    dates: list[int] | None
+    share_of_places: float
+    seed: int
+
+
+@dataclass(frozen=True, config=_strict)
+class SourceParams:
+    """Where one published set comes from, and what should be in it.
+
+    Args:
+        url: ``kaggle://owner/dataset``, ``gdrive://id`` of a file or folder, ``gdrive://folder id/file``,
+            ``http(s)://`` or ``file://`` (archive or folder); ``null`` where its owner has to be asked for it.
+        layout: ``gsv_xs`` (``<city>/<standard name>``, for training), ``gsv_cities`` (``Images``, ``Dataframes``, for
+            training) or ``standard`` (database and queries, for evaluation).
+        sha256: of the archive, or of each file by its name; ``null`` to hold later downloads against the first.
+        folder: where in the source the set lies; found at any depth.
+        database, queries: folders of an evaluation set.
+        frame_window: positives are the database frames at most so many away from the query's, in file-name order.
+        ground_truth: file in the source that lists the positives of each query, ``.npy``.
+        allow_pickle: unpickle any object that ``ground_truth`` holds; it may run code.
+        expected: what should be there: ``images``, ``places``, ``cities``, ``database``, ``queries``; a number, or
+            least and most.
+    """
+
+    url: str | None
+    layout: Literal["gsv_xs", "gsv_cities", "standard"]
+    sha256: str | dict[str, str] | None = None
+    folder: str = ""
+    database: str = "database"
+    queries: str = "queries"
+    frame_window: int | None = None
+    ground_truth: str | None = None
+    allow_pickle: bool = False
+    expected: dict[str, int | list[int]] = field(default_factory=dict)
+
+
+DATASETS: dict[str, type] = {
+    "synthetic": SyntheticParams,
+    "custom": CustomParams,
+    "gsv_xs": CollectionParams,
+    "gsv_cities": CollectionParams,
+}
 
 
 @dataclass(frozen=True, config=_strict)
@@ -96,10 +154,15 @@ class VerifyParams:
 
     Args:
         on_problem: ``fail`` stops with the list of all problems; ``skip`` leaves the rows out and counts them.
+        on_count_difference: whether counts other than a source's ``expected`` make it ``fail`` or ``warn``.
+        queries_without_positives: ``keep`` them, so that they count as not found, as published recalls do; or
+            ``leave_out``.
         num_workers: processes; ``null`` takes all cores.
     """
 
     on_problem: Literal["fail", "skip"]
+    on_count_difference: Literal["fail", "warn"]
+    queries_without_positives: Literal["keep", "leave_out"]
     num_workers: int | None
 
 
@@ -209,7 +272,7 @@ _Loader.add_implicit_resolver(
 
 _SECTIONS: dict[str, type] = {"verify": VerifyParams, "extract": ExtractParams, "evaluate": EvaluateParams}
 _COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
-_KEYS = {"dataset", "eval_sets", "datasets", "train", *_SECTIONS, *_COMPONENTS, *_COMPONENTS.values()}
+_KEYS = {"dataset", "eval_sets", "datasets", "sources", "train", *_SECTIONS, *_COMPONENTS, *_COMPONENTS.values()}
 
 
 def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
@@ -226,7 +289,7 @@ def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     missing = sorted(_KEYS - content.keys())
     if missing:
         raise ValueError(f"{path}: missing keys {missing}")
-    for table in ("datasets", "train", *_COMPONENTS.values()):
+    for table in ("datasets", "sources", "train", *_COMPONENTS.values()):
         if not isinstance(content[table], Mapping):
             raise ValueError(f"{path}: {table} is {content[table]!r}; expected a block for each name")
     parse(content["dataset"], str, f"{path}: dataset")
@@ -238,12 +301,17 @@ def load_section(name: str, cls: type[T], path: Path = PARAMS_FILE) -> T:
     return parse(read_params(path)[name], cls, f"{path}: {name}")
 
 
-def load_dataset(path: Path = PARAMS_FILE) -> tuple[str, Any]:
-    """The chosen dataset's name and its options."""
-    content = read_params(path)
-    name = content["dataset"]
+def load_dataset_name(path: Path = PARAMS_FILE) -> str:
+    """The chosen dataset's name."""
+    name: str = read_params(path)["dataset"]
     if name not in DATASETS:
         raise ValueError(f"{path}: unknown dataset {name!r}; choose one of: {', '.join(sorted(DATASETS))}")
+    return name
+
+
+def load_dataset(path: Path = PARAMS_FILE) -> tuple[str, Any]:
+    """The chosen dataset's name and its options."""
+    content, name = read_params(path), load_dataset_name(path)
     return name, parse(_block(content, "datasets", name, path), DATASETS[name], f"{path}: datasets.{name}")
 
 
@@ -253,6 +321,60 @@ def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{path}: eval_sets is {names}; expected one or more names, each once")
     return names
+
+
+def load_sources(path: Path = PARAMS_FILE) -> dict[str, SourceParams]:
+    """The published sets, by name, their values checked."""
+    sources = {}
+    for name, options in read_params(path)["sources"].items():
+        where = f"{path}: sources.{name}"
+        source = parse(options, SourceParams, where)
+        hashes = {"": source.sha256} if isinstance(source.sha256, str) else source.sha256 or {}
+        wrong = [value for value in hashes.values() if not re.fullmatch(r"[0-9a-fA-F]{64}", value)]
+        if wrong:
+            raise ValueError(f"{where}.sha256 is {wrong[0]!r}; expected 64 hexadecimal digits")
+        for what, number in source.expected.items():
+            allowed = ("database", "queries") if source.layout == "standard" else ("images", "places", "cities")
+            if what not in allowed:
+                raise ValueError(f"{where}.expected has unknown keys [{what!r}]; choose from {list(allowed)}")
+            if not isinstance(number, int) and len(number) != 2:
+                raise ValueError(f"{where}.expected.{what} is {number}; expected a number, or [least, most]")
+        if source.frame_window is not None and (source.frame_window < 0 or source.ground_truth):
+            raise ValueError(
+                f"{where}.frame_window is {source.frame_window}; expected frames from 0, and no ground_truth"
+            )
+        sources[name] = source
+    return sources
+
+
+def _check_collection(content: Mapping[str, Any], name: str, sources: Mapping[str, SourceParams], path: Path) -> None:
+    where = f"{path}: datasets.{name}"
+    params: CollectionParams = parse(content["datasets"][name], CollectionParams, where)
+    for key, names, training in (("train", params.train, True), ("eval_sets", params.eval_sets.values(), False)):
+        fitting = sorted(s for s, source in sources.items() if (source.layout != "standard") == training)
+        for source in names:
+            if source not in fitting:
+                raise ValueError(f"{where}.{key} names {source!r}; choose from the sources {fitting}")
+    if not 0 < params.share_of_places <= 1:
+        raise ValueError(f"{where}.share_of_places is {params.share_of_places}; expected a number in (0, 1]")
+    if params.dates is not None and (
+        len(params.dates) != 2 or not 100001 <= params.dates[0] <= params.dates[1] <= 999912
+    ):
+        raise ValueError(f"{where}.dates is {params.dates}; expected [first, last] as YYYYMM, such as [201501, 201912]")
+    if content["dataset"] == name:
+        used = [*load_eval_sets(path), *load_validation_sets(path)]
+        for eval_set in used:
+            if eval_set not in params.eval_sets:
+                raise ValueError(
+                    f"{where}.eval_sets has no {eval_set!r}, which eval_sets or val_set names; it has "
+                    f"{sorted(params.eval_sets)}"
+                )
+        for source in [*params.train, *params.eval_sets.values()]:
+            if sources[source].url is None:
+                raise ValueError(
+                    f"{path}: sources.{source}.url is null: its owner has to be asked for it, see docs/datasets.md; "
+                    "set the url to file:// and where you have it"
+                )
 
 
 def load_validation_sets(path: Path = PARAMS_FILE) -> list[str]:
@@ -350,6 +472,10 @@ def check_all(path: Path = PARAMS_FILE) -> None:
     load_evaluate(path)
     load_extract(path)
     load_train(path)
+    sources = load_sources(path)
+    for name, cls in DATASETS.items():
+        if cls is CollectionParams and name in content["datasets"]:
+            _check_collection(content, name, sources, path)
 
 
 def parse(value: Any, cls: Any, where: str) -> Any:

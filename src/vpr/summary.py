@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from vpr.params import load_choice, load_dataset, load_eval_sets
+from vpr.params import CollectionParams, load_choice, load_dataset, load_eval_sets
 
 NEXT = """
 metrics/        the same numbers, and recall by condition, as files that git compares
@@ -31,7 +31,7 @@ def recall_table(folder: Path, set_names: list[str]) -> str:
             "set": name,
             "queries": metrics["num_queries"],
             "database": metrics["num_database"],
-            "positives": _positives(metrics),
+            "positives": metrics["positives"],
             "image": f"{metrics['image_height_px']}x{metrics['image_width_px']}",
             "dim": metrics["descriptor_dim"],
         }
@@ -42,18 +42,14 @@ def recall_table(folder: Path, set_names: list[str]) -> str:
     return tabulate(rows, headers="keys", disable_numparse=True)
 
 
-def _positives(metrics: dict[str, float]) -> str:
-    """What makes a positive: a distance, the place id, or nothing in an unlabelled set."""
-    if "positive_radius_m" in metrics:
-        return f"{metrics['positive_radius_m']:g} m"
-    return "place id" if "recall_at_1" in metrics or "num_queries_without_positives" in metrics else "none"
-
-
 def main() -> None:
-    dataset, _ = load_dataset()
+    dataset, options = load_dataset()
     chosen = " + ".join(load_choice(key).name for key in ("backbone", "agg", "loss", "miner"))
     print(f"\n{dataset}: {chosen}; exact search (FAISS IndexFlatL2); recalls in percent\n")
-    print(recall_table(Path("metrics/recalls"), load_eval_sets()))
+    names = load_eval_sets()
+    print(recall_table(Path("metrics/recalls"), names))
+    if isinstance(options, CollectionParams):
+        print("\n" + ", ".join(f"{name} is {options.eval_sets[name]}" for name in names))
     print(NEXT)
 
 

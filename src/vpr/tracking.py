@@ -122,7 +122,7 @@ def record(
     models: Path,
     checkpoint: str,
     curve: list[dict[str, float]],
-    recalls: dict[str, dict[str, float]],
+    recalls: dict[str, dict[str, Any]],
     artifacts: list[Path],
     manifest: Manifest,
 ) -> str:
@@ -156,7 +156,8 @@ def record(
             mlflow.set_tag(CHECKPOINT_TAG, sha256)
         known = run.data.metrics if run else {}
         totals = {"training/seconds": facts["seconds"], "training/best_epoch": facts["best_epoch"]}
-        found = totals | {f"{name}/{key}": value for name, part in recalls.items() for key, value in part.items()}
+        numbers = ((f"{name}/{k}", v) for name, part in recalls.items() for k, v in part.items() if k != "positives")
+        found = totals | dict(numbers)
         news = {k: float(v) for k, v in found.items() if known.get(k) != float(v)}
         if news:
             mlflow.log_metrics(news)
@@ -252,7 +253,7 @@ def _log_model(mlflow: Any, checkpoint: Path, descriptor_dim: int) -> None:
         )
 
 
-def receipt(run_id: str | None, checkpoint: Path, recalls: dict[str, dict[str, float]]) -> str:
+def receipt(run_id: str | None, checkpoint: Path, recalls: dict[str, dict[str, Any]]) -> str:
     """What the record stage leaves: the same text for the same results, whichever run and store."""
     digest = hashlib.sha256(json.dumps(recalls, sort_keys=True).encode()).hexdigest()
     content = {"recorded": run_id is not None, "checkpoint_sha256": file_sha256(checkpoint), "recalls_sha256": digest}

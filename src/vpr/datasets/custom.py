@@ -9,20 +9,20 @@ and optionally ``train``; coordinates and places come from the file names where 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import utm
 
+from vpr.datasets.coordinates import on_earth, to_utm
+from vpr.datasets.layouts import list_images
 from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
 from vpr.datasets.names import parse_name
 from vpr.params import CustomParams
 from vpr.project import main_root
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-COMMON_ZONE_DEG = 4.5  # a zone is 3 degrees wide on either side; distances stay true to 0.1 % a little beyond
 _PARTS = {"database": DATABASE, "queries": QUERY}
 
 
@@ -52,7 +52,7 @@ def obtain(params: CustomParams) -> Manifest:
         raise ValueError(
             f"{source}: no images listed; expected rows, or <set>/database, <set>/queries or train folders"
         )
-    return make_manifest("custom", _portable(root), rows)
+    return make_manifest("custom", _portable(root), rows, {"options": asdict(params)})
 
 
 def _portable(root: Path) -> str:
@@ -126,40 +126,25 @@ def _role_of(split: str, source: Path) -> tuple[str, str]:
 
 
 def _fill_utm(table: pd.DataFrame) -> None:
-    """UTM coordinates from degrees, where a row has no UTM of its own.
-
-    One zone serves all rows near it: photos on both sides of a border between zones stay comparable.
-    """
+    """UTM coordinates from degrees, where a row has no UTM of its own."""
     for column, empty in (("utm_east", np.nan), ("utm_north", np.nan), ("utm_zone", "")):
         if column not in table:
             table[column] = empty
     lat, lon = table["lat"].to_numpy(dtype=float), table["lon"].to_numpy(dtype=float)
     to_do = table["utm_east"].isna().to_numpy() & table["utm_north"].isna().to_numpy()
     given = ~(np.isnan(lat) & np.isnan(lon))
-    sound = np.isfinite(lat) & np.isfinite(lon) & (np.abs(lon) <= 180) & (lat >= -80) & (lat <= 84)
+    sound = on_earth(lat, lon)
     wrong = to_do & given & ~sound & (table["problem"] == "").to_numpy()
     table.loc[wrong, "problem"] = "lat and lon are no position on earth"
     rows = np.flatnonzero(to_do & sound)
-    if len(rows) == 0:
-        return
-    zones = [utm.latlon_to_zone_number(lat[k], lon[k]) for k in rows]
-    common = max(set(zones), key=zones.count)
-    centre = utm.zone_number_to_central_longitude(common)
-    found = []
-    for k in rows:
-        near = abs(lon[k] - centre) < COMMON_ZONE_DEG
-        east, north, number, band = utm.from_latlon(lat[k], lon[k], force_zone_number=common if near else None)
-        found.append((round(float(east), 2), round(float(north), 2), f"{number}{band}"))
-    for column, values in zip(("utm_east", "utm_north", "utm_zone"), zip(*found, strict=True), strict=True):
-        table.loc[table.index[rows], column] = list(values)
+    for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[rows], lon[rows]), strict=True):
+        table.loc[table.index[rows], column] = values
 
 
 def _folder_rows(folder: Path) -> list[dict[str, Any]]:
     rows, ignored = [], []
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or not path.is_file():
-            continue
-        parts = path.relative_to(folder).parts
+    for image in list_images(folder):
+        parts = PurePosixPath(image).parts
         if parts[0] == TRAIN and len(parts) > 1:
             split = TRAIN
         elif len(parts) >= 3 and parts[1] in _PARTS:
@@ -167,11 +152,11 @@ def _folder_rows(folder: Path) -> list[dict[str, Any]]:
         elif parts[0] in _PARTS and len(parts) > 1:
             split = f"test/{parts[0]}"
         else:
-            ignored.append("/".join(parts))
+            ignored.append(image)
             continue
         role, set_name = _role_of(split, folder)
-        row: dict[str, Any] = {"image": "/".join(parts), "role": role, "set": set_name}
-        rows.append(row | _from_name(path.name, role, parts))
+        row: dict[str, Any] = {"image": image, "role": role, "set": set_name}
+        rows.append(row | _from_name(parts[-1], role, parts))
     if ignored:
         print(
             f"{folder}: {len(ignored)} images outside train, <set>/database and <set>/queries are not used, "

@@ -1,14 +1,16 @@
 """The manifest: one table with a row for each image and role, whatever the dataset.
 
 Adapters yield *listings* (what should be there); the verify stage reads the files and writes the
-*manifest* (what is there). Both are this table; sizes and hashes are filled in by verify.
+*manifest* (what is there), a file for the training images and one for each evaluation set, so that another set
+changes nothing for the training. All are this table; sizes and hashes are filled in by verify.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -37,20 +39,20 @@ VERIFIED_COLUMNS: dict[str, str] = {"num_bytes": "int64", "sha256": "str", "widt
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset's table and the folder its image paths start from (see ``vpr.project.resolve_root``)."""
+    """A dataset's table and the folder its image paths start from (see ``vpr.project.resolve_root``).
+
+    Attributes:
+        notes: what else is known: ``options`` the training images follow from, ``sources`` they came from.
+    """
 
     name: str
     root: str
     rows: pd.DataFrame
+    notes: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         return resolve_root(self.root)
-
-    @property
-    def extra_columns(self) -> list[str]:
-        """Columns that this dataset has beyond the common ones."""
-        return [c for c in self.rows.columns if c not in COLUMNS and c not in VERIFIED_COLUMNS]
 
     def train(self) -> pd.DataFrame:
         """Rows of the training images."""
@@ -76,7 +78,7 @@ class Manifest:
         return self.rows[chosen].reset_index(drop=True)
 
 
-def make_manifest(name: str, root: str, rows: pd.DataFrame) -> Manifest:
+def make_manifest(name: str, root: str, rows: pd.DataFrame, notes: dict[str, Any] | None = None) -> Manifest:
     """Bring an adapter's rows to the common columns, in a fixed order."""
     table = rows.copy()
     for column, dtype in COLUMNS.items():
@@ -89,14 +91,45 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame) -> Manifest:
     if unknown:
         raise ValueError(f"dataset {name}: unknown roles {unknown}; choose from {list(ROLES)}")
     extra = [c for c in table.columns if c not in COLUMNS]
+    for column in extra:
+        known = table[column].dropna()
+        if len(known) and known.map(type).eq(str).all():
+            table[column] = table[column].fillna("")
     table = table[[*COLUMNS, *extra]].sort_values(KEY, kind="stable").reset_index(drop=True)
-    return Manifest(name, root, table)
+    return Manifest(name, root, table, notes or {})
+
+
+def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) -> None:
+    """Write ``train.parquet``, ``sets/<set>.parquet`` for each set and ``validation.parquet``, a copy of one of them.
+
+    Each part has the columns and notes that concern it alone.
+
+    Args:
+        validation_set: what training validates on; ``None`` leaves that file without rows.
+    """
+    options = {"options": manifest.notes.get("options", {})}
+    train = Manifest(manifest.name, manifest.root, _own_columns(manifest.train()), options)
+    write_manifest(train, folder / "train.parquet")
+    nothing = manifest.rows.iloc[:0]
+    validation = Manifest(manifest.name, manifest.root, nothing)
+    for name in manifest.set_names():
+        rows = _own_columns(manifest.rows[manifest.rows["set"] == name].reset_index(drop=True))
+        part = Manifest(manifest.name, manifest.root, rows)
+        write_manifest(part, folder / "sets" / f"{name}.parquet")
+        validation = part if name == validation_set else validation
+    write_manifest(validation, folder / "validation.parquet")
+
+
+def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns beyond the common ones of which these rows know nothing."""
+    empty = [c for c in rows if c not in COLUMNS and bool((rows[c].isna() | (rows[c].astype(object) == "")).all())]
+    return rows.drop(columns=empty) if len(rows) else rows
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
     """Write a manifest as Parquet, its name and root in the file's metadata."""
     table = pa.Table.from_pandas(manifest.rows, preserve_index=False)
-    note = json.dumps({"name": manifest.name, "root": manifest.root})
+    note = json.dumps({"name": manifest.name, "root": manifest.root, "notes": manifest.notes})
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b"vpr": note.encode()}), path)
 
@@ -109,7 +142,7 @@ def read_manifest(path: Path) -> Manifest:
         ValueError: if the file is another Parquet file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: no manifest; run `dvc repro verify` first")
+        raise FileNotFoundError(f"{path}: not there; run `dvc repro verify` first")
     table = pq.read_table(path)
     note = (table.schema.metadata or {}).get(b"vpr")
     if note is None:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
     evaluated = load_extract().checkpoint
-    recalls: dict[str, dict[str, float]] = {}
+    recalls: dict[str, dict[str, Any]] = {}
     artifacts = [args.models / "training.json"]
     for name in load_eval_sets():
         path = args.metrics / "recalls" / f"{name}.json"

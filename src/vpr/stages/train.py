@@ -1,4 +1,4 @@
-"""Stage ``train``: data/manifest.parquet -> data/models/{best,last}.ckpt, metrics/training.csv, validation.csv."""
+"""Stage ``train``: data/manifest -> data/models/{best,last}.ckpt, metrics/training.csv, validation.csv."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +35,9 @@ from vpr.tracking import TrainingRun, git_commit
 from vpr.training import RECALLS, Validation, fit
 
 
-def run_key(configuration: Configuration, manifest_path: Path, radius_m: float) -> str:
+def run_key(configuration: Configuration, manifests: Sequence[Path], radius_m: float) -> str:
     """Names the scratch folder of a training: other data, parameters or code never resume it."""
-    digest = hashlib.sha256(manifest_path.read_bytes())
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifests))
     digest.update(json.dumps([configuration.as_dict(), radius_m], sort_keys=True, default=str).encode())
     weights = configuration.train.weights
     if weights not in (None, "imagenet"):
@@ -77,12 +79,16 @@ def require_files(manifest: Manifest, images: Any) -> None:
         )
 
 
-def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> None:
-    """Train as ``params.yaml`` says, or take the checkpoint it names, and write checkpoints, curves and facts."""
-    configuration = load_configuration()
-    manifest = read_manifest(manifest_path)
+def train(manifests: Sequence[Path], models: Path, curve: Path, validations: Path) -> None:
+    """Train as ``params.yaml`` says, or take the checkpoint it names, and write checkpoints, curves and facts.
+
+    Args:
+        manifests: of the training and of the validation images.
+    """
+    manifest, validation = (read_manifest(path) for path in manifests)
+    configuration = replace(load_configuration(), dataset_options=manifest.notes.get("options", {}))
     facts: dict[str, Any] = {
-        "dataset_digest": file_sha256(manifest_path)[:16],
+        "dataset_digest": file_sha256(manifests[0])[:16],
         "git_commit": git_commit(),
         "experiment": os.environ.get("DVC_EXP_NAME"),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads"
@@ -96,7 +102,8 @@ def train(manifest_path: Path, models: Path, curve: Path, validations: Path) -> 
     if configuration.train.checkpoint is not None:
         history, news = adopt(Path(configuration.train.checkpoint), models)
     else:
-        history, news = train_model(configuration, manifest, manifest_path, models, facts)
+        key = run_key(configuration, manifests, load_evaluate().positive_radius_m)
+        history, news = train_model(configuration, manifest, validation, key, models, facts)
     for path, rows in ((curve, history[history["loss"].notna()]), (validations, history[history["loss"].isna()])):
         path.parent.mkdir(parents=True, exist_ok=True)
         of_validation = path == validations
@@ -122,7 +129,12 @@ def adopt(checkpoint: Path, models: Path) -> tuple[pd.DataFrame, dict[str, Any]]
 
 
 def train_model(
-    configuration: Configuration, manifest: Manifest, manifest_path: Path, models: Path, facts: dict[str, Any]
+    configuration: Configuration,
+    manifest: Manifest,
+    validation_manifest: Manifest,
+    key: str,
+    models: Path,
+    facts: dict[str, Any],
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Train, write the checkpoints, and return history and facts."""
     params, spec = configuration.train, configuration.spec
@@ -144,7 +156,7 @@ def train_model(
         params.seed,
     )
     criterion = build_criterion(configuration, model, len(places))
-    validation = validation_of(manifest, spec, configuration, radius_m)
+    validation = validation_of(validation_manifest, spec, configuration, radius_m)
     require_files(
         manifest, [*rows["image"], *(image for loader in validation.loaders for image in loader.dataset.images)]
     )
@@ -155,12 +167,11 @@ def train_model(
         f"descriptor {model.descriptor_dim}; {configuration.loss}, {configuration.miner}",
         flush=True,
     )
-    key = run_key(configuration, manifest_path, radius_m)
     scratch = main_root() / "data" / "scratch" / f"train-{key}"
     scratch.mkdir(parents=True, exist_ok=True)
     lock = Path(f"{scratch}.lock")
     try:
-        with FileLock(lock, timeout=2), TrainingRun(key, configuration.as_dict(), manifest, facts) as run:
+        with FileLock(lock, timeout=2), TrainingRun(key, configuration.as_dict(), manifest, facts) as tracked:
             trained = fit(
                 model,
                 criterion,
@@ -170,12 +181,12 @@ def train_model(
                 params,
                 loader_processes(params.num_workers),
                 scratch,
-                run.log,
+                tracked.log,
             )
             notes = {"configuration": configuration.as_dict(), "dataset_digest": facts["dataset_digest"]}
             save_checkpoint(models / "best.ckpt", spec, trained.best, {**notes, "epoch": trained.best_epoch})
             save_checkpoint(models / "last.ckpt", spec, trained.last, {**notes, "epoch": params.max_epochs})
-            run.finish(models / "best.ckpt")
+            tracked.finish(models / "best.ckpt")
             shutil.rmtree(scratch, ignore_errors=True)
             lock.unlink(missing_ok=True)
     except Timeout:
@@ -194,13 +205,14 @@ def train_model(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the training images")
+    parser.add_argument("--validation-manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--curve", type=Path, required=True)
     parser.add_argument("--validations", type=Path, required=True)
     args = parser.parse_args()
     try:
-        train(args.manifest, args.models, args.curve, args.validations)
+        train((args.manifest, args.validation_manifest), args.models, args.curve, args.validations)
     except KeyboardInterrupt:
         sys.exit("train: interrupted; the next `dvc repro` goes on after the last finished epoch")
 

@@ -81,7 +81,7 @@ def obtain(params: SyntheticParams) -> Manifest:
                 for job, done in zip(jobs, pool.map(_take, jobs), strict=True):
                     rows += done
                     bar.update(len(job[2]))
-    return make_manifest("synthetic", root, pd.DataFrame(rows))
+    return make_manifest("synthetic", root, pd.DataFrame(rows), {"options": asdict(params)})
 
 
 def check(params: SyntheticParams) -> None:

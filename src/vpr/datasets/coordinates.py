@@ -1,0 +1,63 @@
+"""Degrees to UTM and back, for whole columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import utm
+from numpy.typing import NDArray
+
+COMMON_ZONE_DEG = 4.5  # a zone is 3 degrees wide on either side; distances stay true to 0.1 % a little beyond
+_BANDS = np.array([*"CDEFGHJKLMNPQRSTUVWXX"])
+
+Numbers = NDArray[np.float64]
+
+
+def on_earth(lat: Numbers, lon: Numbers) -> NDArray[np.bool_]:
+    """Which positions have UTM coordinates: those between 80 degrees south and 84 north."""
+    return np.isfinite(lat) & np.isfinite(lon) & (np.abs(lon) <= 180) & (lat >= -80) & (lat <= 84)
+
+
+def to_utm(lat: Numbers, lon: Numbers) -> tuple[Numbers, Numbers, list[str]]:
+    """UTM east and north in metres, to the centimetre, and zones such as ``32T``.
+
+    One zone serves all positions near it: photos on both sides of a border between zones stay comparable.
+
+    Args:
+        lat, lon: in degrees, all ``on_earth``.
+    """
+    east, north = np.empty(len(lat)), np.empty(len(lat))
+    own = np.array([utm.latlon_to_zone_number(a, o) for a, o in zip(lat, lon, strict=True)], dtype=np.int64)
+    if len(own) == 0:
+        return east, north, []
+    common = int(np.bincount(own).argmax())
+    near = np.abs(lon - utm.zone_number_to_central_longitude(common)) < COMMON_ZONE_DEG
+    zone = np.where(near, common, own)
+    for number in np.unique(zone):
+        for south in (False, True):
+            here = (zone == number) & ((lat < 0) == south)
+            if here.any():
+                east[here], north[here] = utm.from_latlon(lat[here], lon[here], force_zone_number=int(number))[:2]
+    bands = _BANDS[((lat + 80) // 8).astype(int)]
+    return east.round(2), north.round(2), [f"{n}{band}" for n, band in zip(zone, bands, strict=True)]
+
+
+def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Numbers, Numbers]:
+    """Latitude and longitude; not a number where a zone or coordinate is none."""
+    lat, lon = np.full(len(east), np.nan), np.full(len(east), np.nan)
+    names = np.array(zones, dtype=str)
+    for name in np.unique(names):
+        number, band = name[:-1], name[-1:]
+        if not (number.isdigit() and 1 <= int(number) <= 60 and band in _BANDS):
+            continue
+        here = np.flatnonzero((names == name) & np.isfinite(east) & np.isfinite(north))
+        lat[here], lon[here] = utm.to_latlon(east[here], north[here], int(number), northern=band >= "N", strict=False)
+    return lat, lon
+
+
+def metres_apart(lat: Numbers, lon: Numbers, other_lat: Numbers, other_lon: Numbers) -> Numbers:
+    """Distance between near positions, on a sphere of 6,371 km."""
+    north = np.radians(lat - other_lat)
+    east = np.radians(lon - other_lon) * np.cos(np.radians(lat))
+    return 6_371_000.0 * np.hypot(north, east)

@@ -1,0 +1,267 @@
+"""One page that shows what came in: counts, problems, maps and contact sheets; it works offline."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+
+from vpr.datasets.images import open_image
+from vpr.datasets.manifest import DATABASE, QUERY, Manifest
+from vpr.evaluation import has_coordinates, positives_of, utm_of
+
+SHEET_COLUMNS, TILE_PX, LABEL_PX = 8, (128, 96), 16
+NUM_PLACES, NUM_ROWS = 6, 2
+MAX_POINTS = 20_000  # of a map; more would only be drawn over each other
+SHOWN_PROBLEMS = 20
+
+_PAGE = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string("""<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Dataset {{ name }}</title>
+<style>
+body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 1080px; margin: auto;
+  padding: 0 16px 48px }
+h2 { border-top: 1px solid #ccc; padding-top: 24px; margin-top: 40px }
+.scroll { overflow-x: auto }
+table { border-collapse: collapse }
+th, td { padding: 3px 14px 3px 0; text-align: left; vertical-align: top }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
+th { font-weight: 600; border-bottom: 1px solid #999 }
+.bad { color: #a40000; font-weight: 600 }
+img { max-width: 100%; height: auto; display: block; margin: 12px 0 }
+</style></head><body>
+<h1>Dataset {{ name }}</h1>
+<p>{{ "{:,}".format(statistics.num_images) }} images, {{ "%.2f"|format(statistics.num_bytes / 1e9) }} GB;
+{{ "{:,}".format(statistics.num_left_out) }} rows left out.</p>
+{% if counts %}
+<h2>Counts</h2>
+<div class="scroll"><table><tr><th>source</th><th>what</th><th class="number">found</th><th class="number">expected</th>
+<th></th></tr>
+{% for row in counts %}
+<tr><td>{{ row.source }}</td><td>{{ row.what }}</td><td class="number">{{ row.found }}</td>
+<td class="number">{{ row.expected }}</td><td class="bad">{{ "differs" if row.differs }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+<h2>Problems</h2>
+{% if kinds %}
+<div class="scroll"><table><tr><th class="number">rows</th><th></th><th>problem</th></tr>
+{% for kind in kinds %}
+<tr><td class="number">{{ "{:,}".format(kind.rows) }}</td><td class="{{ 'bad' if kind.severity == 'error' }}">
+{{ kind.severity }}</td><td>{{ kind.problem }}</td></tr>
+{% endfor %}
+</table></div>
+<p>The first of them; all are in data/problems.csv:</p>
+<div class="scroll"><table>
+{% for row in problems %}
+<tr><td class="{{ 'bad' if row.severity == 'error' }}">{{ row.severity }}</td><td>{{ row.role }} {{ row.set }}</td>
+<td>{{ row.image }}</td><td>{{ row.problem }}</td></tr>
+{% endfor %}
+</table></div>
+{% else %}
+<p>None.</p>
+{% endif %}
+{% for section in sections %}
+<h2>{{ section.title }}</h2>
+<p>{{ section.text }}</p>
+{% if section.cities %}
+<div class="scroll"><table><tr><th>city</th><th class="number">images</th><th class="number">places</th>
+<th class="number">images per place</th></tr>
+{% for city, row in section.cities.items() %}
+<tr><td>{{ city }}</td><td class="number">{{ "{:,}".format(row.num_images) }}</td>
+<td class="number">{{ "{:,}".format(row.num_places) }}</td>
+<td class="number">{{ "%.1f"|format(row.num_images / row.num_places) }}</td></tr>
+{% endfor %}
+</table></div>
+{% endif %}
+{% for picture in section.pictures %}
+<img src="{{ picture.data }}" alt="{{ picture.alt }}" width="{{ picture.width }}" height="{{ picture.height }}">
+{% endfor %}
+{% endfor %}
+</body></html>
+""")
+
+
+def dataset_page(manifest: Manifest, problems: pd.DataFrame, statistics: dict[str, Any], radius_m: float) -> str:
+    """The page, as HTML with its pictures in it.
+
+    Args:
+        manifest: the sound rows; their images are on the disk.
+        problems, statistics: of ``vpr.datasets.verify.Verified``.
+        radius_m: a database image within it is a positive.
+    """
+    sections = [_training(manifest, statistics)] if len(manifest.train()) else []
+    sections += [_evaluation_set(manifest, name, radius_m) for name in manifest.set_names()]
+    kinds = problems.assign(problem=problems["problem"].str.replace(r":.*", "", regex=True))
+    kinds = kinds.groupby(["severity", "problem"], sort=True).size().reset_index(name="rows")
+    return _PAGE.render(
+        name=manifest.name,
+        statistics=statistics,
+        counts=_counts(statistics.get("sources", {})),
+        kinds=kinds.to_dict("records"),
+        problems=problems.head(SHOWN_PROBLEMS).to_dict("records"),
+        sections=sections,
+    )
+
+
+def _counts(sources: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for name, source in sorted(sources.items()):
+        for what, found in source["found"].items():
+            expected = source["expected"].get(what)
+            least, most = expected if isinstance(expected, list) else (expected, expected)
+            text = "" if least is None else f"{least:,}" if least == most else f"{least:,} to {most:,}"
+            differs = least is not None and not least <= found <= most
+            rows.append({"source": name, "what": what, "found": f"{found:,}", "expected": text, "differs": differs})
+    return rows
+
+
+def _training(manifest: Manifest, statistics: dict[str, Any]) -> dict[str, Any]:
+    train = manifest.train()
+    sizes = train.groupby("place_id").size()
+    pictures = [_figure(_histogram(sizes), "How many places have how many images")]
+    if train["utm_east"].notna().any():
+        pictures.append(_figure(_place_maps(train), "Map of the training places of each city"))
+    rows = []
+    for place in _spread(sorted(sizes.index), NUM_PLACES):
+        images = train.loc[train["place_id"] == place, "image"].tolist()
+        rows.append((f"place {place}, {len(images)} images", images[:SHEET_COLUMNS]))
+    pictures.append(_sheet(manifest, rows, f"Images of {len(rows)} training places"))
+    text = (
+        f"{len(train):,} images of {len(sizes):,} places, {sizes.min()} to {sizes.max()} images of a place, "
+        f"{sizes.median():g} in the middle."
+    )
+    return {
+        "title": "Training",
+        "text": text,
+        "cities": statistics.get("cities"),
+        "pictures": pictures,
+    }
+
+
+def _evaluation_set(manifest: Manifest, name: str, radius_m: float) -> dict[str, Any]:
+    database, queries = manifest.part(name, DATABASE), manifest.part(name, QUERY)
+    positives = positives_of(database, queries, radius_m)
+    text = f"{len(database):,} database images, {len(queries):,} queries"
+    found = None
+    if positives is None:
+        text += "; no labels, so no recall."
+    else:
+        found = np.array([len(p) > 0 for p in positives], dtype=bool)
+        middle = float(np.median([len(p) for p in positives])) if positives else 0.0
+        text += f"; {int((~found).sum()):,} queries have no positive, a query has {middle:g} in the middle."
+    pictures = []
+    if has_coordinates(database) and has_coordinates(queries):
+        pictures.append(_figure(_map(database, queries, found), f"Map of database and queries of {name}"))
+    rows = []
+    for role, part in (("database", database), ("queries", queries)):
+        images = _spread(part["image"].tolist(), NUM_ROWS * SHEET_COLUMNS)
+        for k in range(0, len(images), SHEET_COLUMNS):
+            rows.append((role, images[k : k + SHEET_COLUMNS]))
+    pictures.append(_sheet(manifest, rows, f"Images of database and queries of {name}"))
+    return {"title": f"Evaluation set {name}", "text": text, "cities": None, "pictures": pictures}
+
+
+def _histogram(sizes: pd.Series) -> Figure:
+    figure = Figure(figsize=(7.2, 2.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    counts = sizes.value_counts().sort_index()
+    axes.bar(counts.index, counts.to_numpy(), color="#4477aa")
+    axes.set_xlabel("images of a place")
+    axes.set_ylabel("places")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _place_maps(train: pd.DataFrame) -> Figure:
+    """A small map for each city, at a scale of its own."""
+    city = train["city"] if "city" in train else train["place_id"].str.rpartition("/")[0]
+    places = train.assign(city=city).groupby(["city", "place_id"])[["utm_east", "utm_north"]].mean().reset_index("city")
+    cities = sorted(set(places["city"]))
+    columns = min(4, len(cities))
+    lines = -(-len(cities) // columns)
+    figure = Figure(figsize=(2.25 * max(columns, 2), 2.4 * lines), dpi=110, layout="constrained")
+    grid = np.atleast_1d(figure.subplots(lines, columns)).ravel()
+    for axes in grid[len(cities) :]:
+        axes.set_visible(False)
+    for axes, name in zip(grid, cities, strict=False):
+        here = places[places["city"] == name]
+        xy = _thinned(here[["utm_east", "utm_north"]].to_numpy())
+        x, y = (xy - xy.min(axis=0)).T / 1000
+        axes.scatter(x, y, s=1, color="#4477aa", linewidths=0)
+        axes.set_title(f"{name or 'all'}, {len(here):,} places", fontsize=8)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.tick_params(labelsize=6)
+    figure.supxlabel("km east", fontsize=8)
+    figure.supylabel("km north", fontsize=8)
+    return figure
+
+
+def _map(database: pd.DataFrame, queries: pd.DataFrame, found: Any) -> Figure:
+    figure = Figure(figsize=(7.2, 6), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    points = utm_of(database)
+    origin = points.min(axis=0)
+    asked = utm_of(queries)
+    if found is None:
+        found = np.ones(len(queries), dtype=bool)
+    for xy, size, colour, label in (
+        (points, 3, "#bbbbbb", f"database ({len(points):,})"),
+        (asked[found], 5, "#228833", f"queries ({int(found.sum()):,})"),
+        (asked[~found], 14, "#cc3311", f"queries without a positive ({int((~found).sum()):,})"),
+    ):
+        if len(xy):
+            x, y = (_thinned(xy) - origin).T / 1000
+            axes.scatter(x, y, s=size, color=colour, linewidths=0, label=label)
+    axes.set_aspect("equal", adjustable="datalim")
+    zone = str(database["utm_zone"].iloc[0])
+    axes.set_xlabel(f"km east of {origin[0]:,.0f} m{f', zone {zone}' if zone else ''}")
+    axes.set_ylabel(f"km north of {origin[1]:,.0f} m")
+    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.08), ncols=3, frameon=False, fontsize=8, markerscale=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _thinned(points: Any) -> Any:
+    return points[:: -(-len(points) // MAX_POINTS)] if len(points) > MAX_POINTS else points
+
+
+def _figure(figure: Figure, alt: str) -> dict[str, Any]:
+    out = io.BytesIO()
+    figure.savefig(out, format="png", metadata={"Software": None})
+    width, height = (int(v) for v in figure.get_size_inches() * figure.dpi)
+    return _picture(out.getvalue(), "png", alt, width, height)
+
+
+def _sheet(manifest: Manifest, rows: list[tuple[str, list[str]]], alt: str) -> dict[str, Any]:
+    """Rows of images, each with a label above it."""
+    width, height = TILE_PX
+    sheet = Image.new("RGB", (SHEET_COLUMNS * width, max(1, len(rows)) * (height + LABEL_PX)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for r, (label, images) in enumerate(rows):
+        top = r * (height + LABEL_PX)
+        draw.text((4, top + 2), label, fill="black")
+        for c, image in enumerate(images):
+            tile = open_image(manifest.folder / image)
+            tile.thumbnail(TILE_PX)
+            sheet.paste(tile, (c * width + (width - tile.width) // 2, top + LABEL_PX + (height - tile.height) // 2))
+    out = io.BytesIO()
+    sheet.save(out, "JPEG", quality=85)
+    return _picture(out.getvalue(), "jpeg", alt, *sheet.size)
+
+
+def _picture(content: bytes, kind: str, alt: str, width: int, height: int) -> dict[str, Any]:
+    data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+    return {"data": data, "alt": alt, "width": width, "height": height}
+
+
+def _spread(items: list[str], num: int) -> list[str]:
+    if len(items) <= num:
+        return items
+    return [items[int(k)] for k in np.linspace(0, len(items) - 1, num)]

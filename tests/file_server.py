@@ -1,0 +1,127 @@
+"""A local HTTP server that misbehaves as told, in the roles of a file server, of Google Drive and of Kaggle."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+class Files:
+    """What the server has, how it behaves, and what it was asked.
+
+    Attributes:
+        content: bytes by path.
+        script: behaviours of the next requests for a file, in order: a status to answer, ``("break", n)`` to
+            close the connection after ``n`` bytes of the body, ``"whole"`` to ignore a range, ``"length unknown"`` to
+            send no length; ``None`` for none.
+        asked: method, path and range of each request.
+        drive: a Drive folder, its id and the names and ids of its files.
+        needs_login: the Kaggle part answers 403 without an ``Authorization`` header.
+    """
+
+    def __init__(self) -> None:
+        self.content: dict[str, bytes] = {}
+        self.script: list[Any] = []
+        self.asked: list[tuple[str, str, str | None]] = []
+        self.drive: tuple[str, dict[str, str]] = ("", {})
+        self.needs_login = False
+        self.url = ""
+
+    def ranges(self) -> list[str | None]:
+        """Range headers of the requests for files."""
+        return [r for _, path, r in self.asked if urlsplit(path).path in self.content]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    files: Files
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        parts = urlsplit(self.path)
+        self.files.asked.append(("GET", self.path, self.headers.get("Range")))
+        folder, members = self.files.drive
+        wanted = parse_qs(parts.query).get("id", [""])[0]
+        if parts.path == "/embeddedfolderview":
+            if wanted != folder:
+                return self.answer(404, b"no folder")
+            links = "".join(
+                f'<a href="https://drive.google.com/file/d/{i}/view">{name}</a>' for name, i in members.items()
+            )
+            return self.answer(200, f"<title>sets</title>{links}".encode(), {"Content-Type": "text/html"})
+        if parts.path == "/uc":
+            name = {i: name for name, i in members.items()}.get(wanted)
+            return self.file(f"/{name}", {"Content-Disposition": f'attachment; filename="{name}"'})
+        return self.file(parts.path, {})
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.files.asked.append(("POST", self.path, None))
+        if self.files.needs_login and "Authorization" not in self.headers:
+            return self.answer(403, b'{"code": 403, "message": "denied"}', {"Content-Type": "application/json"})
+        if self.path.endswith("/GetDataset"):
+            return self.answer(200, json.dumps({"currentVersionNumber": 7}).encode())
+        return self.answer(302, b"", {"Location": f"{self.files.url}/signed.zip?signature=secret"})
+
+    def file(self, path: str, headers: dict[str, str]) -> None:
+        behaviour = self.files.script.pop(0) if self.files.script else None
+        if isinstance(behaviour, int):
+            return self.answer(behaviour, b"trouble", {"Retry-After": "0"} if behaviour == 429 else {})
+        content = self.files.content.get(path)
+        if content is None:
+            return self.answer(404, b"nothing here")
+        tag = f'"{hashlib.md5(content).hexdigest()}"'
+        headers = {**headers, "ETag": tag, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+        status, start = 200, 0
+        asked = self.headers.get("Range")
+        if asked and behaviour != "whole" and self.headers.get("If-Range", tag) == tag:
+            start = int(asked.removeprefix("bytes=").removesuffix("-"))
+            if start >= len(content):
+                return self.answer(416, b"")
+            status = 206
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        body = content[start:]
+        sent = body[: behaviour[1]] if isinstance(behaviour, tuple) else body
+        self.answer(status, sent, headers, None if behaviour == "length unknown" else len(body))
+        if len(sent) < len(body) or behaviour == "length unknown":
+            self.close_connection = True
+        return None
+
+    def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = -1) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Type": "text/plain", **(headers or {})}.items():
+            self.send_header(name, value)
+        if length is not None:
+            self.send_header("Content-Length", str(len(body) if length < 0 else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no error here."""
+
+
+@contextmanager
+def serve() -> Iterator[Files]:
+    """The server, on a free port."""
+    files = Files()
+    handler = type("Handler", (_Handler,), {"files": files})
+    server = _Server(("127.0.0.1", 0), handler)
+    files.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield files
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,435 @@
+"""Published sets: their layouts, counts, filters and ground truths."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vpr.datasets import collection
+from vpr.datasets.ground_truth import natural_order, read_ground_truth
+from vpr.datasets.layouts import find_folder, list_images, read_gsv_cities, read_standard
+from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, read_manifest, write_parts
+from vpr.datasets.names import format_name
+from vpr.datasets.verify import verify
+from vpr.evaluation import labels_of, positives_of
+from vpr.params import CollectionParams, SourceParams
+
+ZONE = (32, "T")
+
+
+def jpeg(seed: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 6), (seed % 256, seed // 256 % 256, 7)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def put(path: Path, content: bytes = b"") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def name(k: int, east: float = 0.0, note: str = "", month: str = "201907") -> str:
+    return format_name(500_000 + east, 4_900_000, ZONE, f"p{k}", 90, month, note)
+
+
+@pytest.fixture
+def gsv(tmp_path):
+    """Two cities in GSV-Cities XS's layout, whose place numbers repeat."""
+    k = 0
+    for city in ("Rome", "OSL"):
+        for place in range(10):
+            for month in ("201207", "201507", "201907"):
+                k += 1
+                put(
+                    tmp_path / f"gsv/gsv_xs/train/{city.lower()}" / name(k, 200 * place, f"{place}_{city}", month),
+                    jpeg(k),
+                )
+    return tmp_path / "gsv"
+
+
+@pytest.fixture
+def sf(tmp_path):
+    """An evaluation set in the standard layout; the last query has no positive."""
+    for k in range(4):
+        put(tmp_path / "sf/sf_xs/val/database" / name(k, 30 * k), jpeg(1000 + k))
+    for k in range(3):
+        put(tmp_path / "sf/sf_xs/val/queries" / name(10 + k, 1000 * (k == 2)), jpeg(2000 + k))
+    return tmp_path / "sf"
+
+
+def collected(gsv: Path, sf: Path, tmp_path: Path, **changes):
+    params = {"train": ["gsv"], "eval_sets": {"val": "sf"}, "cities": None, "dates": None, "share_of_places": 1.0}
+    sources = {
+        "gsv": SourceParams(f"file://{gsv}", "gsv_xs", folder="train", expected={"images": 60, "places": [15, 25]}),
+        "sf": SourceParams(f"file://{sf}", "standard", folder="val", expected={"database": 4, "queries": 3}),
+    }
+    return collection.obtain(
+        "gsv_xs", CollectionParams(**params | {"seed": 1} | changes), sources, tmp_path / "known.json"
+    )
+
+
+def test_training_and_evaluation_sets_become_one_listing(gsv, sf, tmp_path, data_root):
+    listing = collected(gsv, sf, tmp_path)
+    train = listing.train()
+    assert (len(train), train["place_id"].nunique()) == (60, 20)
+    assert sorted(set(train["place_id"]))[:2] == ["gsv/osl/0", "gsv/osl/1"]
+    assert set(train["city"]) == {"rome", "osl"}
+    assert (len(listing.part("val", DATABASE)), len(listing.part("val", QUERY))) == (4, 3)
+    assert train["image"][0].startswith("gsv/gsv_xs/train/osl/@")
+    assert listing.notes["sources"]["gsv"]["found"] == {"images": 60, "places": 20, "cities": 2}
+    checked = verify(listing, 25.0, num_workers=1)
+    assert checked.differences == []
+    assert checked.problems["problem"].tolist() == ["a query without any positive in its database"]
+    assert checked.statistics["cities"]["rome"] == {"num_images": 30, "num_places": 10}
+    assert checked.statistics["num_left_out"] == 0
+
+
+def test_a_source_from_elsewhere_gives_the_same_manifest(gsv, sf, tmp_path, data_root):
+    """A mirror, or an archive instead of a folder, must not train anew."""
+    write_parts(verify(collected(gsv, sf, tmp_path), 25.0, 1).manifest, tmp_path / "one", "val")
+    with zipfile.ZipFile(tmp_path / "gsv.zip", "w") as content:
+        for path in sorted(gsv.rglob("*.jpg")):
+            content.write(path, path.relative_to(gsv))
+    listing = collected(tmp_path / "gsv.zip", sf, tmp_path)
+    assert listing.notes["sources"]["gsv"]["sha256"].keys() == {"gsv.zip"}
+    write_parts(verify(listing, 25.0, 1).manifest, tmp_path / "two", "val")
+    for part in ("train", "validation", "sets/val"):
+        assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
+            tmp_path / "two" / f"{part}.parquet"
+        ).read_bytes()
+
+
+def test_another_evaluation_set_leaves_the_training_manifest_alone(gsv, sf, tmp_path, data_root):
+    write_parts(collected(gsv, sf, tmp_path), tmp_path / "one", "val")
+    write_parts(collected(gsv, sf, tmp_path, eval_sets={"val": "sf", "more": "sf"}), tmp_path / "two", "val")
+    assert sorted(p.name for p in (tmp_path / "two/sets").iterdir()) == ["more.parquet", "val.parquet"]
+    for part in ("train", "validation", "sets/val"):
+        assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
+            tmp_path / "two" / f"{part}.parquet"
+        ).read_bytes()
+    write_parts(collected(gsv, sf, tmp_path), tmp_path / "three", None)
+    assert len(read_manifest(tmp_path / "three/validation.parquet").rows) == 0
+
+
+def test_counts_that_differ_are_named(gsv, sf, tmp_path, data_root):
+    shutil.rmtree(gsv / "gsv_xs/train/rome")
+    next((sf / "sf_xs/val/queries").iterdir()).unlink()
+    differences = verify(collected(gsv, sf, tmp_path), 25.0, 1).differences
+    assert differences == [
+        "gsv: 30 images, 60 expected",
+        "gsv: 10 places, 15 to 25 expected",
+        "sf: 2 queries, 3 expected",
+    ]
+
+
+def test_cities_dates_and_shares_filter_the_training_places(gsv, sf, tmp_path, data_root):
+    rome = collected(gsv, sf, tmp_path, cities=["Rome"]).train()
+    assert set(rome["city"]) == {"rome"}
+    late = collected(gsv, sf, tmp_path, dates=[201507, 201912]).train()
+    assert set(late["timestamp"]) == {"201507", "201907"}
+    half = collected(gsv, sf, tmp_path, share_of_places=0.5)
+    assert half.train().groupby("city")["place_id"].nunique().to_dict() == {"osl": 5, "rome": 5}
+    # A larger share, or one city less, keeps the places that were chosen.
+    more = set(collected(gsv, sf, tmp_path, share_of_places=0.7).train()["place_id"])
+    chosen = set(half.train()["place_id"])
+    assert chosen < more
+    alone = set(collected(gsv, sf, tmp_path, share_of_places=0.5, cities=["osl"]).train()["place_id"])
+    assert alone == {place for place in chosen if "/osl/" in place}
+    assert set(collected(gsv, sf, tmp_path, share_of_places=0.5, seed=2).train()["place_id"]) != chosen
+    # Counts are of the source, before the filters.
+    assert half.notes["sources"]["gsv"]["found"]["images"] == 60
+    with pytest.raises(ValueError, match=r"datasets.gsv_xs.cities names \['paris'\]; choose from \['osl', 'rome'\]"):
+        collected(gsv, sf, tmp_path, cities=["Paris"])
+    with pytest.raises(ValueError, match="leave no training image"):
+        collected(gsv, sf, tmp_path, dates=[199001, 199112])
+
+
+def test_several_training_sets_are_joined(gsv, sf, tmp_path, data_root):
+    sources = {s: SourceParams(f"file://{gsv}", "gsv_xs", folder="train") for s in ("one", "two")}
+    params = CollectionParams(["one", "two"], {}, None, None, 1.0, 1)
+    train = collection.obtain("gsv_xs", params, sources, tmp_path / "known.json").train()
+    assert train["place_id"].nunique() == 40
+
+
+def test_hidden_files_are_no_images_and_odd_names_are_reported(gsv, sf, tmp_path, data_root):
+    put(gsv / "gsv_xs/train/rome/._a.jpg")
+    put(gsv / "__MACOSX/train/rome/a.jpg")
+    put(gsv / "gsv_xs/train/rome/holiday.jpg", jpeg(1))
+    put(gsv / "gsv_xs/train/rome" / name(99), jpeg(2))
+    problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
+    errors = problems[problems["severity"] == "error"]["problem"].tolist()
+    assert sorted(errors) == [
+        "not in the standard VPR naming, 0 fields between '@' instead of 14",
+        "the name's note gives no place; expected <place>_<City>",
+    ]
+
+
+def test_leakage_wide_places_and_disagreeing_coordinates_are_found(gsv, sf, tmp_path, data_root):
+    copied = sorted((gsv / "gsv_xs/train/osl").iterdir())[0]
+    query = sorted((sf / "sf_xs/val/queries").iterdir())[0]
+    query.write_bytes(copied.read_bytes())
+    put(gsv / "gsv_xs/train/rome" / name(77, 51, "0_Rome"), jpeg(77))
+    moved = name(78, 400, "2_Rome").replace("@044.25", "@044.26")
+    assert "@044.26" in moved
+    put(gsv / "gsv_xs/train/rome" / moved, jpeg(78))
+    problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
+    told = sorted(problems["severity"] + " " + problems["problem"].str.replace(r"@.*", "@", regex=True))
+    assert told[0].startswith("error utm and lat, lon: 1,11")  # a hundredth of a degree
+    assert told[1:] == [
+        "warning a query without any positive in its database",
+        "warning images of one place far apart: gsv/rome/0 spans 51 m",
+        "warning leakage: the same content as a training image: gsv/gsv_xs/train/osl/@",
+    ]
+
+
+@pytest.mark.parametrize("city", ["osl", "medellin"])
+def test_the_real_tables_of_gsv_xs_come_out_with_all_their_counts(shared, sf, tmp_path, data_root, city):
+    table = pd.read_csv(shared / "gsv_xs_dataframes" / f"{city}.csv")
+    folder = tmp_path / "real/train" / city
+    folder.mkdir(parents=True)
+    put(tmp_path / "one.jpg", jpeg(1))
+    for file in table["filename"]:
+        os.link(tmp_path / "one.jpg", folder / file)
+    listing = collected(tmp_path / "real", sf, tmp_path)
+    places = {"osl": 1810, "medellin": 849}[city]
+    assert listing.notes["sources"]["gsv"]["found"] == {"images": len(table), "places": places, "cities": 1}
+    checked = verify(listing, 25.0, num_workers=2)
+    assert (checked.problems["severity"] == "warning").all()
+    train = checked.manifest.train()
+    assert len(train) == len(table)
+    sizes = train.groupby("place_id").size()
+    expected = table.groupby("place_id").size()
+    assert sorted(sizes) == sorted(expected)
+    assert sizes[f"gsv/{city}/{expected.index[0]}"] == expected.iloc[0]
+    assert train["utm_east"].sum() == pytest.approx(table["UTMx"].sum(), abs=0.01 * len(table))
+    assert checked.statistics["num_wide_places"] == 0
+
+
+def test_the_real_names_of_sf_xs_val_have_the_authors_positives(shared, tmp_path, data_root):
+    tables = {part: pd.read_csv(shared / f"seed_results/sfxs_val_{part}.csv.gz") for part in ("database", "queries")}
+    for part, table in tables.items():
+        for image in table["image"]:
+            put(tmp_path / f"sf_xs/val/{part}" / Path(image).name)
+    source = SourceParams("file:///", "standard", folder="val")
+    rows = read_standard("sources.sf_xs_val", "sf_xs_val", tmp_path, source)
+    database, queries = (
+        rows[rows["role"] == role].assign(name=rows["image"].str.rpartition("/")[2]).reset_index(drop=True)
+        for role in (DATABASE, QUERY)
+    )
+    assert (len(database), len(queries)) == (8015, 7993)
+    assert (rows["problem"] == "").all()
+    found = positives_of(database.assign(place_id=""), queries.assign(place_id=""), 25.0)
+    index = {Path(image).name: k for k, image in enumerate(tables["database"]["image"])}
+    theirs = dict(
+        zip(tables["queries"]["image"].map(lambda i: Path(i).name), tables["queries"]["positives"], strict=True)
+    )
+    for image, near in zip(queries["name"], found, strict=True):
+        text = theirs[image]
+        expected = {int(p) for p in str(text).replace("[", " ").replace("]", " ").replace(",", " ").split()}
+        assert {index[database["name"][k]] for k in near} == expected
+
+
+# Folders.
+
+
+def test_a_set_is_found_at_any_depth_and_a_missing_one_lists_what_is_there(tmp_path):
+    put(tmp_path / "a/b/val/database/x.jpg")
+    put(tmp_path / "a/b/val/queries/y.jpg")
+    assert find_folder("sources.s", tmp_path, "val", ("database", "queries")) == tmp_path / "a/b/val"
+    with pytest.raises(FileNotFoundError, match=r"no folder 'val' with database and queries_v1 in it; it has a, a/b"):
+        find_folder("sources.s", tmp_path, "val", ("database", "queries_v1"))
+    put(tmp_path / "a/c/val/database/x.jpg")
+    put(tmp_path / "a/c/val/queries/y.jpg")
+    with pytest.raises(ValueError, match="holds a/b/val, a/c/val; name one of them"):
+        find_folder("sources.s", tmp_path, "val", ("database", "queries"))
+    assert list_images(tmp_path / "a/b") == ["val/database/x.jpg", "val/queries/y.jpg"]
+
+
+# The full GSV-Cities.
+
+
+@pytest.fixture
+def gsv_cities(tmp_path):
+    """Names and tables as published: a code that is not the folder's name, bearings over 360, an image too few."""
+    rows = [
+        ("PRS", 3, 2015, 5, 584, 48.79733778544615, 2.231461206488333, "7P0FnGV3k4Fmtw66b8_-Gg"),
+        ("PRS", 3, 2018, 5, 406, 48.79731397404108, 2.231417994064803, "R2vU9sk2livhkYbhy8SFfA"),
+        ("PRS", 4, 2019, 7, 11, 48.79, 2.23, "gone"),
+    ]
+    for code, place, year, month, north, lat, lon, pano in rows[:2]:
+        put(
+            tmp_path / f"Images/Paris/{code}_{place:07d}_{year}_{month:02d}_{north:03d}_{lat}_{lon}_{pano}.JPG",
+            jpeg(place),
+        )
+    put(tmp_path / "Images/Paris/PRS_0000009_2019_07_011_48.79_2.23_unlisted.JPG", jpeg(1))
+    put(
+        tmp_path / "Images/Boston/Boston_0006385_2015_06_121_42.37599246498178_-71.06902130162344_2MyX_Geslu.JPG",
+        jpeg(2),
+    )
+    columns = ["city_id", "place_id", "year", "month", "northdeg", "lat", "lon", "panoid"]
+    (tmp_path / "Dataframes").mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "Dataframes/Paris.csv", index=False)
+    return tmp_path
+
+
+def test_gsv_cities_is_read_from_its_tables_and_names(gsv_cities, capsys):
+    rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams("file:///", "gsv_cities"))
+    assert rows["place_id"].tolist() == ["g/paris/3", "g/paris/3", "g/paris/4", "g/boston/6385"]
+    assert rows["heading"].tolist() == [224.0, 46.0, 11.0, 121.0]
+    assert rows["timestamp"].tolist() == ["201505", "201805", "201907", "201506"]
+    assert rows["utm_zone"].tolist() == ["31U", "31U", "31U", "19T"]
+    assert rows["image"][2] == "Images/Paris/PRS_0000004_2019_07_011_48.79_2.23_gone.jpg"
+    assert (gsv_cities / rows["image"][0]).is_file()
+    assert "1 images are in no table of Dataframes and are not used" in capsys.readouterr().out
+    # The two photos are a few metres apart.
+    metres = np.hypot(*(rows[["utm_east", "utm_north"]].iloc[0] - rows[["utm_east", "utm_north"]].iloc[1]))
+    assert 1 < metres < 10
+
+
+def test_gsv_cities_without_tables_is_read_from_the_names(gsv_cities):
+    shutil.rmtree(gsv_cities / "Dataframes")
+    put(gsv_cities / "Images/Paris/other.jpg", jpeg(1))
+    rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams("file:///", "gsv_cities"))
+    assert sorted(rows.loc[rows["problem"] == "", "place_id"]) == [
+        "g/boston/6385", "g/paris/3", "g/paris/3", "g/paris/9",
+    ]  # fmt: skip
+    assert rows.loc[rows["problem"] != "", "image"].tolist() == ["Images/Paris/other.jpg"]
+
+
+# Ground truth that is a file or a window.
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Twelve frames each way, numbered without zeros."""
+    for k in range(12):
+        put(tmp_path / f"ref/{k}.jpg", jpeg(k))
+        put(tmp_path / f"query/{k}.jpg", jpeg(100 + k))
+    return tmp_path
+
+
+def positives(folder: Path, tmp_path: Path, **source) -> list[list[str]]:
+    rows = read_standard(
+        "sources.s", "s", folder, SourceParams("file:///", "standard", database="ref", queries="query", **source)
+    )
+    listing = collection.make_manifest("t", str(folder), rows.assign(set="s"))
+    database, queries = listing.part("s", DATABASE), listing.part("s", QUERY)
+    assert labels_of(database, queries) == "listed"
+    found = positives_of(database, queries, 25.0)
+    order = natural_order(queries["image"])
+    return [sorted(Path(database["image"][k]).stem for k in found[q]) for q in order]
+
+
+def test_a_window_of_frames_makes_the_positives(frames, tmp_path):
+    found = positives(frames, tmp_path, frame_window=1)
+    assert found[0] == ["0", "1"]
+    assert found[5] == ["4", "5", "6"]
+    assert found[11] == ["10", "11"]
+    (frames / "ref/0.jpg").unlink()
+    with pytest.raises(ValueError, match=r"pairs each query with a database frame, but .* 12 queries and 11"):
+        positives(frames, tmp_path, frame_window=1)
+
+
+def vpr_bench(lists) -> np.ndarray:
+    array = np.empty((len(lists), 2), dtype=object)
+    for k, frames in enumerate(lists):
+        array[k, 0], array[k, 1] = k, frames
+    return array
+
+
+def test_the_ground_truth_of_vpr_bench_is_read_without_unpickling(frames, tmp_path):
+    lists = [[k, 11 - k] for k in range(12)]
+    np.save(frames / "ground_truth_new.npy", vpr_bench(lists), allow_pickle=True)
+    found = positives(frames, tmp_path, ground_truth="ground_truth_new.npy")
+    assert found[2] == ["2", "9"]
+    assert found == [sorted({str(a), str(b)}) for a, b in lists]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[0, 1], [1, 2]]),
+        np.array([[0, 1], [1, 2]], dtype=object),
+        vpr_bench([np.array([0, 1]), np.array([1, 2])]),
+        vpr_bench([(np.int64(0), 1), [1, 2]]),
+    ],
+)
+def test_every_form_of_ground_truth_gives_the_same_lists(tmp_path, array):
+    np.save(tmp_path / "g.npy", array, allow_pickle=True)
+    assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[0, 1], [1, 2]]
+
+
+def test_a_query_may_have_no_positive(tmp_path):
+    np.save(tmp_path / "g.npy", vpr_bench([[], [2]]), allow_pickle=True)
+    assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[], [2]]
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_file_that_would_run_code_is_refused_unless_the_user_says_so(tmp_path):
+    array = vpr_bench([[0], [1]])
+    array[1, 1] = Harmful(tmp_path / "ran")
+    np.save(tmp_path / "g.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=r"holds more than numbers .*run code.*set sources.s.allow_pickle to true"):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(ValueError, match="no list of database frames"):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3, allow_pickle=True)
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([[0], [1], [2]]), "lists the positives of 3 queries, the set has 2"),
+        (np.array([[0], [3]]), "names database frame 3, the set has 0 to 2"),
+        (np.array([["a"], ["b"]]), "row 0 is no list of database frames"),
+    ],
+)
+def test_lists_that_do_not_fit_the_images_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "g.npy", array)
+    with pytest.raises(ValueError, match=message):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+
+
+def test_a_file_that_is_no_npy_is_refused(tmp_path):
+    (tmp_path / "g.npy").write_bytes(pickle.dumps([1]))
+    with pytest.raises(ValueError, match=r"no .npy file that can be read"):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+    with pytest.raises(FileNotFoundError, match=r"ground_truth: .* is not there"):
+        read_ground_truth("sources.s", tmp_path / "none.npy", 2, 3)
+
+
+def test_positions_of_a_map_of_its_own_need_no_zone(tmp_path, data_root):
+    """Nordland as VPR-datasets-downloader writes it: metres along a line, 2.4 for a frame."""
+    for k in range(30):
+        for part in ("database", "queries"):
+            put(tmp_path / f"nordland/images/test/{part}" / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg", jpeg(k))
+    source = SourceParams(f"file://{tmp_path / 'nordland'}", "standard", folder="images/test")
+    params = CollectionParams([], {"n": "nordland"}, None, None, 1.0, 1)
+    listing = collection.obtain("gsv_xs", params, {"nordland": source}, tmp_path / "known.json")
+    checked = verify(listing, 25.0, 1)
+    assert set(checked.problems["severity"]) == {"warning"}  # the same content on both sides
+    near = positives_of(checked.manifest.part("n", DATABASE), checked.manifest.part("n", QUERY), 25.0)
+    assert [len(p) for p in near[10:20]] == [21] * 10  # ten frames each way
+    assert json.loads(json.dumps(listing.notes))
+    assert listing.train().empty
+    assert TRAIN not in set(listing.rows["role"])
