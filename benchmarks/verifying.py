@@ -49,8 +49,15 @@ def make(folder: Path, num_images: int, num_photos: int) -> None:
     for k in range(num_images):
         city, place = k // PER_PLACE % CITIES, k // PER_PLACE // CITIES
         east, north = 300_000 + 100 * (place % 100), 4_900_000 + 100 * (place // 100)
-        name = format_name(east, north, (32, "T"), f"{k:022d}", k % 360, "201907", f"{place}_City{city:02d}")
+        name = format_name(east, north, (32, "T"), rng.bytes(11).hex(), k % 360, "201907", f"{place}_City{city:02d}")
         os.link(folder / "photos" / f"{k % num_photos}", folder / f"train/city{city:02d}" / name)
+
+
+def decode(path: Path) -> int:
+    """Pixels of an image."""
+    with Image.open(path) as image:
+        image.load()
+        return image.width * image.height
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -71,7 +78,7 @@ def main() -> None:
         num_photos = min(args.photos, args.images)
         make(root / "set", args.images, num_photos)
         sample = [root / "set/photos" / f"{k}" for k in range(min(1000, num_photos))]
-        decoding, _ = timed(lambda: [Image.open(path).load() for path in sample])
+        decoding, _ = timed(lambda: sum(decode(path) for path in sample))
         decoding *= args.images / len(sample)
         params = CollectionParams(["gsv_xs"], {}, None, None, 1.0, 1)
         sources = {"gsv_xs": SourceParams(f"file://{root / 'set'}", "gsv_xs", folder="train")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,6 +23,8 @@ class Files:
             send no length; ``None`` for none.
         asked: method, path and range of each request.
         drive: a Drive folder, its id and the names and ids of its files.
+        bytes_per_s: how fast files are sent; ``None`` for at once.
+        sent: bytes of files that were sent.
         needs_login: the Kaggle part answers 403 without an ``Authorization`` header.
     """
 
@@ -30,6 +33,8 @@ class Files:
         self.script: list[Any] = []
         self.asked: list[tuple[str, str, str | None]] = []
         self.drive: tuple[str, dict[str, str]] = ("", {})
+        self.bytes_per_s: int | None = None
+        self.sent = 0
         self.needs_login = False
         self.url = ""
 
@@ -102,7 +107,12 @@ class _Handler(BaseHTTPRequestHandler):
         if length is not None:
             self.send_header("Content-Length", str(len(body) if length < 0 else length))
         self.end_headers()
-        self.wfile.write(body)
+        pace = self.files.bytes_per_s
+        for k in range(0, len(body), 1 << 16):
+            self.wfile.write(body[k : k + (1 << 16)])
+            self.files.sent += len(body[k : k + (1 << 16)])
+            if pace is not None:
+                time.sleep((1 << 16) / pace)
 
 
 class _Server(ThreadingHTTPServer):

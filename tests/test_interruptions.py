@@ -1,0 +1,101 @@
+"""Killed at a random moment, every stage runs again to the same result, and nothing that was fetched is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from file_server import serve
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["check", "download", "verify", "train", "extract@val", "evaluate@val", "record"]
+VARYING = ("data/models", "metrics/training.csv", "metrics/validation.csv", "mlruns")  # hold times and run ids
+
+
+def run_and_kill(command: list[str], after_s: float, **options) -> bool:
+    """Run a command and kill it with all its children; whether it was still running."""
+    process = subprocess.Popen(
+        command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+    )
+    try:
+        process.wait(after_s)
+        return False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return True
+
+
+def results(folder: Path) -> dict[str, str]:
+    """Hashes of what the stages left, by path."""
+    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
+    outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
+    return {out["path"]: out["md5"] for out in outs if not out["path"].startswith(VARYING)}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_that_was_killed_runs_again_to_the_same_result(project, first_run, stage):
+    before = results(project.folder)
+    assert len(before) > 8
+    command = ["dvc", "repro", "--force", "--single-item", stage]
+    run_and_kill(command, random.Random(stage).uniform(1, 9), cwd=project.folder, env=project.env)
+    project("dvc", "repro")
+    assert results(project.folder) == before
+
+
+CONTENT = {f"train/{k:04d}.jpg": bytes([k % 256]) * 4096 for k in range(1000)}
+
+
+@pytest.fixture
+def archive(tmp_path) -> bytes:
+    with zipfile.ZipFile(tmp_path / "made.zip", "w") as file:
+        for name, data in CONTENT.items():
+            file.writestr(name, data)
+    return (tmp_path / "made.zip").read_bytes()
+
+
+def test_a_download_killed_again_and_again_arrives_whole(tmp_path, archive, data_root):
+    code = (
+        "import sys; from pathlib import Path; from vpr.datasets.download import fetch;"
+        "print(fetch('sources.set', sys.argv[1], None, Path(sys.argv[2])).folder)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    with serve() as server:
+        server.content["/set.zip"] = archive
+        server.bytes_per_s = 1_000_000
+        command = [sys.executable, "-c", code, f"{server.url}/set.zip", str(tmp_path / "known.json")]
+        chance = random.Random(3)
+        kills = 0
+        for _ in range(3):
+            kills += run_and_kill(command, chance.uniform(1.2, 2.4), env=env)
+        server.bytes_per_s = None
+        folder = subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+    assert kills >= 2
+    assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*.jpg")} == CONTENT
+    assert any(asked for asked in server.ranges())
+    # What was on its way when a process was killed is sent twice, no more.
+    assert server.sent < len(archive) + 3 * 2_000_000
+
+
+def test_an_unpacking_killed_at_a_random_moment_ends_whole(tmp_path, archive, data_root):
+    (tmp_path / "set.zip").write_bytes(archive)
+    code = (
+        "import sys, time; from pathlib import Path; from vpr.datasets import unpack;"
+        "write = unpack._write;"
+        "unpack._write = lambda *a: (time.sleep(0.001), write(*a));"
+        "unpack.unpack(Path(sys.argv[1]), Path(sys.argv[2]))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    command = [sys.executable, "-c", code, str(tmp_path / "set.zip"), str(tmp_path / "out")]
+    assert run_and_kill(command, random.Random(5).uniform(0.5, 1.0), env=env)
+    subprocess.run(command, env=env, check=True, capture_output=True)
+    out = tmp_path / "out"
+    assert {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*.jpg")} == CONTENT
