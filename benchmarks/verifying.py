@@ -1,12 +1,14 @@
 """How long listing and verifying take for a folder in GSV-Cities XS's layout, against decoding it in one process.
 
 Images of 400x300 px are made once and linked under as many names as asked for.
+Run: PYTHONPATH=src python benchmarks/verifying.py
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import tempfile
 import time
@@ -96,6 +98,8 @@ def main() -> None:
         ["verify, nothing changed", again_s],
     ]
     table = [[what, f"{s:.1f}", f"{s / decoding:.3f}"] for what, s in rows]
+    result = {"num_images": args.images, "seconds": {what: round(s, 1) for what, s in rows}}
+    Path("benchmarks/verifying.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"{args.images:,} images of 400x300 px, {mean_kb:.0f} KB each, {os.cpu_count()} cores")
     print(f"the listing has {megabytes:.1f} MB")
     print(tabulate(table, headers=["", "seconds", "of the baseline"], disable_numparse=True))

@@ -85,7 +85,7 @@ def test_training_and_evaluation_sets_become_one_listing(gsv, sf, tmp_path, data
     assert sorted(set(train["place_id"]))[:2] == ["gsv/osl/0", "gsv/osl/1"]
     assert set(train["city"]) == {"rome", "osl"}
     assert (len(listing.part("val", DATABASE)), len(listing.part("val", QUERY))) == (4, 3)
-    assert train["image"][0].startswith("gsv/gsv_xs/train/osl/@")
+    assert train["image"][0].startswith("gsv/osl/@")
     assert listing.notes["sources"]["gsv"]["found"] == {"images": 60, "places": 20, "cities": 2}
     checked = verify(listing, 25.0, num_workers=1)
     assert checked.differences == []
@@ -188,7 +188,7 @@ def test_leakage_wide_places_and_disagreeing_coordinates_are_found(gsv, sf, tmp_
     assert told[1:] == [
         "warning a query without any positive in its database",
         "warning images of one place far apart: gsv/rome/0 spans 51 m",
-        "warning leakage: the same content as a training image: gsv/gsv_xs/train/osl/@",
+        "warning leakage: the same content as a training image: gsv/osl/@",
     ]
 
 
@@ -221,7 +221,8 @@ def test_the_real_names_of_sf_xs_val_have_the_authors_positives(shared, tmp_path
         for image in table["image"]:
             put(tmp_path / f"sf_xs/val/{part}" / Path(image).name)
     source = SourceParams("file:///", "standard", folder="val")
-    rows = read_standard("sources.sf_xs_val", "sf_xs_val", tmp_path, source)
+    folder, rows = read_standard("sources.sf_xs_val", "sf_xs_val", tmp_path, source)
+    assert folder == tmp_path / "sf_xs/val"
     database, queries = (
         rows[rows["role"] == role].assign(name=rows["image"].str.rpartition("/")[2]).reset_index(drop=True)
         for role in (DATABASE, QUERY)
@@ -283,7 +284,7 @@ def gsv_cities(tmp_path):
 
 
 def test_gsv_cities_is_read_from_its_tables_and_names(gsv_cities, capsys):
-    rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams("file:///", "gsv_cities"))
+    _, rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams("file:///", "gsv_cities"))
     assert rows["place_id"].tolist() == ["g/paris/3", "g/paris/3", "g/paris/4", "g/boston/6385"]
     assert rows["heading"].tolist() == [224.0, 46.0, 11.0, 121.0]
     assert rows["timestamp"].tolist() == ["201505", "201805", "201907", "201506"]
@@ -299,7 +300,7 @@ def test_gsv_cities_is_read_from_its_tables_and_names(gsv_cities, capsys):
 def test_gsv_cities_without_tables_is_read_from_the_names(gsv_cities):
     shutil.rmtree(gsv_cities / "Dataframes")
     put(gsv_cities / "Images/Paris/other.jpg", jpeg(1))
-    rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams("file:///", "gsv_cities"))
+    _, rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams("file:///", "gsv_cities"))
     assert sorted(rows.loc[rows["problem"] == "", "place_id"]) == [
         "g/boston/6385", "g/paris/3", "g/paris/3", "g/paris/9",
     ]  # fmt: skip
@@ -319,7 +320,7 @@ def frames(tmp_path):
 
 
 def positives(folder: Path, tmp_path: Path, **source) -> list[list[str]]:
-    rows = read_standard(
+    _, rows = read_standard(
         "sources.s", "s", folder, SourceParams("file:///", "standard", database="ref", queries="query", **source)
     )
     listing = collection.make_manifest("t", str(folder), rows.assign(set="s"))

@@ -46,7 +46,9 @@ def test_a_stage_that_was_killed_runs_again_to_the_same_result(project, first_ru
     before = results(project.folder)
     assert len(before) > 8
     command = ["dvc", "repro", "--force", "--single-item", stage]
-    run_and_kill(command, random.Random(stage).uniform(1, 9), cwd=project.folder, env=project.env)
+    chance = random.Random(stage)
+    for latest_s in (4, 12):
+        run_and_kill(command, chance.uniform(1, latest_s), cwd=project.folder, env=project.env)
     project("dvc", "repro")
     assert results(project.folder) == before
 

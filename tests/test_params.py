@@ -69,6 +69,24 @@ def test_the_committed_file_is_valid():
         ({"train.synthetic.devices": 3}, r"devices is 3; training runs on one device"),
         ({"train.synthetic.milestones": [-1]}, r"milestones is \[-1\]"),
         ({"train.synthetic.check_val_every_n_epochs": 99}, r"no epoch would be validated"),
+        ({"sources.gsv_xs.layout": "gsv"}, r"sources.gsv_xs.layout is 'gsv'; expected one of: gsv_xs, gsv_cities"),
+        ({"sources.gsv_xs.hash": "1"}, r"sources.gsv_xs has unknown keys \['hash'\]"),
+        ({"sources.gsv_xs.sha256": "12ab"}, r"sha256 is '12ab'; expected 64 hexadecimal digits"),
+        (
+            {"sources.gsv_xs.expected": {"queries": 3}},
+            r"expected has unknown keys \['queries'\]; choose from",
+        ),
+        ({"sources.tokyo_xs.expected": {"queries": [3]}}, r"expected.queries is \[3\]; expected a number, or \[least"),
+        ({"sources.nordland.frame_window": -1}, r"frame_window is -1; expected frames from 0"),
+        ({"datasets.gsv_xs.train": ["sf_xs_val"]}, r"train names 'sf_xs_val'; choose from the sources \['gsv_cities'"),
+        ({"datasets.gsv_xs.eval_sets.val": "gsv_xs"}, r"eval_sets names 'gsv_xs'; choose from the sources"),
+        ({"datasets.gsv_xs.share_of_places": 0.0}, r"share_of_places is 0.0; expected a number in \(0, 1\]"),
+        ({"datasets.gsv_xs.dates": [2015, 2019]}, r"dates is \[2015, 2019\]; expected \[first, last\] as YYYYMM"),
+        ({"dataset": "gsv_xs", "eval_sets": ["tokyo"]}, r"datasets.gsv_xs.eval_sets has no 'tokyo', which eval_sets"),
+        (
+            {"dataset": "gsv_xs", "datasets.gsv_xs.eval_sets.night": "pitts30k"},
+            r"sources.pitts30k.url is null: its owner has to be asked for it, see docs/datasets.md",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(edited, changes, message):

@@ -40,10 +40,10 @@ def obtain(name: str, params: CollectionParams, sources: Mapping[str, SourcePara
         where = f"{PARAMS_FILE}: sources.{source_name}"
         assert source.url is not None, "the check stage refuses a source without a URL"
         fetched = fetch(where, source.url, source.sha256, known_hashes)
-        link_to(resolve_root(ROOT) / source_name, fetched.folder)
-        rows = LAYOUTS[source.layout](where, source_name, fetched.folder, source)
+        folder, rows = LAYOUTS[source.layout](where, source_name, fetched.folder, source)
         if rows.empty:
-            raise FileNotFoundError(f"{where}: {fetched.folder} holds no images in the layout {source.layout}")
+            raise FileNotFoundError(f"{where}: {folder} holds no images in the layout {source.layout}")
+        link_to(resolve_root(ROOT) / source_name, folder)
         rows["image"] = f"{source_name}/" + rows["image"]
         rows["source"], rows["set"] = source_name, set_name
         notes[source_name] = {

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
 from vpr.datasets.images import open_image
@@ -135,7 +136,7 @@ def _training(manifest: Manifest, statistics: dict[str, Any]) -> dict[str, Any]:
     pictures.append(_sheet(manifest, rows, f"Images of {len(rows)} training places"))
     text = (
         f"{len(train):,} images of {len(sizes):,} places, {sizes.min()} to {sizes.max()} images of a place, "
-        f"{sizes.median():g} in the middle."
+        f"median {sizes.median():g}."
     )
     return {
         "title": "Training",
@@ -155,7 +156,7 @@ def _evaluation_set(manifest: Manifest, name: str, radius_m: float) -> dict[str,
     else:
         found = np.array([len(p) > 0 for p in positives], dtype=bool)
         middle = float(np.median([len(p) for p in positives])) if positives else 0.0
-        text += f"; {int((~found).sum()):,} queries have no positive, a query has {middle:g} in the middle."
+        text += f"; {int((~found).sum()):,} queries have no positive; the median query has {middle:g}."
     pictures = []
     if has_coordinates(database) and has_coordinates(queries):
         pictures.append(_figure(_map(database, queries, found), f"Map of database and queries of {name}"))
@@ -165,7 +166,8 @@ def _evaluation_set(manifest: Manifest, name: str, radius_m: float) -> dict[str,
         for k in range(0, len(images), SHEET_COLUMNS):
             rows.append((role, images[k : k + SHEET_COLUMNS]))
     pictures.append(_sheet(manifest, rows, f"Images of database and queries of {name}"))
-    return {"title": f"Evaluation set {name}", "text": text, "cities": None, "pictures": pictures}
+    origin = f" ({queries['source'].iloc[0]})" if "source" in queries and len(queries) else ""
+    return {"title": f"Evaluation set {name}{origin}", "text": text, "cities": None, "pictures": pictures}
 
 
 def _histogram(sizes: pd.Series) -> Figure:
@@ -173,6 +175,8 @@ def _histogram(sizes: pd.Series) -> Figure:
     axes = figure.subplots()
     counts = sizes.value_counts().sort_index()
     axes.bar(counts.index, counts.to_numpy(), color="#4477aa")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(min(counts.index) - 1, max(counts.index) + 1)
     axes.set_xlabel("images of a place")
     axes.set_ylabel("places")
     axes.spines[["top", "right"]].set_visible(False)

@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
+import urllib3
 from filelock import FileLock
 from tqdm import tqdm
 
@@ -417,10 +418,10 @@ def _attempt(where: str, url: str, part: Path) -> None:
             with part.open("ab" if goes_on else "wb") as file:
                 _write_json(note, {"validator": _validator(response), "total": total})
                 with _bar(part.stem, total, offset) as bar:
-                    for chunk in response.iter_content(CHUNK_BYTES):
+                    for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
                         file.write(chunk)
                         bar.update(len(chunk))
-    except requests.RequestException as error:
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _Transient(f"{type(error).__name__}: {error}") from None
     if total is not None and part.stat().st_size != total:
         raise _Transient(f"the connection broke off at {part.stat().st_size:,} of {total:,} bytes")

@@ -1,6 +1,7 @@
-"""How published sets lie on a disk: folder -> rows of a listing.
+"""How published sets lie on a disk: a source's folder -> the set's own folder in it, and rows of a listing.
 
-Each reader leaves in the column ``problem`` what it cannot read of a row, for the verify stage to report.
+Paths start at the set's own folder, so that they are the same however deep a mirror's archive has it. Each
+reader leaves in the column ``problem`` what it cannot read of a row, for the verify stage to report.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def sorted_folders(folder: Path) -> list[os.DirEntry[str]]:
         return sorted((e for e in entries if e.is_dir() and not e.name.startswith(_HIDDEN)), key=lambda e: e.name)
 
 
-def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> pd.DataFrame:
+def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
     """GSV-Cities XS: ``<city>/<standard name>``, whose note is ``<place>_<City>``."""
     try:
         folder = find_folder(where, root, source.folder)
@@ -95,10 +96,10 @@ def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> pd.D
         rows.append(
             {"image": image, "city": city, "place_id": f"{name}/{city}/{place}" if place else "", "role": TRAIN} | row
         )
-    return _with_prefix(pd.DataFrame(rows), folder, root)
+    return folder, pd.DataFrame(rows)
 
 
-def read_gsv_cities(where: str, name: str, root: Path, source: SourceParams) -> pd.DataFrame:
+def read_gsv_cities(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
     """GSV-Cities: ``Images/<city>/<name>`` and ``Dataframes/<city>.csv``; where a city has a table, it decides."""
     folder = find_folder(where, root, source.folder, ("Images",))
     images = pd.DataFrame({"image": [f"Images/{image}" for image in list_images(folder / "Images")]}, dtype=object)
@@ -133,7 +134,7 @@ def read_gsv_cities(where: str, name: str, root: Path, source: SourceParams) -> 
         for column, values in zip(("utm_east", "utm_north", "utm_zone"), utm, strict=True):
             images.loc[rows, column] = values
     images["role"] = TRAIN
-    return _with_prefix(images.drop(columns=["code", "place", "year", "month", "pano"]), folder, root)
+    return folder, images.drop(columns=["code", "place", "year", "month", "pano"])
 
 
 def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd.DataFrame:
@@ -170,7 +171,7 @@ def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd
     return pd.concat([joined, untabled], ignore_index=True) if len(untabled) else joined
 
 
-def read_standard(where: str, name: str, root: Path, source: SourceParams) -> pd.DataFrame:
+def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
     """An evaluation set: database and queries, in the standard naming or with a ground truth of its own."""
     del name
     folder = find_folder(where, root, source.folder, (source.database, source.queries))
@@ -189,7 +190,7 @@ def read_standard(where: str, name: str, root: Path, source: SourceParams) -> pd
     database, queries = parts
     if source.frame_window is not None or source.ground_truth is not None:
         frame_columns(where, folder, source, database, queries)
-    return _with_prefix(pd.concat(parts, ignore_index=True), folder, root)
+    return folder, pd.concat(parts, ignore_index=True)
 
 
 LAYOUTS = {"gsv_xs": read_gsv_xs, "gsv_cities": read_gsv_cities, "standard": read_standard}
@@ -214,11 +215,3 @@ def _standard_fields(file_name: str) -> dict[str, Any]:
         "note": name.note,
         "problem": "",
     }
-
-
-def _with_prefix(rows: pd.DataFrame, folder: Path, root: Path) -> pd.DataFrame:
-    """Paths relative to the source's root."""
-    prefix = folder.relative_to(root).as_posix()
-    if prefix != "." and len(rows):
-        rows["image"] = prefix + "/" + rows["image"]
-    return rows
