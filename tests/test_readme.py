@@ -45,6 +45,23 @@ def test_the_recalls_on_real_photos_are_those_that_were_measured():
     assert shown == (f"{100 * metrics['recall_at_1']:.1f}", f"{100 * metrics['recall_at_5']:.1f}")
 
 
+def test_the_costs_of_half_a_million_images_are_those_that_were_measured():
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks" / "half_million.json").read_text(encoding="utf-8"))
+    shown = [float(s) for s in re.findall(r"^\| .* \| ([\d.]+) s \|$", text, re.MULTILINE)]
+    assert sorted(shown) == sorted(s for what, s in measured["seconds"].items() if not what.startswith("all other"))
+    assert measured["seconds"]["dvc repro, nothing changed"] < 5
+    assert f"{measured['dvc_cache_mb']} MB" in text
+    verifying = json.loads((ROOT / "benchmarks" / "verifying.json").read_text(encoding="utf-8"))
+    assert f"verified in {verifying['seconds']['verify, first time']:g} s" in text
+
+
+def test_the_datasets_page_has_every_source():
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    headings = " ".join(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", headings)) == set(PARAMS["sources"])
+
+
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE))))
 def test_every_make_target_named_is_there(target):
     subprocess.run(["make", "--dry-run", "--always-make", target], cwd=ROOT, check=True, capture_output=True)

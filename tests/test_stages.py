@@ -120,6 +120,7 @@ def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(works
     assert [len(part) for part in parts] == [1, 2, 2]
     page = (workspace.folder / "d.html").read_text(encoding="utf-8")
     assert "the file is missing" in page
+    assert "http" not in page  # it works offline
     assert page.count("<img") == 3  # images per place, contact sheets of training and of the set; no coordinates
 
 
