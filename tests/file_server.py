@@ -25,6 +25,8 @@ class Files:
         drive: a Drive folder, its id and the names and ids of its files.
         bytes_per_s: how fast files are sent; ``None`` for at once.
         sent: bytes of files that were sent.
+        names_version: whether files have an ETag.
+        ignores_if_range: answer a range also of another version.
         needs_login: the Kaggle part answers 403 without an ``Authorization`` header.
     """
 
@@ -36,6 +38,8 @@ class Files:
         self.bytes_per_s: int | None = None
         self.sent = 0
         self.needs_login = False
+        self.names_version = True
+        self.ignores_if_range = False
         self.url = ""
 
     def ranges(self) -> list[str | None]:
@@ -84,10 +88,12 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             return self.answer(404, b"nothing here")
         tag = f'"{hashlib.md5(content).hexdigest()}"'
-        headers = {**headers, "ETag": tag, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
+        if self.files.names_version:
+            headers = {**headers, "ETag": tag}
+        headers = {**headers, "Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
         status, start = 200, 0
         asked = self.headers.get("Range")
-        if asked and behaviour != "whole" and self.headers.get("If-Range", tag) == tag:
+        if asked and behaviour != "whole" and (self.files.ignores_if_range or self.headers.get("If-Range", tag) == tag):
             start = int(asked.removeprefix("bytes=").removesuffix("-"))
             if start >= len(content):
                 return self.answer(416, b"")

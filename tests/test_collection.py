@@ -7,7 +7,10 @@ import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +21,13 @@ from PIL import Image
 from vpr.datasets import collection
 from vpr.datasets.ground_truth import natural_order, read_ground_truth
 from vpr.datasets.layouts import find_folder, list_images, read_gsv_cities, read_standard
-from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, read_manifest, write_parts
+from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, Manifest, read_manifest, write_parts
 from vpr.datasets.names import format_name
 from vpr.datasets.verify import verify
 from vpr.evaluation import labels_of, positives_of
 from vpr.params import CollectionParams, SourceParams
 
+ROOT = Path(__file__).parents[1]
 ZONE = (32, "T")
 
 
@@ -78,6 +82,11 @@ def collected(gsv: Path, sf: Path, tmp_path: Path, **changes):
     )
 
 
+def verified(listing: Manifest) -> Manifest:
+    """Checked, and with the root that the download stage gives every listing."""
+    return replace(verify(listing, 25.0, 1).manifest, root="file:data/images_root.txt")
+
+
 def test_training_and_evaluation_sets_become_one_listing(gsv, sf, tmp_path, data_root):
     listing = collected(gsv, sf, tmp_path)
     train = listing.train()
@@ -86,7 +95,12 @@ def test_training_and_evaluation_sets_become_one_listing(gsv, sf, tmp_path, data
     assert set(train["city"]) == {"rome", "osl"}
     assert (len(listing.part("val", DATABASE)), len(listing.part("val", QUERY))) == (4, 3)
     assert train["image"][0].startswith("gsv/osl/@")
-    assert listing.notes["sources"]["gsv"]["found"] == {"images": 60, "places": 20, "cities": 2}
+    assert listing.notes["sources"]["gsv"]["found"] == {
+        "images": 60,
+        "places": 20,
+        "cities": 2,
+        "city_names": ["osl", "rome"],
+    }
     checked = verify(listing, 25.0, num_workers=1)
     assert checked.differences == []
     assert checked.problems["problem"].tolist() == ["a query without any positive in its database"]
@@ -96,13 +110,13 @@ def test_training_and_evaluation_sets_become_one_listing(gsv, sf, tmp_path, data
 
 def test_a_source_from_elsewhere_gives_the_same_manifest(gsv, sf, tmp_path, data_root):
     """A mirror, or an archive instead of a folder, must not train anew."""
-    write_parts(verify(collected(gsv, sf, tmp_path), 25.0, 1).manifest, tmp_path / "one", "val")
+    write_parts(verified(collected(gsv, sf, tmp_path)), tmp_path / "one", "val")
     with zipfile.ZipFile(tmp_path / "gsv.zip", "w") as content:
         for path in sorted(gsv.rglob("*.jpg")):
             content.write(path, path.relative_to(gsv))
     listing = collected(tmp_path / "gsv.zip", sf, tmp_path)
     assert listing.notes["sources"]["gsv"]["sha256"].keys() == {"gsv.zip"}
-    write_parts(verify(listing, 25.0, 1).manifest, tmp_path / "two", "val")
+    write_parts(verified(listing), tmp_path / "two", "val")
     for part in ("train", "validation", "sets/val"):
         assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
             tmp_path / "two" / f"{part}.parquet"
@@ -110,8 +124,9 @@ def test_a_source_from_elsewhere_gives_the_same_manifest(gsv, sf, tmp_path, data
 
 
 def test_another_evaluation_set_leaves_the_training_manifest_alone(gsv, sf, tmp_path, data_root):
-    write_parts(collected(gsv, sf, tmp_path), tmp_path / "one", "val")
-    write_parts(collected(gsv, sf, tmp_path, eval_sets={"val": "sf", "more": "sf"}), tmp_path / "two", "val")
+    write_parts(verified(collected(gsv, sf, tmp_path)), tmp_path / "one", "val")
+    two = collected(gsv, sf, tmp_path, eval_sets={"val": "sf", "more": "sf"})
+    write_parts(verified(two), tmp_path / "two", "val")
     assert sorted(p.name for p in (tmp_path / "two/sets").iterdir()) == ["more.parquet", "val.parquet"]
     for part in ("train", "validation", "sets/val"):
         assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
@@ -154,11 +169,67 @@ def test_cities_dates_and_shares_filter_the_training_places(gsv, sf, tmp_path, d
         collected(gsv, sf, tmp_path, dates=[199001, 199112])
 
 
+def test_filters_leave_bad_names_for_verify_to_report(gsv, sf, tmp_path, data_root):
+    put(gsv / "gsv_xs/train/rome/holiday.jpg", jpeg(1))
+    for changes in ({"dates": [201507, 201912]}, {"cities": ["osl"]}, {"share_of_places": 0.5}):
+        listing = collected(gsv, sf, tmp_path, **changes)
+        assert (verify(listing, 25.0, 1).problems["severity"] == "error").sum() == 1, changes
+    shutil.rmtree(gsv / "gsv_xs/train/osl")
+    for path in (gsv / "gsv_xs/train/rome").glob("@*"):
+        path.unlink()
+    listing = collected(gsv, sf, tmp_path, dates=[201507, 201912])
+    assert verify(listing, 25.0, 1).problems["image"].str.endswith("holiday.jpg").sum() == 1
+
+
+def test_cities_are_chosen_from_all_sources_together(gsv, sf, tmp_path, data_root):
+    put(tmp_path / "other/train/paris" / name(1, 0, "1_Paris"), jpeg(1))
+    sources = {
+        "one": SourceParams(f"file://{gsv}", "gsv_xs", folder="train"),
+        "two": SourceParams(f"file://{tmp_path / 'other'}", "gsv_xs", folder="train"),
+    }
+    params = CollectionParams(["one", "two"], {}, ["paris", "osl"], None, 1.0, 1)
+    train = collection.obtain("gsv_xs", params, sources, tmp_path / "known.json").train()
+    assert set(train["place_id"].str.rpartition("/")[0]) == {"one/osl", "two/paris"}
+
+
+def test_links_are_never_changed(gsv, sf, tmp_path, data_root):
+    """Two experiments with other sources under one name must not read each other's images."""
+    shutil.copytree(gsv, tmp_path / "copy")
+    one, two = collected(gsv, sf, tmp_path), collected(tmp_path / "copy", sf, tmp_path)
+    assert one.rows.equals(two.rows)
+    assert one.folder != two.folder
+    image = one.train()["image"][0]
+    put(tmp_path / "copy/gsv_xs/train" / image.removeprefix("gsv/"), jpeg(999))
+    assert (one.folder / image).read_bytes() != (two.folder / image).read_bytes()
+
+
 def test_several_training_sets_are_joined(gsv, sf, tmp_path, data_root):
     sources = {s: SourceParams(f"file://{gsv}", "gsv_xs", folder="train") for s in ("one", "two")}
     params = CollectionParams(["one", "two"], {}, None, None, 1.0, 1)
     train = collection.obtain("gsv_xs", params, sources, tmp_path / "known.json").train()
     assert train["place_id"].nunique() == 40
+
+
+def test_counts_are_of_sound_images_and_cities_are_named(gsv, sf, tmp_path, data_root):
+    next((sf / "sf_xs/val/queries").iterdir()).write_bytes(b"broken")
+    shutil.rmtree(gsv / "gsv_xs/train/osl")
+    put(gsv / "gsv_xs/train/nice" / name(1, 0, "1_Nice"), jpeg(3))
+    listing = collected(gsv, sf, tmp_path)
+    listing.notes["sources"]["gsv"]["expected"] = {"cities": ["rome", "osl"]}
+    assert verify(listing, 25.0, 1).differences == [
+        "gsv: 2 cities, 2 expected; without osl; unexpected: nice",
+        "sf: 2 queries, 3 expected",
+    ]
+
+
+def test_zones_that_are_none_are_errors(gsv, sf, tmp_path, data_root):
+    file = name(1, 0, "1_Rome")
+    for zone in ("@99@T@", "@32@@", "@32@t@", "@@@"):
+        put(gsv / "gsv_xs/train/rome" / file.replace("@32@T@", zone), jpeg(5))
+    problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
+    errors = problems[problems["severity"] == "error"]["problem"]
+    assert len(errors) == 4
+    assert errors.str.match(r"utm_zone is no zone: '.*'; expected one such as 32T").all()
 
 
 def test_hidden_files_are_no_images_and_odd_names_are_reported(gsv, sf, tmp_path, data_root):
@@ -202,7 +273,9 @@ def test_the_real_tables_of_gsv_xs_come_out_with_all_their_counts(shared, sf, tm
         os.link(tmp_path / "one.jpg", folder / file)
     listing = collected(tmp_path / "real", sf, tmp_path)
     places = {"osl": 1810, "medellin": 849}[city]
-    assert listing.notes["sources"]["gsv"]["found"] == {"images": len(table), "places": places, "cities": 1}
+    assert listing.notes["sources"]["gsv"]["found"] == {
+        "images": len(table), "places": places, "cities": 1, "city_names": [city]
+    }  # fmt: skip
     checked = verify(listing, 25.0, num_workers=2)
     assert (checked.problems["severity"] == "warning").all()
     train = checked.manifest.train()
@@ -253,6 +326,8 @@ def test_a_set_is_found_at_any_depth_and_a_missing_one_lists_what_is_there(tmp_p
     put(tmp_path / "a/c/val/queries/y.jpg")
     with pytest.raises(ValueError, match="holds a/b/val, a/c/val; name one of them"):
         find_folder("sources.s", tmp_path, "val", ("database", "queries"))
+    assert list_images(tmp_path / "a/b") == ["val/database/x.jpg", "val/queries/y.jpg"]
+    (tmp_path / "a/b/val/again").symlink_to(tmp_path / "a/b")
     assert list_images(tmp_path / "a/b") == ["val/database/x.jpg", "val/queries/y.jpg"]
 
 
@@ -341,6 +416,14 @@ def test_a_window_of_frames_makes_the_positives(frames, tmp_path):
         positives(frames, tmp_path, frame_window=1)
 
 
+def test_frames_need_no_coordinates_though_some_names_have_them(frames, tmp_path, data_root):
+    (frames / "ref/3.jpg").rename(frames / "ref" / name(3))
+    source = SourceParams("file:///", "standard", database="ref", queries="query", frame_window=1)
+    _, rows = read_standard("sources.s", "s", frames, source)
+    listing = collection.make_manifest("t", str(frames), rows.assign(set="s"))
+    assert (verify(listing, 25.0, 1).problems["severity"] != "error").all()
+
+
 def vpr_bench(lists) -> np.ndarray:
     array = np.empty((len(lists), 2), dtype=object)
     for k, frames in enumerate(lists):
@@ -389,20 +472,69 @@ def test_a_file_that_would_run_code_is_refused_unless_the_user_says_so(tmp_path)
     array = vpr_bench([[0], [1]])
     array[1, 1] = Harmful(tmp_path / "ran")
     np.save(tmp_path / "g.npy", array, allow_pickle=True)
-    with pytest.raises(ValueError, match=r"holds more than numbers .*run code.*set sources.s.allow_pickle to true"):
+    with pytest.raises(ValueError, match=r"holds more than lists of numbers .*run code.*allow_pickle to true"):
         read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(ValueError, match="no list of database frames"):
+    with pytest.raises(ValueError, match="is no number of a frame"):
         read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3, allow_pickle=True)
     assert (tmp_path / "ran").exists()
+
+
+def test_a_boolean_table_is_read_as_one(tmp_path):
+    table = np.array([[True, False, True], [False, True, False]])
+    np.save(tmp_path / "g.npy", table)
+    assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[0, 2], [1]]
+
+
+def state_of(dtype_code: bytes, shape: bytes, data: bytes) -> bytes:
+    """A pickle (protocol 2) of an array with this type, shape and content, whatever they are."""
+    return (
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01" + shape
+        + b"cnumpy\ndtype\n" + dtype_code
+        + b"\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + data + b"tb."
+    )  # fmt: skip
+
+
+ATTACKS = {
+    "pointers": state_of(b"U\x02O8K\x00K\x01", b"K\x01\x85", b"C\x08\x41\x41\x41\x41\x41\x41\x41\x41"),
+    "length": state_of(b"U\x02i8K\x00K\x01", b"M\x10\x27\x85", b"C\x08\x00\x00\x00\x00\x00\x00\x00\x00"),
+    "void": state_of(b"U\x02V8K\x00K\x01", b"K\x01\x85", b"C\x08\x41\x41\x41\x41\x41\x41\x41\x41"),
+    "code": b"\x80\x02cos\nsystem\nU\x04true\x85R.",
+    "getattr": b"\x80\x02cbuiltins\ngetattr\nU\x01aU\x01b\x86R.",
+    "deep": b"\x80\x02" + b"(" * 2000 + b".",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_crafted_files_end_in_a_message(tmp_path, attack):
+    """In a process of its own, as a success of the attack would end it."""
+    with (tmp_path / "g.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        file.write(ATTACKS[attack])
+    code = (
+        "import sys; from pathlib import Path; from vpr.datasets.ground_truth import read_ground_truth\n"
+        "try: print(read_ground_truth('s', Path(sys.argv[1]), 1, 3))\n"
+        "except ValueError as error: print('refused', error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "g.npy")]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("refused")
 
 
 @pytest.mark.parametrize(
     ("array", "message"),
     [
         (np.array([[0], [1], [2]]), "lists the positives of 3 queries, the set has 2"),
+        (vpr_bench([[0], [1], [2]])[1:], r"it lacks \[0\], counted from 0"),
         (np.array([[0], [3]]), "names database frame 3, the set has 0 to 2"),
-        (np.array([["a"], ["b"]]), "row 0 is no list of database frames"),
+        (np.array([["a"], ["b"]]), "'a' is no number of a frame"),
+        (np.array([[1.7], [0.0]]), r"1.7.* is no whole number"),
+        (np.array([[np.inf], [0.0]]), r"inf.* is no whole number"),
+        (np.array([[0, 1, 0], [1, 0, 0]]), "is a table of 0 and 1 for each database image; save it as booleans"),
+        (np.array([[True, False]]), r"is a table of \(1, 2\); the set has 2 x 3 images"),
+        (np.empty((0, 2), dtype=object), "lists the positives of 0 queries"),
     ],
 )
 def test_lists_that_do_not_fit_the_images_are_refused(tmp_path, array, message):

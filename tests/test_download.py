@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import tarfile
 import zipfile
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -67,6 +72,11 @@ def get(data_root, tmp_path, waits, monkeypatch):
     return one
 
 
+def unpacked(data_root: Path) -> list[Path]:
+    """What was moved into place."""
+    return [p for p in (data_root / "unpacked").glob("*") if p.is_dir() and p.suffix != ".part"]
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
@@ -79,9 +89,8 @@ def test_an_archive_is_fetched_once_checked_and_unpacked(server, get, data_root,
     server.asked.clear()
     assert get(url, sha256(ARCHIVE)) == fetched
     assert server.asked == []
-    # Deleting the archive makes room and costs no new download.
-    for archive in (data_root / "downloads").rglob("set.zip"):
-        archive.unlink()
+    # Deleting the archives makes room and costs no new download.
+    shutil.rmtree(data_root / "downloads")
     assert get(url).folder == fetched.folder
     assert server.asked == []
     assert not list(data_root.rglob("*.part"))
@@ -122,7 +131,7 @@ def test_a_file_that_changed_meanwhile_is_not_spliced(server, get):
     assert contents(get(f"{server.url}/set.zip").folder) == {"train/a": b"new" * 100_000}
 
 
-@pytest.mark.parametrize("status", sorted(download.BUSY))
+@pytest.mark.parametrize("status", sorted({*download.BUSY, 500, 502, 503, 504, 520}))
 def test_busy_servers_are_asked_again_after_longer_and_longer_waits(server, get, waits, status):
     server.script = [status] * 4
     assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
@@ -148,7 +157,7 @@ def test_what_won_t_change_is_not_asked_again(server, get, waits, status, messag
 def test_a_wrong_hash_stops_before_anything_is_unpacked_and_keeps_the_file(server, get, data_root):
     with pytest.raises(ValueError, match=rf"sources.set.sha256 is {'0' * 64}, but set.zip has {sha256(ARCHIVE)}"):
         get(f"{server.url}/set.zip", "0" * 64)
-    assert not (data_root / "unpacked").exists()
+    assert unpacked(data_root) == []
     server.asked.clear()
     with pytest.raises(ValueError, match=r"delete .* to fetch it again"):
         get(f"{server.url}/set.zip", "0" * 64)
@@ -156,7 +165,7 @@ def test_a_wrong_hash_stops_before_anything_is_unpacked_and_keeps_the_file(serve
     # The right hash in the key, and the file that is there will do.
     assert contents(get(f"{server.url}/set.zip", sha256(ARCHIVE)).folder) == EXPECTED
     assert server.asked == []
-    with pytest.raises(ValueError, match="what was unpacked is another; delete"):
+    with pytest.raises(ValueError, match=r"it is another file; delete .*unpacked"):
         get(f"{server.url}/set.zip", "1" * 64)
 
 
@@ -175,8 +184,12 @@ def test_the_first_hash_is_recorded_and_a_later_download_must_have_it(server, ge
 
 def test_a_web_page_instead_of_an_archive_is_said_to_be_one(server, get):
     server.content["/set.zip"] = b"<!DOCTYPE html><html>Please log in</html>"
-    with pytest.raises(ValueError, match=r"no zip, tar.*it begins with b'<!DOCTYPE html.*wants a login"):
+    page = r"no zip, tar.*it begins with b'<!DOCTYPE html.*wants a login.*it is put aside as set.zip.unusable"
+    with pytest.raises(OSError, match=page):
         get(f"{server.url}/set.zip")
+    # Nothing of it is recorded, and the right file is fetched as soon as it is there.
+    server.content["/set.zip"] = ARCHIVE
+    assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
 
 
 def test_no_room_is_said_before_the_download(server, get, monkeypatch, data_root):
@@ -228,6 +241,100 @@ def test_a_full_disk_while_unpacking_keeps_what_is_unpacked(small_disk, tmp_path
     assert contents(tmp_path / "disk/out") == {name: (d * HALF).encode() for name, d in zip("abc", "123", strict=True)}
 
 
+def test_a_recorded_hash_holds_for_what_is_unpacked_already(server, get, tmp_path):
+    url = f"{server.url}/set.zip"
+    get(url)
+    (tmp_path / "known.json").write_text(json.dumps({url: {"set.zip": "0" * 64}}))
+    with pytest.raises(ValueError, match="the first download had 0000"):
+        get(url)
+    (tmp_path / "known.json").unlink()
+    get(url)
+    assert json.loads((tmp_path / "known.json").read_text()) == {url: {"set.zip": sha256(ARCHIVE)}}
+
+
+def test_a_broken_download_is_neither_recorded_nor_kept_in_the_way(server, get, tmp_path):
+    server.content["/set.zip"] = ARCHIVE[: len(ARCHIVE) // 2]
+    with pytest.raises(OSError, match="put aside"):
+        get(f"{server.url}/set.zip")
+    assert not (tmp_path / "known.json").exists()
+    server.content["/set.zip"] = ARCHIVE
+    assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
+
+
+def test_what_an_interrupted_unpacking_left_is_not_mixed_into_another_archive(server, get, data_root, monkeypatch):
+    server.content["/set.zip"] = zipped(a=b"OLD1", gone=b"1")
+    monkeypatch.setattr(download, "unpack", lambda archive, folder: unpack.unpack(archive, folder) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        get(f"{server.url}/set.zip")
+    monkeypatch.undo()
+    monkeypatch.setenv("DATA_ROOT", str(data_root))
+    shutil.rmtree(data_root / "downloads")
+    server.content["/set.zip"] = zipped(a=b"NEW2")
+    assert contents(get(f"{server.url}/set.zip").folder) == {"a": b"NEW2"}
+
+
+def test_a_range_of_another_version_is_not_appended_though_the_server_sends_it(server, get):
+    server.script = [("break", HALF)] + [500] * (download.ATTEMPTS - 1)
+    with pytest.raises(OSError, match="gave up"):
+        get(f"{server.url}/set.zip")
+    other = zipped(train__a=b"x" * (2 << 20), train__b=b"y" * (1 << 20))
+    assert len(other) == len(ARCHIVE)
+    server.content["/set.zip"] = other
+    server.ignores_if_range = True
+    assert contents(get(f"{server.url}/set.zip").folder) == {"train/a": b"x" * (2 << 20), "train/b": b"y" * (1 << 20)}
+
+
+def test_a_server_that_names_no_version_sends_the_whole_again(server, get):
+    server.names_version = False
+    server.script = [("break", HALF)]
+    assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
+    assert server.ranges() == [None, None]
+
+
+def test_breaks_at_varying_points_without_ranges_come_to_an_end(server, get, waits):
+    step = download.CHUNK_BYTES
+    server.names_version = False
+    server.script = [("break", k * step) for k in (1, 3, 1, 2, 3, 1, 2, 1, 3, 2, 1)]
+    with pytest.raises(OSError, match="gave up"):
+        get(f"{server.url}/set.zip")
+    assert len(waits) == 1 + download.ATTEMPTS - 1
+
+
+def test_secrets_in_an_address_are_written_nowhere(server, get, tmp_path, capsys):
+    host = server.url.removeprefix("http://")
+    server.script = [500, ("break", 10)]
+    get(f"http://me:pass@{host}/set.zip?token=SECRET")
+    told = capsys.readouterr().out + (tmp_path / "known.json").read_text()
+    assert "SECRET" not in told
+    assert "pass" not in told
+    assert "/set.zip?" in told  # but another query is another file
+    assert download.redacted("file:///home/me/sets/gsv.zip") == "file://gsv.zip"
+    assert download._reason(ValueError("url: /o.zip?X-Signature=SECRET (bad)")) == "ValueError: url: /o.zip?... (bad)"
+
+
+def test_a_date_to_retry_after_is_understood(server):
+    response = requests.Response()
+    response.headers["Retry-After"] = format_datetime(datetime.now(UTC) + timedelta(seconds=90))
+    assert 80 < download._retry_after(response) <= 90
+    response.headers["Retry-After"] = "soon"
+    assert download._retry_after(response) is None
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("kaggle://gsv-xs", "expected kaggle://owner/dataset"),
+        ("kaggle://a/b/versions/new", "expected kaggle://owner/dataset"),
+        ("http:///set.zip", "expected http://server/file"),
+        ("gdrive://x", "expected gdrive:// and the id in the link"),
+        ("file:///nowhere/at/all", "is neither a file nor a folder"),
+    ],
+)
+def test_addresses_that_can_t_be_are_refused_before_anything_is_fetched(url, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        download.check_url("sources.s", url)
+
+
 @pytest.mark.parametrize("url", ["ftp://host/set.zip", "set.zip", "file://", "/data/set"])
 def test_another_scheme_is_refused(get, url):
     with pytest.raises(ValueError, match="expected one of kaggle://, gdrive://, http://, https://, file://"):
@@ -252,7 +359,8 @@ def drive(server, monkeypatch):
 
 def test_a_drive_folder_is_fetched_and_all_its_archives_unpacked(drive, get):
     fetched = get(f"gdrive://{DRIVE_FOLDER}")
-    assert contents(fetched.folder) == {**EXPECTED, "val/c": b"c"}
+    both = {f"set/{name}": data for name, data in EXPECTED.items()} | {"other/val/c": b"c"}
+    assert contents(fetched.folder) == both
     assert sorted(fetched.sha256) == ["other.zip", "set.zip"]
     drive.asked.clear()
     assert get(f"gdrive://{DRIVE_FOLDER}") == fetched
@@ -267,8 +375,8 @@ def test_one_file_of_a_drive_folder(drive, get):
 
 def test_a_drive_file_goes_on_after_a_break_and_in_another_process(drive, get, waits):
     url = f"gdrive://{'A' * 28}"
-    # The first request asks for the name, the second for the bytes.
-    drive.script = [None, ("break", HALF), *([503] * (download.ATTEMPTS - 1))]
+    # One request asks for the name, then one for the address before each for the bytes; a busy answer loses nothing.
+    drive.script = [None, None, ("break", HALF), *([None, 503] * (download.ATTEMPTS - 1))]
     with pytest.raises(OSError, match=r"gave up on gdrive://A+ after 6 attempts"):
         get(url)
     drive.asked.clear()
@@ -312,12 +420,19 @@ def test_kaggle_s_login_is_named_when_it_is_wanted_and_used_when_it_is_there(kag
     assert contents(get("kaggle://owner/set/versions/3").folder) == EXPECTED
 
 
-def test_a_kaggle_handle_that_is_none_is_refused(get):
-    with pytest.raises(ValueError, match="expected kaggle://owner/dataset"):
-        get("kaggle://gsv-xs")
-
-
 # The disk.
+
+
+def test_the_folders_of_a_drive_folder_are_kept(drive, get, monkeypatch):
+    import gdown
+
+    files = [("train/set.zip", "A" * 28), ("val/set.zip", "B" * 28), ("notes/readme.txt", "D" * 28)]
+    listed = [gdown.download.__globals__["GoogleDriveFileToDownload"](i, path, path) for path, i in files]
+    monkeypatch.setattr(gdown, "download_folder", lambda **_: listed)
+    drive.drive = (DRIVE_FOLDER, {"set.zip": "A" * 28, "other.zip": "B" * 28, "readme.txt": "D" * 28})
+    drive.content["/readme.txt"] = b"hello"
+    found = contents(get(f"gdrive://{DRIVE_FOLDER}").folder)
+    assert sorted(found) == ["notes/readme.txt", "train/set/train/a", "train/set/train/b", "val/set/val/c"]
 
 
 def test_a_folder_and_an_archive_of_the_user_are_used_where_they_lie(tmp_path, get, data_root):
@@ -333,6 +448,8 @@ def test_a_folder_and_an_archive_of_the_user_are_used_where_they_lie(tmp_path, g
     assert not (tmp_path / "known.json").exists()
     archive.write_bytes(zipped(other=b"2"))
     assert contents(get(f"file://{archive}").folder) == {"other": b"2"}
+    with pytest.raises(ValueError, match="a folder has no hash to check"):
+        get(f"file://{folder}", "0" * 64)
     with pytest.raises(FileNotFoundError, match="nowhere is neither a file nor a folder"):
         get(f"file://{tmp_path}/nowhere")
 
@@ -414,15 +531,55 @@ def test_archives_that_try_to_escape_are_refused(tmp_path, get, data_root, conte
     with pytest.raises(ValueError, match=re.escape(what)):
         get(f"file://{archive}")
     assert not list(tmp_path.rglob("evil"))
-    assert not list((data_root / "unpacked").glob("[!.]*[!t]"))  # nothing but a .part
+    assert unpacked(data_root) == []
     assert not [p for p in tmp_path.rglob("*") if p.is_symlink()]
+
+
+def test_a_tar_is_read_to_its_end_whatever_wraps_it(tmp_path):
+    whole = tarred("w", *PLAIN, (entry("c"), b"3" * 5000))
+    expected = {"train/a": b"1", "train/deep/b": b"22", "c": b"3" * 5000}
+    cut = 512 * 2
+    frame = zstandard.ZstdCompressor().compress
+    skippable = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+    for name, content in {
+        "gz": gzip.compress(whole[:cut]) + gzip.compress(whole[cut:]),
+        "bz2": bz2.compress(whole[:cut]) + bz2.compress(whole[cut:]),
+        "zst": skippable + frame(whole[:cut]) + frame(whole[cut:]),
+    }.items():
+        (tmp_path / name).write_bytes(content)
+        unpack.unpack(tmp_path / name, tmp_path / f"out-{name}")
+        assert contents(tmp_path / f"out-{name}") == expected
+    inner = tarred("w", (entry("first"), b"1"), (entry("inner.zip"), zipped(x=b"1")))
+    (tmp_path / "nested").write_bytes(inner)
+    unpack.unpack(tmp_path / "nested", tmp_path / "out-nested")
+    assert sorted(contents(tmp_path / "out-nested")) == ["first", "inner.zip"]
+
+
+def test_a_tar_that_is_cut_off_or_damaged_is_broken(tmp_path):
+    whole = tarred("w", *PLAIN)
+    damaged = bytearray(gzip.compress(whole))
+    damaged[-6] ^= 1  # the checksum
+    for k, content in enumerate([whole[:1024], whole[:1500], gzip.compress(whole[:1024]), bytes(damaged)]):
+        (tmp_path / f"{k}").write_bytes(content)
+        with pytest.raises(unpack.UnusableArchive, match="the archive is broken"):
+            unpack.unpack(tmp_path / f"{k}", tmp_path / "out")
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as content:
+        content.writestr("a", b"1")
+        content.writestr("a/b", b"2")
+    (tmp_path / "a.zip").write_bytes(buffer.getvalue())
+    with pytest.raises(ValueError, match="a file and a folder of one name"):
+        unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_a_broken_archive_is_said_to_be_broken(tmp_path):
     damaged = bytearray(zipped(a=b"x" * 1000))
     damaged[200] ^= 1
     (tmp_path / "a.zip").write_bytes(damaged)
-    with pytest.raises(OSError, match=r"a.zip: the archive is broken: Bad CRC-32.*delete it to fetch it again"):
+    with pytest.raises(OSError, match=r"a.zip: the archive is broken: Bad CRC-32"):
         unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
     cut = tarred("w:gz", (entry("a"), bytes(range(256)) * 400))[:-300]
     (tmp_path / "a.tar.gz").write_bytes(cut)

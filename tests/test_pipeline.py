@@ -18,6 +18,7 @@ READERS = {
     "load_dataset": {"dataset", "datasets.${dataset}"},
     "load_dataset_name": {"dataset"},
     "load_sources": {"sources"},
+    "load_used_sources": {"dataset", "datasets.${dataset}", "sources"},
     "load_train": {"dataset", "train.${dataset}"},
     "load_eval_sets": {"eval_sets"},
     "load_validation_sets": {"dataset", "train.${dataset}"},

@@ -48,7 +48,9 @@ def test_archives_become_the_recalls_that_their_images_have(published, project):
     assert "attempt 2 of 6" in output
     assert ours.recalls("val") == project.recalls("val")
     counts = json.loads((ours.folder / "metrics/dataset.json").read_text(encoding="utf-8"))
-    assert counts["sources"]["gsv_xs"]["found"] == {"images": counts["train"]["num_images"], "places": 12, "cities": 1}
+    assert counts["sources"]["gsv_xs"]["found"] == {
+        "images": counts["train"]["num_images"], "places": 12, "cities": 1, "city_names": ["aldora"],
+    }  # fmt: skip
     known = json.loads((ours.folder / "data/known_hashes.json").read_text(encoding="utf-8"))
     assert {name for files in known.values() for name in files} == {path.strip("/") for path in server.content}
     assert len(server.ranges()) == 5  # three archives and two troubles: SF-XS is fetched once for both its sets

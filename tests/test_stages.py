@@ -107,7 +107,7 @@ def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(works
     workspace.params["datasets"]["custom"]["source"] = str(photos)
     workspace.params["eval_sets"] = ["s"]
     workspace.params["train"]["custom"]["val_set"] = "s"
-    workspace.stage("download", "--listing", "l.parquet", "--known-hashes", "k.json")
+    workspace.stage("download", "--listing", "l.parquet", "--known-hashes", "k.json", "--root", "r.txt")
     output = workspace.stage("verify", *VERIFY, "--metrics", "d.json", fails=True)
     assert "1 problems in the dataset, all listed in p.csv" in output
     assert "gone.jpg: the file is missing" in output

@@ -125,7 +125,7 @@ class SourceParams:
         ground_truth: file in the source that lists the positives of each query, ``.npy``.
         allow_pickle: unpickle any object that ``ground_truth`` holds; it may run code.
         expected: what should be there: ``images``, ``places``, ``cities``, ``database``, ``queries``; a number, or
-            least and most.
+            least and most; for ``cities`` also their names.
     """
 
     url: str | None
@@ -137,7 +137,7 @@ class SourceParams:
     frame_window: int | None = None
     ground_truth: str | None = None
     allow_pickle: bool = False
-    expected: dict[str, int | list[int]] = field(default_factory=dict)
+    expected: dict[str, int | list[int] | list[str]] = field(default_factory=dict)
 
 
 DATASETS: dict[str, type] = {
@@ -337,7 +337,9 @@ def load_sources(path: Path = PARAMS_FILE) -> dict[str, SourceParams]:
             allowed = ("database", "queries") if source.layout == "standard" else ("images", "places", "cities")
             if what not in allowed:
                 raise ValueError(f"{where}.expected has unknown keys [{what!r}]; choose from {list(allowed)}")
-            if not isinstance(number, int) and len(number) != 2:
+            names = what == "cities" and isinstance(number, list) and all(isinstance(n, str) for n in number)
+            pair = isinstance(number, list) and len(number) == 2 and all(isinstance(n, int) for n in number)
+            if not (isinstance(number, int) or names or (pair and number == sorted(number))):  # type: ignore[type-var]
                 raise ValueError(f"{where}.expected.{what} is {number}; expected a number, or [least, most]")
         if source.frame_window is not None and (source.frame_window < 0 or source.ground_truth):
             raise ValueError(
@@ -375,6 +377,15 @@ def _check_collection(content: Mapping[str, Any], name: str, sources: Mapping[st
                     f"{path}: sources.{source}.url is null: its owner has to be asked for it, see docs/datasets.md; "
                     "set the url to file:// and where you have it"
                 )
+
+
+def load_used_sources(path: Path = PARAMS_FILE) -> dict[str, SourceParams]:
+    """The published sets that the chosen dataset is made of."""
+    _, params = load_dataset(path)
+    if not isinstance(params, CollectionParams):
+        return {}
+    sources = load_sources(path)
+    return {name: sources[name] for name in dict.fromkeys([*params.train, *params.eval_sets.values()])}
 
 
 def load_validation_sets(path: Path = PARAMS_FILE) -> list[str]:

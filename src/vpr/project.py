@@ -29,9 +29,18 @@ def resolve_root(root: str) -> Path:
     """The folder that a manifest's ``root`` means.
 
     ``data:<name>`` lies under ``data_root()``, ``project:<path>`` is relative to the main repository,
-    anything else is an absolute path.
+    ``file:<path>`` is what that file in the working directory says, anything else is an absolute path.
+
+    Raises:
+        FileNotFoundError: if a ``file:`` is not there.
     """
     kind, _, rest = root.partition(":")
+    if kind == "file":
+        if not Path(rest).is_file():
+            raise FileNotFoundError(
+                f"{rest}: not there, so where the images lie is not known; run `dvc repro download`"
+            )
+        return resolve_root(Path(rest).read_text(encoding="utf-8").strip())
     if kind == "data":
         return data_root() / rest
     if kind == "project":

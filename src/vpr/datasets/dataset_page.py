@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from vpr.datasets.images import open_image
 from vpr.datasets.manifest import DATABASE, QUERY, Manifest
+from vpr.datasets.verify import count_differences, kind_of
 from vpr.evaluation import has_coordinates, positives_of, utm_of
 
 SHEET_COLUMNS, TILE_PX, LABEL_PX = 8, (128, 96), 16
@@ -46,7 +47,7 @@ img { max-width: 100%; height: auto; display: block; margin: 12px 0 }
 <th></th></tr>
 {% for row in counts %}
 <tr><td>{{ row.source }}</td><td>{{ row.what }}</td><td class="number">{{ row.found }}</td>
-<td class="number">{{ row.expected }}</td><td class="bad">{{ "differs" if row.differs }}</td></tr>
+<td class="number">{{ row.expected }}</td><td class="bad">{{ row.differs }}</td></tr>
 {% endfor %}
 </table></div>
 {% endif %}
@@ -99,7 +100,7 @@ def dataset_page(manifest: Manifest, problems: pd.DataFrame, statistics: dict[st
     """
     sections = [_training(manifest, statistics)] if len(manifest.train()) else []
     sections += [_evaluation_set(manifest, name, radius_m) for name in manifest.set_names()]
-    kinds = problems.assign(problem=problems["problem"].str.replace(r":.*", "", regex=True))
+    kinds = problems.assign(problem=kind_of(problems["problem"]))
     kinds = kinds.groupby(["severity", "problem"], sort=True).size().reset_index(name="rows")
     return _PAGE.render(
         name=manifest.name,
@@ -115,11 +116,18 @@ def _counts(sources: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for name, source in sorted(sources.items()):
         for what, found in source["found"].items():
+            if what == "city_names":
+                continue
             expected = source["expected"].get(what)
-            least, most = expected if isinstance(expected, list) else (expected, expected)
-            text = "" if least is None else f"{least:,}" if least == most else f"{least:,} to {most:,}"
-            differs = least is not None and not least <= found <= most
-            rows.append({"source": name, "what": what, "found": f"{found:,}", "expected": text, "differs": differs})
+            told = count_differences({name: {**source, "expected": {what: expected}}}) if expected is not None else []
+            if isinstance(expected, list):
+                numbers = isinstance(expected[0], int)
+                text = f"{expected[0]:,} to {expected[1]:,}" if numbers else f"{len(expected)}"
+            else:
+                text = "" if expected is None else f"{expected:,}"
+            rows.append(
+                {"source": name, "what": what, "found": f"{found:,}", "expected": text, "differs": " ".join(told)}
+            )
     return rows
 
 

@@ -6,6 +6,7 @@ by blanks.
 
 from __future__ import annotations
 
+import math
 import pickle
 import re
 from pathlib import Path
@@ -16,13 +17,6 @@ import pandas as pd
 from numpy.lib import format as npy
 
 from vpr.params import SourceParams
-
-# What an array of numbers and lists of numbers is made of; anything else could run code.
-_HARMLESS = {
-    (module, name)
-    for module in ("numpy", "numpy.core.multiarray", "numpy._core.multiarray", "numpy._core.numeric", "_codecs")
-    for name in ("ndarray", "dtype", "_reconstruct", "scalar", "_frombuffer", "encode")
-}
 
 
 def frame_columns(
@@ -65,58 +59,154 @@ def read_ground_truth(
 ) -> list[list[int]]:
     """The positives of each query as database frames.
 
-    Understood are VPR-Bench's ``ground_truth_new.npy`` (rows of query number and list), an array of lists, and a
-    plain array whose row belongs to the query of that number.
+    Understood are VPR-Bench's ``ground_truth_new.npy`` (rows of query number and list), an array of lists, a plain
+    array whose row belongs to the query of that number, and a boolean table of queries x database.
 
     Args:
         allow_pickle: unpickle whatever the file holds. Without it only numbers, lists and arrays are.
+
+    Raises:
+        ValueError: if the file is no such thing, or does not fit the images.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{where}.ground_truth: {path} is not there")
-    array = _read_npy(where, path, allow_pickle)
-    lists: dict[int, list[int]] = {}
-    pairs = array.dtype == object and array.ndim == 2 and array.shape[1] == 2 and np.ndim(array[0, 1]) == 1
-    try:
-        for k, row in enumerate(array):
-            query, frames = (int(row[0]), row[1]) if pairs else (k, row)
-            lists[query] = sorted({int(frame) for frame in np.atleast_1d(np.asarray(frames)).ravel()})
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: row {len(lists)} is no list of database frames: {error}") from None
-    if sorted(lists) != list(range(num_queries)):
-        raise ValueError(f"{path} lists the positives of {len(lists)} queries, the set has {num_queries}")
-    beyond = [frame for frames in lists.values() for frame in frames if not 0 <= frame < num_database]
+    rows = _read_npy(where, path, allow_pickle)
+    if isinstance(rows, np.ndarray) and rows.dtype == bool:
+        if rows.shape != (num_queries, num_database):
+            raise ValueError(f"{path} is a table of {rows.shape}; the set has {num_queries} x {num_database} images")
+        return [np.flatnonzero(row).tolist() for row in rows]
+    if not isinstance(rows, np.ndarray) and all(_is_pair(row) for row in rows):
+        numbered = [(_whole(path, row[0]), row[1]) for row in rows]
+    else:
+        numbered = list(enumerate(rows))
+    lists = {query: sorted({_whole(path, frame) for frame in _flat(frames)}) for query, frames in numbered}
+    if len(lists) < len(numbered) or set(lists) != set(range(num_queries)):
+        missing = sorted(set(range(num_queries)) - set(lists))
+        raise ValueError(
+            f"{path} lists the positives of {len(lists)} queries, the set has {num_queries}; it lacks {missing[:5]}, "
+            "counted from 0"
+        )
+    frames: list[int] = [frame for row in lists.values() for frame in row]
+    if num_database > 2 and frames and max(frames) <= 1 and all(len(_flat(row)) == num_database for row in rows):
+        raise ValueError(f"{path} is a table of 0 and 1 for each database image; save it as booleans")
+    beyond = [frame for frame in frames if not 0 <= frame < num_database]
     if beyond:
         raise ValueError(f"{path} names database frame {beyond[0]}, the set has 0 to {num_database - 1}")
     return [lists[k] for k in range(num_queries)]
 
 
+def _is_pair(row: Any) -> bool:
+    """A query number and its list."""
+    return isinstance(row, (list, tuple)) and len(row) == 2 and np.ndim(row[0]) == 0 and np.ndim(row[1]) == 1
+
+
+def _flat(frames: Any) -> list[Any]:
+    return list(np.asarray(frames, dtype=object).ravel())
+
+
+def _whole(path: Path, value: Any) -> int:
+    """A frame or query number.
+
+    Raises:
+        ValueError: for anything that is no whole number.
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise ValueError(f"{path}: {value!r} is no number of a frame")
+    number = float(value)
+    if not number.is_integer() or abs(number) > 2**53:
+        raise ValueError(f"{path}: {value!r} is no whole number; frames are counted 0, 1, 2")
+    return int(value)
+
+
+class _Dtype:
+    """Stands for ``numpy.dtype`` in a pickle: a code of plain numbers, or of objects."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        if not (isinstance(code, str) and (code == "O8" or code == "O" or re.fullmatch(r"[biuf][1248]", code))):
+            raise pickle.UnpicklingError(f"numbers of the type {code!r}")
+        self.code, self.order = code, "<"
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
+            self.order = state[1]
+
+    def numbers(self, data: Any) -> Any:
+        """The numbers that these bytes are."""
+        if self.code.startswith("O"):
+            raise pickle.UnpicklingError("objects given as bytes")
+        content = data.encode("latin1") if isinstance(data, str) else data
+        return np.frombuffer(bytes(content), dtype=self.order + self.code)
+
+
+class _Array:
+    """Stands for an array in a pickle; ``value`` is a list of what is in it, row by row."""
+
+    def __init__(self, *_: Any) -> None:
+        self.value: list[Any] = []
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, data = state
+        if not (isinstance(shape, tuple) and all(isinstance(n, int) and n >= 0 for n in shape)):
+            raise pickle.UnpicklingError("an array without a shape")
+        if not isinstance(dtype, _Dtype) or fortran:
+            raise pickle.UnpicklingError("an array of another order or type")
+        items = list(data) if dtype.code.startswith("O") and isinstance(data, list) else dtype.numbers(data).tolist()
+        if len(items) != math.prod(shape) or len(shape) > 2:
+            raise pickle.UnpicklingError(f"{len(items)} items for an array of {shape}")
+        width = shape[1] if len(shape) == 2 else 0
+        self.value = [items[k : k + width] for k in range(0, len(items), width)] if width else items
+
+
+def _number(dtype: Any, data: Any) -> Any:
+    """Stands for a NumPy scalar in a pickle."""
+    if not isinstance(dtype, _Dtype):
+        raise pickle.UnpicklingError("a number without a type")
+    return dtype.numbers(data)[0].item()
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _number for core in ("core", "_core")},
+    ("_codecs", "encode"): lambda text, _: str(text).encode("latin1"),
+}
+
+
 class _NumbersOnly(pickle.Unpickler):
-    """Rebuilds arrays and lists of numbers, and nothing that could run code."""
+    """Reads lists and arrays of numbers. No class of the file's choice is ever made, NumPy's own included."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _HARMLESS:
+        if (module, name) not in _STAND_INS:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        return super().find_class(module, name)
+        return _STAND_INS[module, name]
+
+
+def _plain(item: Any) -> Any:
+    if isinstance(item, _Array):
+        return _plain(item.value)
+    return [_plain(part) for part in item] if isinstance(item, (list, tuple)) else item
 
 
 def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
+    """A plain array, or the rows of an array of objects as lists."""
     try:
-        if allow_pickle:
-            return np.load(path, allow_pickle=True)
         with path.open("rb") as file:
             version = npy.read_magic(file)
-            shape, fortran, dtype = (npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0)(
-                file
-            )
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            dtype = read_header(file)[2]
             if not dtype.hasobject:
                 return np.load(path, allow_pickle=False)
-            array = np.empty(shape, dtype=object, order="F" if fortran else "C")
-            array[...] = np.asarray(_NumbersOnly(file, encoding="latin1").load(), dtype=object).reshape(shape)
-            return array
+            if allow_pickle:
+                return [list(row) if isinstance(row, np.ndarray) else row for row in np.load(path, allow_pickle=True)]
+            rows = _plain(_NumbersOnly(file, encoding="latin1").load())
+            if not isinstance(rows, list):
+                raise ValueError("it holds no array")
+            return rows
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} holds more than numbers ({error}), and reading it could run code; if you trust its publisher, "
-            f"set {where}.allow_pickle to true"
+            f"{path} holds more than lists of numbers ({error}), and reading it could run code; if you trust its "
+            f"publisher, set {where}.allow_pickle to true"
         ) from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, TypeError, AttributeError, IndexError, KeyError, MemoryError, OverflowError) as error:
         raise ValueError(f"{path}: no .npy file that can be read: {error}") from None

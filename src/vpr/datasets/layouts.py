@@ -32,8 +32,14 @@ _GSV_KEY = ["code", "place", "year", "month", "heading", "pano"]
 
 def list_images(folder: Path) -> list[str]:
     """Paths of the images below a folder, relative to it, sorted; hidden files and folders are no images."""
-    found = []
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
+        here = os.stat(parent)  # noqa: PTH116
+        if (here.st_dev, here.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
         folders[:] = [name for name in folders if not name.startswith(_HIDDEN)]
         place = os.path.relpath(parent, folder).replace(os.sep, "/")
         start = "" if place == "." else f"{place}/"
@@ -85,6 +91,7 @@ def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> tupl
         folder = find_folder(where, root, source.folder)
     except FileNotFoundError:
         folder = root  # the cities' own parent was named
+        print(f"{where}: {root} has no folder {source.folder!r}; all images below it are taken")
     rows = []
     for image in list_images(folder):
         path = PurePosixPath(image)
@@ -141,16 +148,19 @@ def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd
     """The images that the tables list, those included that are not on the disk."""
     listed = []
     for path in tables:
-        table = pd.read_csv(path, dtype={"panoid": str, "city_id": str, "lat": str, "lon": str})
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
         lacking = sorted({"place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid"} - set(table))
         if lacking:
             raise ValueError(f"{path}: no column {lacking[0]!r}; expected the tables that GSV-Cities is published with")
+        for column in ("place_id", "year", "month", "northdeg"):
+            table[column] = pd.to_numeric(table[column], errors="coerce").fillna(-1).astype(int)
         listed.append(
             table.rename(columns={"place_id": "place", "northdeg": "heading", "city_id": "code", "panoid": "pano"})
         )
     table = pd.concat(listed, ignore_index=True)[[*_GSV_KEY, "lat", "lon"]]
     # A place number that was made unique by adding 100,000 for each city is the file's modulo that.
-    table["place"] %= 100_000
+    numberless = (table[["place", "year", "month", "heading"]] < 0).any(axis=1)
+    table["place"] = (table["place"] % 100_000).where(~numberless, -1)
     tabled = images["code"].isin(set(table["code"]))
     files = images[tabled].drop(columns=["lat", "lon"]).drop_duplicates(_GSV_KEY)
     joined = table.merge(files, on=_GSV_KEY, how="left")
@@ -164,6 +174,7 @@ def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd
     joined.loc[gone, "image"] = made
     joined.loc[gone, "city"] = [PurePosixPath(image).parent.name.lower() for image in made]
     joined["problem"] = joined["problem"].fillna("")
+    joined.loc[joined["place"] < 0, "problem"] = "its row in Dataframes lacks place, year, month or bearing"
     num_unlisted = int(tabled.sum()) - int((~gone).sum())
     if num_unlisted:
         print(f"{folder}: {num_unlisted} images are in no table of Dataframes and are not used")

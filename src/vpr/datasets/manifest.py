@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,9 @@ class Manifest:
     rows: pd.DataFrame
     notes: dict[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def folder(self) -> Path:
+        """Where the images lie."""
         return resolve_root(self.root)
 
     def train(self) -> pd.DataFrame:

@@ -2,40 +2,57 @@
 
 from __future__ import annotations
 
+import bz2
 import errno
+import gzip
+import io
+import lzma
 import re
 import shutil
 import stat
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import zstandard
 from tqdm import tqdm
 
 CHUNK_BYTES = 1 << 20
-ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_MAGIC = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zst",
+}
+_BROKEN = (zstandard.ZstdError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+_END = bytes(1024)  # of a tar: two blocks of zeros
 
 
 def unpack(archive: Path, folder: Path) -> None:
     """Write an archive's files under ``folder``; those that an interrupted run has written are kept.
 
     Raises:
-        ValueError: if the file is no archive, or an entry is anything but a file or folder inside it: a path that
-            leaves the folder, an absolute path, a link, a device.
-        OSError: if the disk is too small or the archive is broken.
+        UnusableArchive: if the file is no archive, or a broken one.
+        ValueError: if an entry is anything but a file or folder inside it: a path that leaves the folder, an
+            absolute path, a link, a device.
+        OSError: if the disk is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        if zipfile.is_zipfile(archive):
+        if _kind(archive) == "zip":
             _unpack_zip(archive, folder)
         else:
             _unpack_tar(archive, folder)
-    except (zipfile.BadZipFile, tarfile.TarError, zstandard.ZstdError, EOFError) as error:
-        raise OSError(f"{archive}: the archive is broken: {error}; delete it to fetch it again") from None
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise ValueError(f"{archive}: refused, it holds a file and a folder of one name: {error.filename}") from None
+    except (zipfile.BadZipFile, tarfile.TarError, *_BROKEN) as error:
+        raise UnusableArchive(f"{archive}: the archive is broken: {error}") from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise OSError(
@@ -45,11 +62,27 @@ def unpack(archive: Path, folder: Path) -> None:
         raise
 
 
+class UnusableArchive(OSError):
+    """A file that is no archive, or a broken one: fetched again it may be whole."""
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file can be unpacked, by its content."""
-    if zipfile.is_zipfile(path) or _is_zstd(path):
-        return True
-    return tarfile.is_tarfile(path)
+    return _kind(path) is not None
+
+
+def _kind(path: Path) -> str | None:
+    """The kind of archive by its first bytes; one inside another does not count."""
+    with path.open("rb") as file:
+        start = file.read(262)
+    if start[257:262] == b"ustar":
+        return "tar"
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    if start[:1] in b"PQRSTUVWXYZ[\\]^_" and start[1:4] == b"\x2a\x4d\x18":
+        return "zst"  # a skippable frame before the first
+    return "zip" if zipfile.is_zipfile(path) else "tar" if tarfile.is_tarfile(path) else None
 
 
 def require_room(folder: Path, num_bytes: float, purpose: str) -> None:
@@ -72,6 +105,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
             if entry.flag_bits & 1:
                 raise ValueError(f"{archive}: {entry.filename} is encrypted; unpack it by hand and give the folder")
         todo = [(e, _inside(archive, e.filename)) for e in entries if not e.is_dir()]
+        todo = [(e, path) for e, path in todo if path.parts]
         missing = [(e, path) for e, path in todo if not _is_written(folder / path, e.file_size)]
         require_room(folder, sum(e.file_size for e, _ in missing), f"unpacking {archive.name}")
         made: set[Path] = set()
@@ -91,7 +125,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             if not (entry.isreg() or entry.isdir()):
                 raise _refusal(archive, entry.name, "a device")
             path = _inside(archive, entry.name)
-            if entry.isdir() or _is_written(folder / path, entry.size):
+            if entry.isdir() or not path.parts or _is_written(folder / path, entry.size):
                 continue
             file = content.extractfile(entry)
             assert file is not None, "a regular file has content"
@@ -99,30 +133,48 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             bar.update()
 
 
+class _Stream(io.RawIOBase):
+    """Reads on, and remembers how it ended: what is cut off between two files would look whole otherwise."""
+
+    def __init__(self, plain: IO[bytes]) -> None:
+        super().__init__()
+        self.plain, self.tail = plain, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.plain.read(size)
+        self.tail = (self.tail + data[-len(_END) :])[-len(_END) :]
+        return data
+
+
 @contextmanager
 def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    if _is_zstd(archive):
-        with (
-            archive.open("rb") as file,
-            zstandard.ZstdDecompressor().stream_reader(file) as plain,
-            tarfile.open(fileobj=plain, mode="r|") as content,
-        ):
+    """The archive to read once; on leaving it is read to its end, where checksums are."""
+    kind = _kind(archive)
+    with ExitStack() as stack:
+        if kind is None:
+            with archive.open("rb") as file:
+                start = file.read(40)
+            raise UnusableArchive(
+                f"{archive}: no zip, tar, tar.gz or tar.zst, it begins with {start!r}; a web page instead of the file "
+                "usually means that the link wants a login or a confirmation"
+            )
+        if kind == "zst":
+            file = stack.enter_context(archive.open("rb"))
+            decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
+            plain: Any = stack.enter_context(decompressor.stream_reader(file, read_across_frames=True))
+        else:
+            opening: Any = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}.get(kind, open)
+            plain = stack.enter_context(opening(archive, "rb"))
+        stream = _Stream(plain)
+        with tarfile.open(fileobj=stream, mode="r|") as content:
             yield content
-        return
-    if not tarfile.is_tarfile(archive):
-        with archive.open("rb") as file:
-            start = file.read(40)
-        raise ValueError(
-            f"{archive}: no zip, tar, tar.gz or tar.zst, it begins with {start!r}; a web page instead of the file "
-            "usually means that the link wants a login or a confirmation"
-        )
-    with tarfile.open(archive, mode="r|*") as content:
-        yield content
-
-
-def _is_zstd(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(4) == ZSTD_MAGIC
+        while stream.read(CHUNK_BYTES):
+            pass
+        if stream.tail != _END:
+            raise EOFError("it ends before its end mark")
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:

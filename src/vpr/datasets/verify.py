@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 from tqdm import tqdm
 
@@ -104,7 +105,7 @@ def verify(
     train = (rows["role"] == TRAIN).to_numpy()
     homeless = train & (rows["place_id"] == "").to_numpy() & notes.sound
     notes.add("error", homeless, "a training image without a place id")
-    files = _read_files(listing.folder, sorted(set(rows["image"][~unsafe])), num_workers)
+    files = _read_all_files(listing.folder, sorted(set(rows["image"][~unsafe])), num_workers)
     table = rows[["image"]].merge(files, on="image", how="left")
     broken = table["problem"].astype(object).fillna("").to_numpy(dtype=object)
     notes.add("error", (broken != "") & ~unsafe, broken)
@@ -117,9 +118,11 @@ def verify(
     notes.add("warning", lonely, f"a query without any positive in its database{', left out' if leave_out else ''}")
     if leave_out:
         notes.sound &= ~lonely
-    differences = _count_differences(listing.notes.get("sources", {}))
+    sources = _sound_counts(listing.notes.get("sources", {}), rows, notes.sound | lonely)
+    differences = count_differences(sources)
     kept = rows[notes.sound].drop(columns="problem", errors="ignore").reset_index(drop=True)
-    manifest = Manifest(listing.name, listing.root, kept, listing.notes)
+    given = listing.notes | ({"sources": sources} if sources else {})
+    manifest = Manifest(listing.name, listing.root, kept, given)
     problems = notes.table()
     statistics = _statistics(manifest, problems, len(rows), rows[notes.sound & lonely])
     return Verified(manifest, problems, differences, statistics)
@@ -151,17 +154,23 @@ def _check_coordinates(rows: pd.DataFrame, notes: _Notes) -> None:
     notes.add("error", (outside & on_grid) | infinite, "utm_east or utm_north is no UTM coordinate in metres")
     # In a set where some have coordinates, all need them.
     known = np.isfinite(east) & np.isfinite(north)
-    in_set = (rows["set"] != "").to_numpy()
+    in_set = np.array(rows["set"] != "")
+    if "positive_frames" in rows:  # where positives are listed, no query needs a position
+        in_set &= ~rows["set"].isin(set(rows.loc[rows["positive_frames"].fillna("") != "", "set"])).to_numpy()
     some = rows.groupby(["role", "set"])["utm_east"].transform("count").to_numpy() > 0
     missing = in_set & some & np.isnan(east) & np.isnan(north) & notes.sound
     notes.add("error", missing, "no coordinates, others of its set have them")
     if {"lat", "lon"} <= set(rows):
         lat, lon = (pd.to_numeric(rows[c], errors="coerce").to_numpy(dtype=float) for c in ("lat", "lon"))
-        usable = known & on_grid & ~outside
-        at = np.flatnonzero(usable & np.isfinite(lat) & np.isfinite(lon))
+        both = known & np.isfinite(lat) & np.isfinite(lon)
+        at = np.flatnonzero(both & ~outside)
         from_utm = to_degrees(east[at], north[at], rows["utm_zone"].iloc[at].to_list())
+        unreadable = np.zeros(len(rows), dtype=bool)
+        unreadable[at] = np.isnan(from_utm[0])
+        told = "utm_zone is no zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
+        notes.add("error", unreadable, told)
         apart = np.zeros(len(rows))
-        apart[at] = metres_apart(lat[at], lon[at], *from_utm)
+        apart[at] = np.nan_to_num(metres_apart(lat[at], lon[at], *from_utm))
         told = [f"utm and lat, lon: {m:,.1f} m apart" if m > MAX_DISAGREEMENT_M else "" for m in apart]
         notes.add("error", apart > MAX_DISAGREEMENT_M, told)
 
@@ -193,11 +202,18 @@ def _check_spans(rows: pd.DataFrame, notes: _Notes) -> None:
     wide = set(box.index[np.hypot(box["utm_east"], box["utm_north"]) > MAX_PLACE_SPAN_M])
     mask, told = np.zeros(len(rows), dtype=bool), np.full(len(rows), "", dtype=object)
     for place, group in here[here["place_id"].isin(wide)].groupby("place_id"):
-        span_m = float(pdist(group[["utm_east", "utm_north"]].to_numpy()).max())
+        span_m = _span_m(group[["utm_east", "utm_north"]].to_numpy())
         if span_m > MAX_PLACE_SPAN_M:
             mask[group.index[0]] = True
             told[group.index[0]] = f"images of one place far apart: {place} spans {span_m:,.0f} m"
     notes.add("warning", mask, told)
+
+
+def _span_m(points: Any) -> float:
+    """The greatest distance between two points."""
+    if len(points) > 1000:
+        points = points[ConvexHull(points, qhull_options="QJ").vertices]
+    return float(pdist(points).max())
 
 
 def _without_positives(rows: pd.DataFrame, sound: Any, radius_m: float) -> Any:
@@ -212,12 +228,34 @@ def _without_positives(rows: pd.DataFrame, sound: Any, radius_m: float) -> Any:
     return lonely
 
 
-def _count_differences(sources: Mapping[str, Any]) -> list[str]:
+def _sound_counts(sources: Mapping[str, Any], rows: pd.DataFrame, sound: Any) -> dict[str, Any]:
+    """The counts of each source without the images that turned out to be unusable."""
+    counted = {}
+    for name, source in sources.items():
+        found = dict(source["found"])
+        bad = rows[(rows["source"] == name).to_numpy() & ~sound].drop_duplicates("image")["role"]
+        for what, role in (("images", TRAIN), ("database", DATABASE), ("queries", QUERY)):
+            if what in found:
+                found[what] -= int((bad == role).sum())
+        counted[name] = {**source, "found": found}
+    return counted
+
+
+def count_differences(sources: Mapping[str, Any]) -> list[str]:
     """What each source holds, against what it should."""
     differences = []
     for name, source in sorted(sources.items()):
         for what, expected in source["expected"].items():
             found = source["found"].get(what, 0)
+            if expected and isinstance(expected, list) and isinstance(expected[0], str):
+                names = set(source["found"].get("city_names", []))
+                missing, more = sorted(set(expected) - names), sorted(names - set(expected))
+                told = [f"without {', '.join(missing)}"] * bool(missing) + [f"unexpected: {', '.join(more)}"] * bool(
+                    more
+                )
+                if told:
+                    differences.append(f"{name}: {found} {what}, {len(expected)} expected; {'; '.join(told)}")
+                continue
             least, most = (expected, expected) if isinstance(expected, int) else expected
             if not least <= found <= most:
                 wanted = f"{least:,}" if least == most else f"{least:,} to {most:,}"
@@ -225,7 +263,30 @@ def _count_differences(sources: Mapping[str, Any]) -> list[str]:
     return differences
 
 
-def _read_files(folder: Path, images: list[str], num_workers: int | None) -> pd.DataFrame:
+def kind_of(problems: pd.Series) -> pd.Series:
+    """Problems without the values in them, to count those of a kind."""
+    return problems.str.replace(r":.*", "", regex=True).str.replace(r"'[^']*'", "'...'", regex=True)
+
+
+def _read_all_files(folder: Path, images: list[str], num_workers: int | None) -> pd.DataFrame:
+    """What is known of each file; those of a linked folder are remembered by where it really lies."""
+    groups: dict[str, list[str]] = {}
+    for image in images:
+        groups.setdefault(image.partition("/")[0], []).append(image)
+    linked = {top for top in groups if "/" in groups[top][0] and (folder / top).is_symlink()}
+    read = [
+        _read_files((folder / top).resolve(), [image.partition("/")[2] for image in groups[top]], num_workers, top)
+        for top in sorted(linked)
+    ]
+    rest = [image for top, members in groups.items() if top not in linked for image in members]
+    for top, table in zip(sorted(linked), read, strict=True):
+        table["image"] = f"{top}/" + table["image"]
+    if rest or not read:
+        read.append(_read_files(folder, rest, num_workers, folder.name))
+    return pd.concat(read, ignore_index=True)
+
+
+def _read_files(folder: Path, images: list[str], num_workers: int | None, name: str) -> pd.DataFrame:
     """Size, hash and problem of each file; earlier readings of unchanged files are kept."""
     memory = data_root() / ".verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.parquet"
     known = pd.read_parquet(memory) if memory.is_file() else pd.DataFrame(columns=_FILE_COLUMNS)
@@ -236,7 +297,7 @@ def _read_files(folder: Path, images: list[str], num_workers: int | None) -> pd.
     to_read = now.loc[~same, "image"].to_list()
     results: list[tuple[Any, ...]] = []
     saved_at = time.monotonic()
-    with tqdm(total=len(images), initial=len(kept), unit="image", desc="verifying", mininterval=1) as bar:
+    with tqdm(total=len(images), initial=len(kept), unit="image", desc=f"verifying {name}", mininterval=1) as bar:
         for chunk in _read_all(folder, to_read, num_workers):
             results += chunk
             bar.update(len(chunk))
@@ -325,8 +386,9 @@ def _statistics(manifest: Manifest, problems: pd.DataFrame, num_listed: int, lon
     if "city" in train and len(train):
         cities = train.groupby("city").agg(num_images=("image", "size"), num_places=("place_id", "nunique"))
         statistics["cities"] = cities.to_dict("index")
+    statistics["sets"] = {}
     for set_name in manifest.set_names():
-        statistics[set_name] = {
+        statistics["sets"][set_name] = {
             "num_database": len(manifest.part(set_name, DATABASE)),
             "num_queries": len(manifest.part(set_name, QUERY)),
             "num_queries_without_positives": int((lonely["set"] == set_name).sum()),

@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vpr.configuration import build_criterion, build_model, load_configuration, try_criterion
+from vpr.datasets.download import check_url
 from vpr.extraction import pick_device
 from vpr.model import load_checkpoint
-from vpr.params import check_all, load_eval_sets, load_evaluate, load_extract
+from vpr.params import check_all, load_eval_sets, load_evaluate, load_extract, load_used_sources
 from vpr.retrieval import require_faiss_gpu
 from vpr.stages import run
 
@@ -23,6 +24,8 @@ def main() -> None:
     parser.add_argument("--ok", type=Path, required=True)
     args = parser.parse_args()
     check_all()
+    for name, source in load_used_sources().items():
+        check_url(f"params.yaml: sources.{name}", source.url or "")
     configuration = load_configuration()
     train = configuration.train
     for accelerator in (train.accelerator, load_extract().accelerator):

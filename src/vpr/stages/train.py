@@ -75,7 +75,7 @@ def require_files(manifest: Manifest, images: Any) -> None:
     if missing:
         raise FileNotFoundError(
             f"{manifest.folder}: {len(missing)} images of the manifest are gone, {missing[0]} first; "
-            "run `dvc repro --force --single-item verify`"
+            "run `dvc repro --force --single-item download`, then `dvc repro`"
         )
 
 

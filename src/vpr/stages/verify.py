@@ -11,7 +11,7 @@ import pandas as pd
 
 from vpr.datasets.dataset_page import dataset_page
 from vpr.datasets.manifest import DATABASE, QUERY, read_manifest, write_parts
-from vpr.datasets.verify import check_sets, verify
+from vpr.datasets.verify import check_sets, kind_of, verify
 from vpr.evaluation import labels_of
 from vpr.params import VerifyParams, load_eval_sets, load_evaluate, load_section, load_validation_sets
 from vpr.stages import run
@@ -21,7 +21,7 @@ SHOWN = 20
 
 def summary(problems: pd.DataFrame, report: Path) -> str:
     """Counts of each problem, the first rows, and where all of them are."""
-    kinds = problems.assign(problem=problems["problem"].str.replace(r":.*", "", regex=True))
+    kinds = problems.assign(problem=kind_of(problems["problem"]))
     counts = kinds.groupby(["severity", "problem"]).size()
     lines = [f"{len(problems)} problems in the dataset, all listed in {report}:"]
     lines += [f"  {count:6d} x {severity}: {problem}" for (severity, problem), count in counts.items()]
@@ -50,6 +50,11 @@ def main() -> None:
     checked.problems.to_csv(args.problems, index=False)
     if len(checked.problems):
         print(summary(checked.problems, args.problems), file=sys.stderr)
+    args.page.write_text(
+        dataset_page(checked.manifest, checked.problems, checked.statistics, radius_m), encoding="utf-8"
+    )
+    args.metrics.parent.mkdir(parents=True, exist_ok=True)
+    args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     if checked.differences:
         print("\n  ".join(["counts differ from what sources should hold:", *checked.differences]), file=sys.stderr)
         if params.on_count_difference == "fail":
@@ -58,6 +63,13 @@ def main() -> None:
                 "verify.on_count_difference to warn to go on with what is there"
             )
     if (checked.problems["severity"] == "error").any() and params.on_problem == "fail":
+        gone = (checked.problems["problem"] == "the file is missing").sum()
+        if gone:
+            print(
+                f"{gone} files are missing: if images were deleted, or DATA_ROOT is another now, run "
+                "`dvc repro --force --single-item download`, then `dvc repro`",
+                file=sys.stderr,
+            )
         sys.exit(
             "verify: mend the dataset, or set verify.on_problem to skip in params.yaml to leave rows with errors out"
         )
@@ -74,7 +86,7 @@ def main() -> None:
         f"{statistics['num_leaked']:,} evaluation images are training images too; look at {args.page}"
     )
     for name in checked.manifest.set_names():
-        counts = statistics[name]
+        counts = statistics["sets"][name]
         labels = labels_of(checked.manifest.part(name, DATABASE), checked.manifest.part(name, QUERY))
         print(
             f"  {name}: {counts['num_database']:,} database images, {counts['num_queries']:,} queries, "
