@@ -114,6 +114,13 @@ class Project:
         assert (done.returncode != 0) == fails, output
         return output
 
+    def copy(self, folder: Path) -> Project:
+        """The project as it is now, somewhere else."""
+        other = object.__new__(Project)
+        other.folder, other.env = folder, self.env
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return other
+
     def commit(self, message: str) -> None:
         self("git", "add", "--all")
         self("git", "commit", "--quiet", "--allow-empty", "--message", message)
