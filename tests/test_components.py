@@ -8,17 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 import yaml
 
 from vpr.aggregators import AGGREGATORS, build_aggregator
 from vpr.backbones import BACKBONES, build_backbone
+from vpr.backbones.torchvision_networks import TORCHVISION
 from vpr.criterion import Criterion, check_memory, count_mined
-from vpr.losses import LOSSES
+from vpr.losses import LOSSES, WITHOUT_MINER
 from vpr.miners import MINERS
 from vpr.model import ModelSpec, VPRModel, load_checkpoint, save_checkpoint
 
 PARAMS = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))
 CHANNELS, MAP = 16, (5, 7)
+SMALL = {"salad": {"num_clusters": 8}}  # options for a map of 35 positions
+
+
+def aggregate(aggregator: torch.nn.Module, features: torch.Tensor) -> torch.Tensor:
+    """Descriptors, with a token for those that want one."""
+    if getattr(aggregator, "wants_token", False):
+        return aggregator(features, features.mean(dim=(-2, -1)))
+    return aggregator(features)
 
 
 def unit(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -41,9 +51,9 @@ def test_params_yaml_has_a_block_for_each_choice_with_the_signature_s_defaults(t
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_an_aggregator_makes_unit_descriptors_of_the_size_it_says_and_learns(name):
     torch.manual_seed(0)
-    aggregator = build_aggregator(name, CHANNELS, MAP)
+    aggregator = build_aggregator(name, CHANNELS, MAP, **SMALL.get(name, {}))
     features = torch.rand(3, CHANNELS, *MAP, requires_grad=True)
-    descriptors = aggregator(features)
+    descriptors = aggregate(aggregator, features)
     assert descriptors.shape == (3, aggregator.descriptor_dim)
     assert torch.allclose(descriptors.norm(dim=1), torch.ones(3), atol=1e-5)
     (descriptors * torch.randn_like(descriptors)).sum().backward()
@@ -53,19 +63,19 @@ def test_an_aggregator_makes_unit_descriptors_of_the_size_it_says_and_learns(nam
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.abs().sum() > 0, parameter_name
     aggregator.eval()
-    assert torch.equal(aggregator(features), aggregator(features))
-    assert torch.isfinite(aggregator(torch.zeros(1, CHANNELS, *MAP))).all()
+    assert torch.equal(aggregate(aggregator, features), aggregate(aggregator, features))
+    assert torch.isfinite(aggregate(aggregator, torch.zeros(1, CHANNELS, *MAP))).all()
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)
 def test_an_aggregator_in_bfloat16_is_close_to_float32(name):
     torch.manual_seed(0)
-    aggregator = build_aggregator(name, CHANNELS, MAP).eval()
+    aggregator = build_aggregator(name, CHANNELS, MAP, **SMALL.get(name, {})).eval()
     features = torch.rand(3, CHANNELS, *MAP)
     with torch.inference_mode():
-        exact = aggregator(features)
+        exact = aggregate(aggregator, features)
         with torch.autocast("cpu", torch.bfloat16):
-            rough = aggregator(features).float()
+            rough = aggregate(aggregator, features).float()
     assert (exact * rough).sum(1).min() > 0.995
 
 
@@ -124,18 +134,288 @@ def test_mixvpr_mixes_and_projects_channels_then_rows():
     assert result == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", sorted(set(AGGREGATORS) - {"mixvpr"}))
+def test_an_aggregator_takes_maps_of_several_sizes(name):
+    aggregator = build_aggregator(name, CHANNELS, MAP, **SMALL.get(name, {})).eval()
+    for size in ((4, 4), (9, 3), (6, 8)):
+        assert aggregate(aggregator, torch.rand(2, CHANNELS, *size)).shape == (2, aggregator.descriptor_dim)
+
+
+def normed(values: np.ndarray, axis: int) -> np.ndarray:
+    return values / np.linalg.norm(values, axis=axis, keepdims=True)
+
+
+def softmax(values: np.ndarray, axis: int) -> np.ndarray:
+    powers = np.exp(values - values.max(axis=axis, keepdims=True))
+    return powers / powers.sum(axis=axis, keepdims=True)
+
+
+def state_of(module: torch.nn.Module) -> dict[str, np.ndarray]:
+    return {k: v.detach().double().numpy() for k, v in module.state_dict().items()}
+
+
+def test_max_is_the_maximum_over_space():
+    features = np.random.default_rng(0).random((2, 3, *MAP))
+    expected = normed(features.max(axis=(2, 3)), 1)
+    assert build_aggregator("max", 3, MAP)(torch.tensor(features)).numpy() == pytest.approx(expected)
+
+
+def test_netvlad_sums_softly_assigned_residuals():
+    torch.manual_seed(0)
+    aggregator = build_aggregator("netvlad", 4, MAP, num_clusters=3).double()
+    features = np.random.default_rng(0).normal(size=(2, 4, *MAP))
+    state = state_of(aggregator)
+    local = normed(features, 1).reshape(2, 4, -1)
+    weights = softmax(np.einsum("kc,bcn->bkn", state["assign"], local), 1)
+    residuals = np.zeros((2, 3, 4))
+    for b in range(2):
+        for k in range(3):
+            for n in range(local.shape[2]):
+                residuals[b, k] += weights[b, k, n] * (local[b, :, n] - state["centres"][k])
+    expected = normed(normed(residuals, 2).reshape(2, -1), 1)
+    assert aggregator(torch.tensor(features)).detach().numpy() == pytest.approx(expected, rel=1e-6)
+
+
+def test_netvlad_starts_with_the_nearest_cluster_counting_100_times_the_second():
+    local = unit(500, 8).double()
+    centres = unit(6, 8, seed=1).double() * 0.7
+    aggregator = build_aggregator("netvlad", 8, MAP, num_clusters=6).double()
+    aggregator.initialise(centres, local)
+    scores = (local @ aggregator.assign.T).topk(2, dim=1).values
+    assert (scores[:, 0] - scores[:, 1]).mean().item() == pytest.approx(np.log(100))
+    assert torch.equal(aggregator.centres, centres)
+
+
+def test_salad_transports_features_to_clusters_and_a_dustbin():
+    torch.manual_seed(0)
+    options = {"num_clusters": 4, "cluster_dim": 3, "token_dim": 5, "hidden_dim": 6}
+    aggregator = build_aggregator("salad", 7, MAP, **options).double().eval()
+    rng = np.random.default_rng(0)
+    features, token = rng.normal(size=(2, 7, *MAP)), rng.normal(size=(2, 7))
+    state = state_of(aggregator)
+
+    def network(part, values):
+        hidden = np.maximum(values @ state[f"{part}.0.weight"].reshape(6, 7).T + state[f"{part}.0.bias"], 0)
+        last = "2" if part == "token" else "3"
+        return hidden @ state[f"{part}.{last}.weight"].reshape(-1, 6).T + state[f"{part}.{last}.bias"]
+
+    local = features.reshape(2, 7, -1).transpose(0, 2, 1)
+    reduced, scores = network("reduce", local), network("score", local)
+    n, m = scores.shape[1:]
+    parts = []
+    for b in range(2):
+        kernel = np.exp(np.vstack([scores[b].T, np.full(n, state["dustbin"])]))
+        takes, gives = np.array([1.0] * m + [n - m]) / (n + m), np.ones(n) / (n + m)
+        v = np.ones(n)
+        for _ in range(3):
+            u = takes / (kernel @ v)
+            v = gives / (kernel.T @ u)
+        weights = (u[:, None] * kernel * v[None]) * (n + m)
+        clusters = normed(weights[:-1] @ reduced[b], 1).T.reshape(-1)
+        parts.append(np.concatenate([normed(network("token", token[b]), 0), clusters]))
+    expected = normed(np.array(parts), 1)
+    found = aggregator(torch.tensor(features), torch.tensor(token)).detach().numpy()
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_salad_needs_more_positions_than_clusters():
+    with pytest.raises(ValueError, match="num_clusters is 64, but the feature map has 35 positions"):
+        build_aggregator("salad", CHANNELS, MAP)
+
+
+def layer_norm(values, state, name):
+    centred = (values - values.mean(-1, keepdims=True)) / np.sqrt(values.var(-1, keepdims=True) + 1e-5)
+    return centred * state[f"{name}.weight"] + state[f"{name}.bias"]
+
+
+def attention(state, name, queries, keys, heads):
+    dim = queries.shape[-1]
+    weights = np.split(state[f"{name}.in_proj_weight"], 3)
+    biases = np.split(state[f"{name}.in_proj_bias"], 3)
+    q, k, v = (x @ w.T + b for x, w, b in zip((queries, keys, keys), weights, biases, strict=True))
+    out = np.zeros_like(q)
+    for h in range(heads):
+        part = slice(h * dim // heads, (h + 1) * dim // heads)
+        scores = q[:, part] @ k[:, part].T / np.sqrt(dim / heads)
+        out[:, part] = softmax(scores, 1) @ v[:, part]
+    return out @ state[f"{name}.out_proj.weight"].T + state[f"{name}.out_proj.bias"]
+
+
+def test_boq_lets_queries_attend_to_encoded_features():
+    torch.manual_seed(0)
+    aggregator = build_aggregator("boq", 3, (4, 5), proj_channels=128, num_queries=4, num_layers=2, row_dim=3)
+    aggregator = aggregator.double().eval()
+    features = np.random.default_rng(0).normal(size=(1, 3, 4, 5))
+    state = state_of(aggregator)
+    padded = np.pad(features[0], ((0, 0), (1, 1), (1, 1)))
+    projected = np.zeros((128, 4, 5))
+    for y in range(4):
+        for x in range(5):
+            window = padded[:, y : y + 3, x : x + 3]
+            projected[:, y, x] = np.einsum("ocij,cij->o", state["project.weight"], window) + state["project.bias"]
+    rows = layer_norm(projected.reshape(128, -1).T, state, "norm")
+    answers = []
+    for k in range(2):
+        block = {name.removeprefix(f"blocks.{k}."): v for name, v in state.items() if name.startswith(f"blocks.{k}.")}
+        encoded = rows + attention(block, "encoder.self_attn", rows, rows, 2)
+        encoded = layer_norm(encoded, block, "encoder.norm1")
+        hidden = np.maximum(encoded @ block["encoder.linear1.weight"].T + block["encoder.linear1.bias"], 0)
+        encoded = encoded + hidden @ block["encoder.linear2.weight"].T + block["encoder.linear2.bias"]
+        rows = layer_norm(encoded, block, "encoder.norm2")
+        queries = block["queries"][0]
+        queries = layer_norm(queries + attention(block, "self_attention", queries, queries, 2), block, "norm_queries")
+        answers.append(layer_norm(attention(block, "cross_attention", queries, rows, 2), block, "norm_answers"))
+    mixed = np.concatenate(answers).T @ state["mix.weight"].T + state["mix.bias"]
+    expected = normed(mixed.reshape(1, -1), 1)
+    assert aggregator(torch.tensor(features)).detach().numpy() == pytest.approx(expected, rel=1e-6)
+
+
 def test_mixvpr_takes_its_size_from_the_map_and_refuses_another():
     aggregator = build_aggregator("mixvpr", CHANNELS, (3, 4))
     with pytest.raises(ValueError, match=r"feature map of \(3, 4\), got \(5, 7\)"):
         aggregator(torch.rand(1, CHANNELS, *MAP))
 
 
+STRIDES = {"vgg16": (16, 16, 8), **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), (14, 14, 14))}
+
+
 @pytest.mark.parametrize("name", BACKBONES)
-@pytest.mark.parametrize(("crop", "stride"), [((), 32), ((4,), 16), ((3, 4), 8)])
-def test_a_backbone_says_its_channels_and_halves_its_stride_with_each_cropped_stage(name, crop, stride):
-    backbone = build_backbone(name, None, layers_to_crop=list(crop))
-    features = backbone(torch.rand(2, 3, 96, 64))
-    assert features.shape == (2, backbone.out_channels, 96 // stride, 64 // stride)
+def test_a_backbone_says_its_channels_and_its_stride_follows_from_the_stages_cropped(name):
+    for crop, stride in zip(((), (4,), (3, 4)), STRIDES.get(name, (32, 16, 8)), strict=True):
+        backbone = build_backbone(name, None, layers_to_crop=list(crop)).eval()
+        with torch.inference_mode():
+            features = backbone(torch.rand(2, 3, 84, 112 if "dinov2" in name else 64))
+        assert features.shape[:2] == (2, backbone.out_channels)
+        for size, pixels in zip(features.shape[2:], (84, 112 if "dinov2" in name else 64), strict=True):
+            assert pixels // stride <= size <= -(-pixels // stride)
+
+
+LARGE = ("_s", "_b", "small", "base", "101", "152", "b14", "l14")  # the same code as their smaller siblings
+
+
+@pytest.mark.parametrize("name", [n for n in BACKBONES if not n.endswith(LARGE)])
+def test_freezing_stages_leaves_them_as_they_are_and_gradients_reach_the_rest(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, None, layers_to_crop=[4], layers_to_freeze=1).train()
+    before = {k: v.clone() for k, v in backbone.state_dict().items()}
+    px = 112 if "dinov2" in name else 64
+    (backbone(torch.rand(2, 3, px, px)) * torch.rand(px, px)[:1, :1]).square().sum().backward()
+    parameters = dict(backbone.named_parameters())
+    frozen = {k for k, p in parameters.items() if not p.requires_grad}
+    learning = {k for k, p in parameters.items() if p.requires_grad}
+    assert frozen
+    assert learning
+    assert all(parameters[k].grad is None for k in frozen)
+    reached = {k for k in learning if parameters[k].grad is not None and parameters[k].grad.abs().sum() > 0}
+    unused = learning - reached
+    assert not [k for k in unused if not k.endswith("norm.weight") and not k.endswith("norm.bias")], unused
+    changed = {k for k, v in backbone.state_dict().items() if not torch.equal(v, before[k])}
+    modules = {k.rpartition(".")[0] for k in frozen}
+    assert not [k for k in changed if k.rpartition(".")[0] in modules]
+    whole = build_backbone(name, None, layers_to_crop=[4], layers_to_freeze=0)
+    stem = {k for k, p in whole.named_parameters() if not p.requires_grad}
+    assert stem < frozen
+    assert all(p.requires_grad for p in build_backbone(name, None, layers_to_crop=[4]).parameters())
+
+
+def uncropped(name: str, network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """The feature map by torchvision's own modules."""
+    if name.startswith("res"):
+        for child in list(network.children())[:-2]:
+            images = child(images)
+        return images
+    if name.startswith("swin"):
+        return network.permute(network.norm(network.features(images)))
+    return network.features[:30](images) if name == "vgg16" else network.features(images)
+
+
+@pytest.mark.parametrize("name", TORCHVISION)
+def test_a_torchvision_backbone_gives_torchvision_s_features_from_its_weights(name, tmp_path):
+    torch.manual_seed(0)
+    network = torchvision.models.get_model({"resnext50": "resnext50_32x4d"}.get(name, name), weights=None).eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    backbone = build_backbone(name, str(tmp_path / "w.pth"), layers_to_crop=[]).eval()
+    images = torch.rand(2, 3, 96, 64)
+    with torch.inference_mode():
+        assert torch.allclose(backbone(images), uncropped(name, network, images), rtol=1e-5, atol=1e-6)
+
+
+def test_timm_s_resnet_gives_torchvision_s_features(tmp_path):
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None).eval()
+    state = {k: v for k, v in network.state_dict().items() if not k.startswith("fc.")}
+    torch.save(state, tmp_path / "w.pth")
+    images = torch.rand(2, 3, 96, 64)
+    for crop in ([], [4], [3, 4]):
+        ours = build_backbone("resnet18", None, layers_to_crop=crop, layers_to_freeze=1).eval()
+        theirs = build_backbone(
+            "timm", str(tmp_path / "w.pth"), model="resnet18", layers_to_crop=crop, layers_to_freeze=1
+        ).eval()
+        ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+        with torch.inference_mode():
+            assert torch.allclose(ours(images), theirs(images), rtol=1e-5, atol=1e-6)
+        frozen = [[p.requires_grad for p in b.parameters()] for b in (ours, theirs)]
+        assert frozen[0] == frozen[1]
+
+
+def test_timm_s_transformers_have_a_quarter_of_the_blocks_for_a_stage():
+    backbone = build_backbone("timm", None, model="vit_tiny_patch16_224", layers_to_crop=[4], layers_to_freeze=1)
+    assert backbone(torch.rand(1, 3, 224, 224)).shape == (1, 192, 14, 14)
+    assert len(backbone.network.blocks) == 9
+    assert {k.split(".")[2] for k, p in backbone.named_parameters() if "blocks" in k and not p.requires_grad} == {
+        "0", "1", "2",
+    }  # fmt: skip
+
+
+def test_dinov2_gives_timm_s_tokens_at_the_size_it_was_trained_at_and_resizes_positions_as_its_authors_do(tmp_path):
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("vit_small_patch14_dinov2.lvd142m", pretrained=False, num_classes=0).eval()
+    torch.nn.init.normal_(network.pos_embed)
+    torch.save({**network.state_dict(), "mask_token": torch.zeros(1, 384)}, tmp_path / "w.pth")
+    backbone = build_backbone("dinov2_vits14", str(tmp_path / "w.pth"), layers_to_crop=[]).eval()
+    images = torch.rand(1, 3, 518, 518)
+    with torch.inference_mode():
+        tokens = network.forward_features(images)
+        features, token = backbone.forward_with_token(images)
+    assert torch.allclose(token, tokens[:, 0], rtol=1e-4, atol=1e-5)
+    assert torch.allclose(features.flatten(2).transpose(1, 2), tokens[:, 1:], rtol=1e-4, atol=1e-5)
+    assert features.shape == (1, 384, 37, 37)
+    grid = network.pos_embed[:, 1:].reshape(1, 37, 37, 384).permute(0, 3, 1, 2)
+    for rows, columns in ((23, 23), (16, 23), (50, 37)):
+        scale = ((rows + 0.1) / 37, (columns + 0.1) / 37)
+        expected = torch.nn.functional.interpolate(grid, scale_factor=scale, mode="bicubic")
+        found = backbone.positions(rows, columns)
+        assert torch.equal(found[:, 1:].reshape(1, rows, columns, 384).permute(0, 3, 1, 2), expected)
+        assert torch.equal(found[:, :1], network.pos_embed[:, :1])
+
+
+def test_dinov2_trains_its_last_blocks_and_refuses_sizes_that_do_not_fit():
+    backbone = build_backbone("dinov2_vits14", None, layers_to_crop=[], trained_blocks=4)
+    learning = {k.split(".")[1] for k, p in backbone.named_parameters() if p.requires_grad and "blocks" in k}
+    assert learning == {"8", "9", "10", "11"}
+    with pytest.raises(ValueError, match=r"multiples of 14, got 320 x 224; set image_size to \[322, 224\]"):
+        backbone(torch.zeros(1, 3, 320, 224))
+    with pytest.raises(ValueError, match="trained_blocks is 13; expected 0 to 12"):
+        build_backbone("dinov2_vits14", None, trained_blocks=13)
+    with pytest.raises(ValueError, match="both given"):
+        build_backbone("dinov2_vits14", None, trained_blocks=1, layers_to_freeze=1)
+
+
+def test_an_unknown_timm_model_is_refused_with_near_names():
+    with pytest.raises(ValueError, match=r"timm has no model 'convnextv2_nanno'; it has .*convnext"):
+        build_backbone("timm", None, model="convnextv2_nanno")
+
+
+def test_salad_takes_dinov2_s_class_token():
+    torch.manual_seed(0)
+    options = {"num_clusters": 4, "cluster_dim": 8, "token_dim": 6}
+    model = VPRModel(ModelSpec("dinov2_vits14", {"layers_to_crop": [2, 3, 4]}, "salad", options, (42, 42))).eval()
+    images = torch.rand(2, 3, 42, 42)
+    with torch.inference_mode():
+        features, token = model.backbone.forward_with_token(images)
+        assert torch.equal(model(images), model.aggregator(features, token))
 
 
 def test_resnet18_cropped_at_4_has_256_channels_at_20x20_for_320_px():
@@ -169,8 +449,6 @@ def test_wrong_backbone_options_are_refused(options, message):
 
 
 def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
-    import torchvision
-
     torch.manual_seed(1)
     network = torchvision.models.resnet18(weights=None)
     torch.save(network.state_dict(), tmp_path / "weights.pth")
@@ -199,7 +477,7 @@ def _no_network(*args, **kwargs):
 
 @pytest.mark.parametrize(("table", "build"), [("aggregator", lambda n: build_aggregator(n, 4, MAP))])
 def test_an_unknown_name_is_refused_with_the_names(table, build):
-    with pytest.raises(ValueError, match="unknown aggregator 'Gem'; choose one of: avg, convap, cosplace, gem, mixvpr"):
+    with pytest.raises(ValueError, match="unknown aggregator 'Gem'; choose one of: avg, boq, convap, cosplace, gem"):
         build("Gem")
 
 
@@ -217,6 +495,10 @@ LABELS = torch.arange(6).repeat_interleave(4)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_each_loss_with_each_miner_makes_a_training_step(loss, miner):
     torch.manual_seed(0)
+    if loss in WITHOUT_MINER and miner != "none":
+        with pytest.raises(ValueError, match=f"{loss} takes no mined pairs, and miner is {miner}; set miner to none"):
+            Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
+        return
     criterion = Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
     weight = torch.nn.Parameter(torch.randn(8, 8) * 0.3 + torch.eye(8))
     descriptors = torch.nn.functional.normalize(unit(24, 8) @ weight, dim=1)
@@ -233,7 +515,8 @@ def test_each_loss_with_each_miner_makes_a_training_step(loss, miner):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_loss_and_miner_run_in_float32_under_autocast(loss):
-    criterion = Criterion(loss, {}, "MultiSimilarityMiner", {}, descriptor_dim=8, num_places=6)
+    miner = "none" if loss in WITHOUT_MINER else "MultiSimilarityMiner"
+    criterion = Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
     descriptors = unit(24, 8)
     exact, _ = criterion(descriptors, LABELS)
     with torch.autocast("cpu", torch.bfloat16):
@@ -244,7 +527,7 @@ def test_loss_and_miner_run_in_float32_under_autocast(loss):
 
 def test_a_miner_that_finds_nothing_moves_nothing_and_is_counted():
     perfect = torch.nn.functional.one_hot(LABELS, 6).float().requires_grad_()
-    for loss in LOSSES:
+    for loss in sorted(set(LOSSES) - WITHOUT_MINER):
         criterion = Criterion(loss, {}, "MultiSimilarityMiner", {}, descriptor_dim=6, num_places=6)
         value, mined = criterion(perfect, LABELS)
         assert mined.nothing

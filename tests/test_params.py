@@ -95,8 +95,8 @@ def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(edited, changes, m
 
 
 def test_a_choice_without_a_block_is_refused_with_the_blocks(edited):
-    with pytest.raises(ValueError, match=r"aggregators has no block 'netvlad'; choose one of: avg, convap, cosplace"):
-        params.load_choice("agg", edited({"agg": "netvlad"}))
+    with pytest.raises(ValueError, match=r"aggregators has no block 'netvald'; choose one of: avg, boq, convap"):
+        params.load_choice("agg", edited({"agg": "netvald"}))
 
 
 def test_weights_that_are_no_file_are_refused(edited):

@@ -43,10 +43,10 @@ def workspace(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda p: p.update(agg="Gem"), "aggregators has no block 'Gem'; choose one of: avg, convap, cosplace, gem"),
+        (lambda p: p.update(agg="Gem"), "aggregators has no block 'Gem'; choose one of: avg, boq, convap"),
         (
             lambda p: p["aggregators"].update(Gem={}) or p.update(agg="Gem"),
-            "params.yaml: unknown aggregator 'Gem'; choose one of: avg, convap",
+            "params.yaml: unknown aggregator 'Gem'; choose one of: avg, boq, convap",
         ),
         (lambda p: p["losses"]["MultiSimilarityLoss"].update(bta=1), "unknown options ['bta']; choose from ['alpha', "),
         (

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vpr.losses import build_loss
+from vpr.losses import WITHOUT_MINER, build_loss
 from vpr.miners import build_miner
 
 GIB = 1024**3
@@ -42,6 +42,8 @@ class Criterion(nn.Module):
         num_places: int,
     ) -> None:
         super().__init__()
+        if loss in WITHOUT_MINER and miner != "none":
+            raise ValueError(f"{loss} takes no mined pairs, and miner is {miner}; set miner to none")
         self.loss = build_loss(loss, descriptor_dim, num_places, **loss_options)
         self.miner = build_miner(miner, **miner_options)
 

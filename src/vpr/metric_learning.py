@@ -13,6 +13,7 @@ def component(
     cls: type[nn.Module],
     distance: Callable[[], nn.Module] | None = None,
     choices: Mapping[str, tuple[Any, ...]] | None = None,
+    inherited: type[nn.Module] | None = None,
     **defaults: Any,
 ) -> Callable[..., Any]:
     """A builder for ``cls`` whose signature shows the defaults that hold here.
@@ -22,6 +23,7 @@ def component(
         distance: makes the distance to use where the class's own default is not the field's; some
             classes accept their own alone.
         choices: what an option may be, where the library would take anything; a type allows its values.
+        inherited: the class whose arguments ``cls`` hands on without naming them.
         defaults: that differ from the library's.
     """
 
@@ -34,7 +36,10 @@ def component(
                 raise ValueError(f"{option} is {value!r}; choose one of: {names}")
         return cls(**given, distance=distance()) if distance else cls(**given)
 
-    known = inspect.signature(cls.__init__).parameters
+    known = {
+        **(inspect.signature(inherited.__init__).parameters if inherited else {}),
+        **inspect.signature(cls.__init__).parameters,
+    }
     shown = [
         p.replace(kind=p.KEYWORD_ONLY, default=defaults.get(name, p.default))
         for name, p in known.items()

@@ -54,10 +54,19 @@ class VPRModel(nn.Module):
         )
         self.descriptor_dim = int(aggregator.descriptor_dim)
         self.backbone, self.aggregator = backbone, aggregator
+        self.wants_token = bool(getattr(aggregator, "wants_token", False))
 
     def forward(self, images: Tensor) -> Tensor:
-        descriptors: Tensor = self.aggregator(self.backbone(images))
-        return descriptors
+        if not self.wants_token:
+            descriptors: Tensor = self.aggregator(self.backbone(images))
+            return descriptors
+        if self.backbone.has_token:
+            features, token = self.backbone.forward_with_token(images)
+        else:
+            features = self.backbone(images)
+            token = features.mean(dim=(-2, -1))
+        with_token: Tensor = self.aggregator(features, token)
+        return with_token
 
 
 def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:

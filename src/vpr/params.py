@@ -174,8 +174,8 @@ class TrainParams:
         image_size: height and width that every image is resized to, in pixels.
         checkpoint: ``null`` to train; or the path of a checkpoint of this project, which is then evaluated as it is.
         weights: of the backbone: ``null`` for random weights, ``imagenet``, or the path of a state dict.
-        layers_to_crop: stages of the backbone to leave out, such as ``[4]`` for the last.
-        layers_to_freeze: ``null`` trains all, ``0`` freezes the stem, ``n`` also the first ``n`` stages.
+        layers_to_crop: stages of the backbone to leave out, such as ``[4]`` for the last; every backbone has four.
+        layers_to_freeze: ``null`` trains all, ``0`` freezes what comes before the stages, ``n`` also the first ``n``.
         places_per_batch, images_per_place: a batch is places x images.
         min_images_per_place: places with fewer images are left out.
         sample_images: which images of a place make up a batch: ``random`` ones or the ``first``.

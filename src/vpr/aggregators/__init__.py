@@ -7,18 +7,26 @@ from typing import Any
 from torch import nn
 
 from vpr.aggregators.avg import AVG
+from vpr.aggregators.boq import BoQ
 from vpr.aggregators.convap import ConvAP
 from vpr.aggregators.cosplace import CosPlace
 from vpr.aggregators.gem import GeM
+from vpr.aggregators.max import MAX
 from vpr.aggregators.mixvpr import MixVPR
+from vpr.aggregators.netvlad import NetVLAD
+from vpr.aggregators.salad import SALAD
 from vpr.components import call_with_options, lookup
 
 AGGREGATORS: dict[str, type[nn.Module]] = {
     "avg": AVG,
+    "boq": BoQ,
     "convap": ConvAP,
     "cosplace": CosPlace,
     "gem": GeM,
+    "max": MAX,
     "mixvpr": MixVPR,
+    "netvlad": NetVLAD,
+    "salad": SALAD,
 }
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from vpr.backbones.resnet import resnet18
+from vpr.backbones.dinov2 import DINOV2
+from vpr.backbones.staged import Backbone
+from vpr.backbones.timm_network import timm_network
+from vpr.backbones.torchvision_networks import TORCHVISION
 from vpr.components import call_with_options, lookup
 
-BACKBONES = {"resnet18": resnet18}
+BACKBONES = {**TORCHVISION, **DINOV2, "timm": timm_network}
 
 
-def build_backbone(name: str, weights: str | None, **options: Any) -> nn.Module:
+def build_backbone(name: str, weights: str | None, **options: Any) -> Backbone:
     """A backbone with ``out_channels``, mapping ``(B, 3, H, W)`` to ``(B, out_channels, h, w)``.
 
     Args:
@@ -21,5 +22,5 @@ def build_backbone(name: str, weights: str | None, **options: Any) -> nn.Module:
         options: the backbone's own.
     """
     build = lookup("backbone", BACKBONES, name)
-    backbone: nn.Module = call_with_options("backbone", name, build, options, weights=weights)
+    backbone: Backbone = call_with_options("backbone", name, build, options, weights=weights)
     return backbone

@@ -3,6 +3,8 @@ pytorch-metric-learning does, with the defaults of GSV-Cities.
 
 Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239, for the settings;
 https://kevinmusgrave.github.io/pytorch-metric-learning/losses/ for the definitions.
+Left out: what needs other inputs than a batch of places (VICReg, self-supervised), and what the library's version
+breaks under current NumPy and PyTorch (LargeMarginSoftmax, SphereFace, Histogram).
 """
 
 from __future__ import annotations
@@ -24,17 +26,42 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "CentroidTripletLoss": CentroidTripletLoss,
     "CircleLoss": component(pml.CircleLoss, m=0.4, gamma=80.0),
     "ContrastiveLoss": component(pml.ContrastiveLoss, pos_margin=0.0, neg_margin=1.0),
+    "CosFaceLoss": component(pml.CosFaceLoss, inherited=pml.LargeMarginSoftmaxLoss, margin=0.35, scale=64.0),
     "FastAPLoss": component(pml.FastAPLoss, num_bins=30),
     "GeneralizedLiftedStructureLoss": component(
         pml.GeneralizedLiftedStructureLoss, DotProductSimilarity, pos_margin=1.0, neg_margin=0.0
     ),
+    "InstanceLoss": component(pml.InstanceLoss, gamma=64.0),
+    "IntraPairVarianceLoss": component(pml.IntraPairVarianceLoss, pos_eps=0.01, neg_eps=0.01),
+    "LiftedStructureLoss": component(pml.LiftedStructureLoss, neg_margin=1.0, pos_margin=0.0),
+    "MarginLoss": component(pml.MarginLoss, margin=0.2, nu=0.0, beta=1.2, learn_beta=False),
     "MultiSimilarityLoss": component(pml.MultiSimilarityLoss, DotProductSimilarity, alpha=1.0, beta=50.0, base=0.0),
+    "NCALoss": component(pml.NCALoss, softmax_scale=1.0),
+    "NPairsLoss": component(pml.NPairsLoss),
     "NTXentLoss": component(pml.NTXentLoss, temperature=0.07),
+    "NormalizedSoftmaxLoss": component(pml.NormalizedSoftmaxLoss, temperature=0.05),
+    "PNPLoss": component(
+        pml.PNPLoss, choices={"variant": ("Ds", "Dq", "Iu", "Ib", "O")}, b=2.0, alpha=1.0, anneal=0.01, variant="O"
+    ),
+    "ProxyAnchorLoss": component(pml.ProxyAnchorLoss, margin=0.1, alpha=32.0),
+    "ProxyNCALoss": component(pml.ProxyNCALoss, inherited=pml.NCALoss, softmax_scale=1.0),
+    "SignalToNoiseRatioContrastiveLoss": component(
+        pml.SignalToNoiseRatioContrastiveLoss, inherited=pml.ContrastiveLoss, pos_margin=0.0, neg_margin=1.0
+    ),
+    "SmoothAPLoss": component(pml.SmoothAPLoss, temperature=0.01),
+    "SoftTripleLoss": component(pml.SoftTripleLoss, centers_per_class=10, la=20.0, gamma=0.1, margin=0.01),
+    "SubCenterArcFaceLoss": component(
+        pml.SubCenterArcFaceLoss, inherited=pml.ArcFaceLoss, margin=28.6, scale=64.0, sub_centers=3
+    ),
     "SupConLoss": component(pml.SupConLoss, temperature=0.07),
     "TripletMarginLoss": component(
         pml.TripletMarginLoss, choices={"triplets_per_anchor": ("all", int)}, margin=0.1, triplets_per_anchor="all"
     ),
 }
+
+
+# They compare all images of a batch by definition; a miner's pairs have no meaning for them.
+WITHOUT_MINER = {"InstanceLoss", "PNPLoss"}
 
 
 def build_loss(name: str, descriptor_dim: int, num_places: int, **options: Any) -> nn.Module:

@@ -27,6 +27,8 @@ from vpr.datasets.manifest import DATABASE, QUERY, Manifest, read_manifest
 from vpr.datasets.places import PlaceImages, Places, PlaceSampler
 from vpr.datasets.retrieval_set import ImageList, image_loader, loader_processes
 from vpr.evaluation import positives_of
+from vpr.extraction import pick_device
+from vpr.initialisation import initialise_clusters
 from vpr.model import ModelSpec, load_checkpoint, save_checkpoint
 from vpr.params import load_evaluate
 from vpr.project import main_root
@@ -172,6 +174,9 @@ def train_model(
     lock = Path(f"{scratch}.lock")
     try:
         with FileLock(lock, timeout=2), TrainingRun(key, configuration.as_dict(), manifest, facts) as tracked:
+            evaluated_as = Preprocess(spec.image_size, spec.mean, spec.std)
+            everywhere = ImageList(manifest.folder, rows["image"], evaluated_as)
+            initialise_clusters(model, everywhere, pick_device(params.accelerator), params.seed)
             trained = fit(
                 model,
                 criterion,
