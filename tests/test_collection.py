@@ -33,7 +33,7 @@ ZONE = (32, "T")
 
 def jpeg(seed: int) -> bytes:
     out = io.BytesIO()
-    Image.new("RGB", (8, 6), (seed % 256, seed // 256 % 256, 7)).save(out, "JPEG")
+    Image.new("RGB", (8, 6), (seed % 256, seed // 256 % 256, 7)).save(out, "JPEG", comment=str(seed).encode())
     return out.getvalue()
 
 
@@ -220,6 +220,23 @@ def test_counts_are_of_sound_images_and_cities_are_named(gsv, sf, tmp_path, data
         "gsv: 2 cities, 2 expected; without osl; unexpected: nice",
         "sf: 2 queries, 3 expected",
     ]
+
+
+def test_a_place_whose_images_are_all_broken_does_not_count(gsv, sf, tmp_path, data_root):
+    for path in (gsv / "gsv_xs/train/rome").glob("*@3_Rome@*"):
+        path.write_bytes(b"broken")
+    checked = verify(collected(gsv, sf, tmp_path), 25.0, 1)
+    assert checked.manifest.notes["sources"]["gsv"]["found"]["images"] == 57
+    assert checked.manifest.notes["sources"]["gsv"]["found"]["places"] == 19
+
+
+def test_the_same_image_in_two_places_is_a_warning(gsv, sf, tmp_path, data_root):
+    sources = {s: SourceParams(f"file://{gsv}", "gsv_xs", folder="train") for s in ("one", "two")}
+    params = CollectionParams(["one", "two"], {}, None, None, 1.0, 1)
+    listing = collection.obtain("gsv_xs", params, sources, tmp_path / "known.json")
+    problems = verify(listing, 25.0, 1).problems
+    assert set(problems["severity"]) == {"warning"}
+    assert problems["problem"].str.startswith("the same content in several training places: ").sum() == 120
 
 
 def test_zones_that_are_none_are_errors(gsv, sf, tmp_path, data_root):

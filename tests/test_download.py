@@ -94,6 +94,9 @@ def test_an_archive_is_fetched_once_checked_and_unpacked(server, get, data_root,
     assert get(url).folder == fetched.folder
     assert server.asked == []
     assert not list(data_root.rglob("*.part"))
+    (fetched.folder / "train/a").unlink()
+    with pytest.raises(FileNotFoundError, match=r"1 of the 2 files unpacked into .* are gone; delete that folder"):
+        get(url)
     assert "downloading set.zip" in capsys.readouterr().err
 
 

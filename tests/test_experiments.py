@@ -58,7 +58,7 @@ def test_a_wiped_store_gets_its_run_back_without_training(project, first_run):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("agg=netvlad", "aggregators.netvlad"),
+        ("agg=netvald", "aggregators.netvald"),
         ("train.synthetic.optimizer=adm", "expected one of: sgd, adam, adamw"),
         ("loss=NTXent", "losses.NTXent"),
     ],

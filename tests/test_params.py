@@ -81,6 +81,7 @@ def test_the_committed_file_is_valid():
         ({"datasets.gsv_xs.train": ["sf_xs_val"]}, r"train names 'sf_xs_val'; choose from the sources \['gsv_cities'"),
         ({"datasets.gsv_xs.eval_sets.val": "gsv_xs"}, r"eval_sets names 'gsv_xs'; choose from the sources"),
         ({"datasets.gsv_xs.share_of_places": 0.0}, r"share_of_places is 0.0; expected a number in \(0, 1\]"),
+        ({"datasets.gsv_xs.cities": ["osl", "roma"]}, r"cities names \['roma'\]; choose from \['bangkok'"),
         ({"datasets.gsv_xs.dates": [2015, 2019]}, r"dates is \[2015, 2019\]; expected \[first, last\] as YYYYMM"),
         ({"dataset": "gsv_xs", "eval_sets": ["tokyo"]}, r"datasets.gsv_xs.eval_sets has no 'tokyo', which eval_sets"),
         (

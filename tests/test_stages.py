@@ -81,6 +81,16 @@ def test_check_refuses_wrong_parameters_before_any_work(workspace, change, messa
     assert not (workspace.folder / "params.ok").exists()
 
 
+def test_a_checkpoint_in_the_folder_that_training_empties_is_refused(workspace):
+    models = workspace.folder / "models"
+    models.mkdir()
+    (models / "training.json").write_text("{}")
+    (models / "best.ckpt").write_bytes(b"")
+    workspace.params["train"]["synthetic"]["checkpoint"] = "models/best.ckpt"
+    output = workspace.stage("check", "--ok", "a", fails=True)
+    assert "in the folder that the train stage empties; copy it to another place" in output
+
+
 def test_check_leaves_the_same_file_for_all_valid_parameters(workspace):
     workspace.stage("check", "--ok", "a")
     workspace.params["agg"] = "mixvpr"

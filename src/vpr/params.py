@@ -363,6 +363,12 @@ def _check_collection(content: Mapping[str, Any], name: str, sources: Mapping[st
         len(params.dates) != 2 or not 100001 <= params.dates[0] <= params.dates[1] <= 999912
     ):
         raise ValueError(f"{where}.dates is {params.dates}; expected [first, last] as YYYYMM, such as [201501, 201912]")
+    named = [sources[source].expected.get("cities") for source in params.train]
+    if params.cities is not None and all(isinstance(cities, list) and isinstance(cities[0], str) for cities in named):
+        known = {str(city).lower() for cities in named if isinstance(cities, list) for city in cities}
+        unknown = [city for city in params.cities if city.lower() not in known]
+        if unknown:
+            raise ValueError(f"{where}.cities names {unknown}; choose from {sorted(known)}")
     if content["dataset"] == name:
         used = [*load_eval_sets(path), *load_validation_sets(path)]
         for eval_set in used:

@@ -156,7 +156,11 @@ def record(
             mlflow.set_tag(CHECKPOINT_TAG, sha256)
         known = run.data.metrics if run else {}
         totals = {"training/seconds": facts["seconds"], "training/best_epoch": facts["best_epoch"]}
-        numbers = ((f"{name}/{k}", v) for name, part in recalls.items() for k, v in part.items() if k != "positives")
+        # A checkpoint may be evaluated on other data than it was trained on: its own recalls must stay.
+        other = "" if manifest.name == configuration["dataset"]["name"] else f"{manifest.name}/"
+        numbers = (
+            (f"{other}{name}/{k}", v) for name, part in recalls.items() for k, v in part.items() if k != "positives"
+        )
         found = totals | dict(numbers)
         news = {k: float(v) for k, v in found.items() if known.get(k) != float(v)}
         if news:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import random
 import re
 import shutil
@@ -126,16 +127,24 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
     note = unpacked.with_name(f"{name}.json")
     with _only_one(unpacked.with_name(f"{name}.lock"), url):
         if note.is_file() and unpacked.is_dir():
-            found = json.loads(note.read_text(encoding="utf-8"))
-            _compare(where, found, sha256, f"delete {unpacked} and {downloads / name} to fetch it again")
+            known = json.loads(note.read_text(encoding="utf-8"))
+            found, num_files = known["sha256"], known["num_files"]
+            again = f"delete {unpacked} and {downloads / name} to fetch it again" if remote else "correct the key"
+            _compare(where, found, sha256, again)
+            gone = num_files - _count_files(unpacked)
+            if gone > 0:
+                raise FileNotFoundError(
+                    f"{where}: {gone:,} of the {num_files:,} files unpacked into {unpacked} are gone; delete that "
+                    "folder, and the archive is unpacked again"
+                )
             if remote and sha256 is None:
                 _compare_with_first(where, url, found, known_hashes, f"delete {unpacked} and {downloads / name}")
                 _remember(where, url, found, known_hashes)
             return Fetched(unpacked, found)
         archives = _FETCHERS[url.partition("://")[0]](where, url, downloads / name) if remote else {path.name: path}
         found = {relative: file_sha256(archive) for relative, archive in archives.items()}
-        remedy = f"delete {downloads / name if remote else path} to fetch it again"
-        _compare(where, found, sha256, f"{remedy}, or correct the key if the publisher changed the file")
+        remedy = f"delete {downloads / name} to fetch it again" if remote else f"mend {path}"
+        _compare(where, found, sha256, f"{remedy}, or correct the key if it is the right file")
         if remote and sha256 is None:
             _compare_with_first(where, url, found, known_hashes, remedy)
         part = unpacked.with_name(f"{name}-{_short_hash(json.dumps(found, sort_keys=True))}.part")
@@ -145,7 +154,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
             _remember(where, url, found, known_hashes)
         if unpacked.exists():
             shutil.rmtree(unpacked)  # without its note: what an older version left
-        _write_json(note, found)
+        _write_json(note, {"sha256": found, "num_files": _count_files(part)})
         part.replace(unpacked)
     return Fetched(unpacked, found)
 
@@ -190,6 +199,10 @@ def redacted(url: str) -> str:
     parts = urlsplit(url)
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
     return f"{scheme}://{host}{parts.path}" + (f"?{_short_hash(parts.query)}" if parts.query else "")
+
+
+def _count_files(folder: Path) -> int:
+    return sum(len(files) for _, _, files in os.walk(folder))
 
 
 def _on_disk(url: str) -> Path:

@@ -183,6 +183,12 @@ def _check_duplicates(rows: pd.DataFrame, notes: _Notes) -> None:
     leaked = sound & ~train & rows["sha256"].isin(first.index).to_numpy()
     seen = rows["sha256"].map(first).astype(object).fillna("")
     notes.add("warning", leaked, "leakage: the same content as a training image: " + seen)
+    own = rows[sound & train]
+    places = own.groupby("sha256")["place_id"].transform("nunique")
+    twice = np.zeros(len(rows), dtype=bool)
+    twice[own.index[places > 1]] = True
+    told = "the same content in several training places: " + rows["place_id"].astype(str)
+    notes.add("warning", twice, told)
     database = rows[sound & (rows["role"] == DATABASE).to_numpy()].drop_duplicates(["set", "sha256"])
     queries = rows[sound & (rows["role"] == QUERY).to_numpy()]
     same = queries.reset_index().merge(database[["set", "sha256", "image"]], on=["set", "sha256"], suffixes=("", "_db"))
@@ -237,6 +243,9 @@ def _sound_counts(sources: Mapping[str, Any], rows: pd.DataFrame, sound: Any) ->
         for what, role in (("images", TRAIN), ("database", DATABASE), ("queries", QUERY)):
             if what in found:
                 found[what] -= int((bad == role).sum())
+        if "places" in found:
+            own = (rows["source"] == name).to_numpy() & (rows["place_id"] != "").to_numpy()
+            found["places"] -= rows.loc[own, "place_id"].nunique() - rows.loc[own & sound, "place_id"].nunique()
         counted[name] = {**source, "found": found}
     return counted
 

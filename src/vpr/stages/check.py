@@ -37,7 +37,13 @@ def main() -> None:
         model = build_model(replace(configuration, train=replace(train, weights=weights)))
         try_criterion(build_criterion(configuration, model, num_places=train.places_per_batch), model.descriptor_dim)
     else:
-        load_checkpoint(Path(train.checkpoint))
+        checkpoint = Path(train.checkpoint)
+        if (checkpoint.parent / "training.json").is_file() and checkpoint.resolve().is_relative_to(Path.cwd()):
+            raise ValueError(
+                f"params.yaml: train.{configuration.dataset}.checkpoint is {str(checkpoint)!r}, in the folder that the "
+                "train stage empties; copy it to another place and name that"
+            )
+        load_checkpoint(checkpoint)
     sets = load_eval_sets()
     if train.checkpoint is None and train.val_set not in sets:
         print(f"note: training validates on {train.val_set}, which is not among eval_sets {sets}")

@@ -47,12 +47,17 @@ def main() -> None:
     needed = list(dict.fromkeys([*load_eval_sets(), *validation_sets]))
     checked = verify(read_manifest(args.listing), radius_m, params.num_workers, params.queries_without_positives)
     args.problems.parent.mkdir(parents=True, exist_ok=True)
-    checked.problems.to_csv(args.problems, index=False)
+    severity = "error" if params.on_count_difference == "fail" else "warning"
+    differences = pd.DataFrame({"severity": severity, "problem": checked.differences})
+    told = (
+        pd.concat([differences, checked.problems])[checked.problems.columns].fillna("")
+        if len(differences)
+        else (checked.problems)
+    )
+    told.to_csv(args.problems, index=False)
     if len(checked.problems):
         print(summary(checked.problems, args.problems), file=sys.stderr)
-    args.page.write_text(
-        dataset_page(checked.manifest, checked.problems, checked.statistics, radius_m), encoding="utf-8"
-    )
+    args.page.write_text(dataset_page(checked.manifest, told, checked.statistics, radius_m), encoding="utf-8")
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     if checked.differences:
