@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test smoke lint ui record lock
+.PHONY: setup repro test smoke lint ui record docs lock
 
 setup: $(READY)
 
@@ -37,6 +37,9 @@ ui: $(READY)  ## MLflow on the project's store
 
 record: $(READY)  ## bring the last results into MLflow again, after a server was down
 	dvc repro --force --single-item record
+
+docs: $(READY)  ## docs/components.md from the code
+	python -W ignore -m vpr.components_page docs/components.md
 
 lock: $(READY)  ## requirements.in -> requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-header requirements.in -o requirements.txt

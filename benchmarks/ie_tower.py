@@ -19,7 +19,7 @@ SETTINGS = {
     "dataset": "custom",
     "eval_sets": "[tower]",
     "loss": "NTXentLoss",
-    "extract.checkpoint": "last",
+    "export.checkpoint": "last",
     "train.custom.val_set": "tower",
     "train.custom.image_size": "[72,128]",
     "train.custom.lr": "0.001",

@@ -15,7 +15,7 @@ from vpr.aggregators import AGGREGATORS, build_aggregator
 from vpr.backbones import BACKBONES, build_backbone
 from vpr.backbones.torchvision_networks import TORCHVISION
 from vpr.criterion import Criterion, check_memory, count_mined
-from vpr.losses import LOSSES, WITHOUT_MINER
+from vpr.losses import LOSSES, WITH_MEMORY, WITHOUT_MINER
 from vpr.miners import MINERS
 from vpr.model import ModelSpec, VPRModel, load_checkpoint, save_checkpoint
 
@@ -464,6 +464,43 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
         build_backbone("resnet18", str(tmp_path / "missing.pth"))
 
 
+@pytest.mark.parametrize(
+    ("name", "theirs", "crop"), [("resnet18", 3, [4]), ("dinov2_vits14", 4, [3, 4]), ("convnext_tiny", 4, [])]
+)
+def test_weights_come_from_our_checkpoints_and_from_models_that_wrap_the_network(name, theirs, crop, tmp_path):
+    torch.manual_seed(0)
+    spec = ModelSpec(name, {"layers_to_crop": list(range(theirs + 1, 5))}, "gem", {}, image_size=(56, 56))
+    model = VPRModel(spec).eval()
+    save_checkpoint(tmp_path / "ours.ckpt", spec, model.state_dict(), {})
+    lightning = {f"model.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"state_dict": lightning, "epoch": 3}, tmp_path / "lightning.ckpt")
+    images = torch.rand(2, 3, 56, 56)
+    for file in ("ours.ckpt", "lightning.ckpt"):
+        again = build_backbone(name, str(tmp_path / file), layers_to_crop=crop, layers_to_freeze=0).eval()
+        cut = build_backbone(name, None, layers_to_crop=crop).eval()
+        own = set(cut.state_dict())
+        cut.load_state_dict({k: v for k, v in model.backbone.state_dict().items() if k in own})
+        with torch.inference_mode():
+            assert torch.equal(again(images), cut(images))
+
+
+def test_weights_of_a_cropped_network_inside_another_project_s_checkpoint_are_found(tmp_path):
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18(weights=None)
+    kept = {k: v for k, v in network.state_dict().items() if not k.startswith(("layer4.", "fc."))}
+    wrapped = {f"backbone.model.{k}": v for k, v in kept.items()} | {"aggregator.p": torch.ones(1)}
+    torch.save({"state_dict": wrapped}, tmp_path / "w.ckpt")
+    backbone = build_backbone("resnet18", str(tmp_path / "w.ckpt"), layers_to_crop=[4])
+    assert torch.equal(backbone.stem[0].weight, network.conv1.weight)
+    assert torch.equal(backbone.stages[2][1].bn2.running_var, network.layer3[1].bn2.running_var)
+    with pytest.raises(ValueError, match=r"do not fit resnet18: missing \['layer4.0.bn1.bias'"):
+        build_backbone("resnet18", str(tmp_path / "w.ckpt"), layers_to_crop=[])
+    deeper = torchvision.models.resnet34(weights=None).state_dict()
+    torch.save(deeper, tmp_path / "deeper.pth")
+    with pytest.raises(ValueError, match=r"do not fit resnet18: missing \[\], unexpected \['layer1.2"):
+        build_backbone("resnet18", str(tmp_path / "deeper.pth"), layers_to_crop=[4])
+
+
 def test_imagenet_weights_come_from_torchvision_s_cache_and_the_message_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", _no_network)
@@ -496,7 +533,9 @@ LABELS = torch.arange(6).repeat_interleave(4)
 def test_each_loss_with_each_miner_makes_a_training_step(loss, miner):
     torch.manual_seed(0)
     if loss in WITHOUT_MINER and miner != "none":
-        with pytest.raises(ValueError, match=f"{loss} takes no mined pairs, and miner is {miner}; set miner to none"):
+        with pytest.raises(
+            ValueError, match=f"{loss} .* takes no mined pairs, and miner is {miner}; set miner to none"
+        ):
             Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
         return
     criterion = Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
@@ -535,6 +574,79 @@ def test_a_miner_that_finds_nothing_moves_nothing_and_is_counted():
         value.backward()
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pytorch_metric_learning")
+@pytest.mark.parametrize("miner", sorted(set(MINERS) - {"BatchEasyHardMiner"}))
+@pytest.mark.parametrize("loss", sorted(WITH_MEMORY))
+def test_a_loss_compares_with_the_memory(loss, miner):
+    """An empty memory changes nothing that is compared; a filled one moves the batch alone."""
+    descriptors, labels = unit(24, 8), LABELS
+
+    def criterion(memory_size):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002, some miners draw from it
+        return Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6, memory_size=memory_size)
+
+    remembering = criterion(30)
+    first, mined = remembering(descriptors, labels)
+    if miner == "none":
+        # The library takes a mean over what differs for triplets and where it is told the pairs.
+        assert mined.informative_share == 1.0
+    assert torch.isfinite(first)
+    later = unit(24, 8, seed=1).requires_grad_()
+    value, mined = remembering(later, labels)
+    assert torch.isfinite(value)
+    assert 0 <= mined.informative_share <= 1
+    value.backward()
+    assert torch.isfinite(later.grad).all()
+    assert torch.equal(remembering.kept, torch.cat([descriptors, later.detach()])[-30:])
+    assert remembering.kept_labels.tolist() == [*labels[-6:], *labels]
+    again = criterion(30)
+    again.load_state_dict(remembering.state_dict())
+    assert torch.equal(again.kept, remembering.kept)
+
+
+def test_the_memory_s_loss_is_that_of_the_pairs_with_it():
+    """Contrastive loss by hand: positives and negatives among the batch and what came before."""
+    first, second = unit(24, 8), unit(24, 8, seed=1)
+    other_labels = LABELS + 3  # half of the places come again
+    criterion = Criterion("ContrastiveLoss", {"pos_margin": 0.1, "neg_margin": 0.9}, "none", {}, 8, 9, memory_size=100)
+    criterion(first, LABELS)
+    value, _ = criterion(second, other_labels)
+    x, y = second.double().numpy(), torch.cat([second, first]).double().numpy()
+    labels, others = other_labels.numpy(), torch.cat([other_labels, LABELS]).numpy()
+    positive, negative = [], []
+    for i in range(24):
+        for j in range(48):
+            if i == j:
+                continue
+            distance = np.linalg.norm(x[i] - y[j])
+            violation = max(0.0, distance - 0.1) if labels[i] == others[j] else max(0.0, 0.9 - distance)
+            (positive if labels[i] == others[j] else negative).append(violation)
+    expected = np.mean([v for v in positive if v > 0]) + np.mean([v for v in negative if v > 0])
+    assert value.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_empty_memory_gives_the_loss_of_the_batch_alone():
+    for loss in ("ContrastiveLoss", "MultiSimilarityLoss", "TripletMarginLoss", "NTXentLoss", "CircleLoss"):
+        for miner in ("none", "MultiSimilarityMiner"):
+            plain, _ = Criterion(loss, {}, miner, {}, 8, 6)(unit(24, 8), LABELS)
+            remembering, _ = Criterion(loss, {}, miner, {}, 8, 6, memory_size=50)(unit(24, 8), LABELS)
+            assert remembering.item() == pytest.approx(plain.item(), rel=1e-4), (loss, miner)
+
+
+@pytest.mark.parametrize(
+    ("loss", "miner", "reason"),
+    [
+        ("ArcFaceLoss", "none", "does not compare two descriptors .* so memory_size 9 has no meaning .* AngularLoss"),
+        ("FastAPLoss", "none", "does not compare two descriptors"),
+        ("MultiSimilarityLoss", "BatchEasyHardMiner", "is the image itself; set memory_size to 0, or choose BatchHard"),
+    ],
+)
+def test_what_does_not_go_with_a_memory_is_refused(loss, miner, reason):
+    with pytest.raises(ValueError, match=reason):
+        Criterion(loss, {}, miner, {}, 8, 6, memory_size=9)
+
+
 def test_multi_similarity_is_its_definition():
     descriptors = unit(24, 8)
     similarity = (descriptors @ descriptors.T).double().numpy()
@@ -570,10 +682,10 @@ def test_centroid_triplet_is_its_definition():
 def test_the_share_of_mined_pairs_and_triplets_is_of_all_there_are():
     # 6 places x 4 images: 72 positive and 480 negative ordered pairs, 24 * 3 * 20 = 1440 triplets.
     index = torch.zeros(36, dtype=torch.long)
-    assert count_mined((index, index, index, index), LABELS).informative_share == pytest.approx(72 / 552)
-    assert count_mined((index, index, index), LABELS).informative_share == pytest.approx(36 / 1440)
+    assert count_mined((index, index, index, index), LABELS, LABELS).informative_share == pytest.approx(72 / 552)
+    assert count_mined((index, index, index), LABELS, LABELS).informative_share == pytest.approx(36 / 1440)
     empty = index[:0]
-    assert count_mined((empty, empty, empty, empty), LABELS).nothing
+    assert count_mined((empty, empty, empty, empty), LABELS, LABELS).nothing
 
 
 def test_a_combination_that_cannot_fit_is_refused_with_the_arithmetic():
@@ -582,6 +694,8 @@ def test_a_combination_that_cannot_fit_is_refused_with_the_arithmetic():
     assert "24.0 GiB" in str(e.value)
     check_memory("MultiSimilarityLoss", "AngularMiner", 100, 4, 512, 24 * 1024**3)
     check_memory("NTXentLoss", "MultiSimilarityMiner", 100, 4, 512, 24 * 1024**3)
+    with pytest.raises(ValueError, match=r"images and 10,000 remembered has NTXentLoss builds 5 matrices of 1,200 pos"):
+        check_memory("NTXentLoss", "none", 100, 4, 512, 24 * 1024**3, memory_size=10_000)
     with pytest.raises(ValueError, match=r"NTXentLoss builds 5 matrices of 475,200 × 475,200 triplets"):
         check_memory("NTXentLoss", "AngularMiner", 100, 4, 512, 24 * 1024**3)
 

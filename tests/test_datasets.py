@@ -11,10 +11,9 @@ from PIL import Image
 
 from conftest import TINY_CITY
 from vpr.datasets import custom, synthetic
-from vpr.datasets.images import Preprocess, open_image
+from vpr.datasets.images import open_image
 from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
 from vpr.datasets.names import parse_name
-from vpr.datasets.places import PlaceImages, Places, PlaceSampler
 from vpr.datasets.verify import check_sets, verify
 from vpr.params import CustomParams, SyntheticParams
 
@@ -392,62 +391,3 @@ def test_a_manifest_is_read_as_it_was_written(tmp_path, city):
         again.part("tokyo", QUERY)
     with pytest.raises(FileNotFoundError, match="dvc repro verify"):
         read_manifest(tmp_path / "none.parquet")
-
-
-# Batches.
-
-
-def sampler(places, **changes):
-    settings = {
-        "places_per_batch": 3,
-        "images_per_place": 2,
-        "random_images": True,
-        "shuffle": True,
-        "seed": 1,
-    }
-    return PlaceSampler(places, **{**settings, **changes})
-
-
-def test_a_batch_is_places_times_images_and_an_epoch_sees_each_place_once(city):
-    places = Places(city.train(), min_images=3)
-    batches = list(sampler(places))
-    assert len(batches) == len(places) // 3 == 2
-    seen = [label for batch in batches for label in batch.labels[::2]]
-    assert len(set(seen)) == len(seen) == 6
-    place_of = city.train()["place_id"].to_numpy()
-    for batch in batches:
-        assert len(set(batch.images)) == 6
-        for k in range(0, 6, 2):
-            assert place_of[batch.images[k]] == place_of[batch.images[k + 1]]
-            assert batch.labels[k] == batch.labels[k + 1]
-
-
-def test_batches_follow_from_seed_and_epoch(city):
-    places = Places(city.train(), min_images=3)
-    one, two = sampler(places), sampler(places)
-    assert list(one) == list(two)
-    two.set_epoch(1)
-    assert list(one) != list(two)
-    fixed = sampler(places, random_images=False, shuffle=False)
-    images = [b.images for b in fixed]
-    fixed.set_epoch(5)
-    assert [b.images for b in fixed] == images
-    assert images[0][:2] == places.members[0][:2].tolist()
-
-
-def test_places_with_too_few_images_are_left_out_and_too_few_places_refused(city):
-    places = Places(city.train(), min_images=4)
-    sizes = city.train().groupby("place_id").size()
-    assert (len(places), places.num_left_out) == ((sizes >= 4).sum(), (sizes < 4).sum())
-    with pytest.raises(ValueError, match=f"places_per_batch is 50, but the training set has {len(places)} places"):
-        sampler(places, places_per_batch=50)
-
-
-def test_augmentation_is_seeded_by_image(city):
-    places = Places(city.train(), min_images=3)
-    dataset = PlaceImages(places, city.folder, Preprocess([24, 32], [0.5] * 3, [0.5] * 3, augment_ops=3))
-    batch = next(iter(sampler(places)))
-    images, labels = dataset[batch]
-    assert images.shape == (6, 3, 24, 32)
-    assert labels.tolist() == batch.labels
-    assert images.equal(dataset[batch][0])

@@ -19,7 +19,7 @@ import yaml
 from file_server import serve
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["check", "download", "verify", "train", "extract@val", "evaluate@val", "record"]
+STAGES = ["check", "download", "verify", "train", "export", "extract@val", "evaluate@val", "record"]
 VARYING = ("data/models", "metrics/training.csv", "metrics/validation.csv", "mlruns")  # hold times and run ids
 
 

@@ -77,6 +77,7 @@ def test_the_committed_file_is_valid():
             r"expected has unknown keys \['queries'\]; choose from",
         ),
         ({"sources.tokyo_xs.expected": {"queries": [3]}}, r"expected.queries is \[3\]; expected a number, or \[least"),
+        ({"sources.gsv_xs.expected": {"cities": []}}, r"expected.cities is \[\]; expected a number, or \[least"),
         ({"sources.nordland.frame_window": -1}, r"frame_window is -1; expected frames from 0"),
         ({"datasets.gsv_xs.train": ["sf_xs_val"]}, r"train names 'sf_xs_val'; choose from the sources \['gsv_cities'"),
         ({"datasets.gsv_xs.eval_sets.val": "gsv_xs"}, r"eval_sets names 'gsv_xs'; choose from the sources"),

@@ -23,6 +23,7 @@ READERS = {
     "load_eval_sets": {"eval_sets"},
     "load_validation_sets": {"dataset", "train.${dataset}"},
     "load_evaluate": {"evaluate"},
+    "load_export": {"export"},
     "load_extract": {"extract"},
     "check_all": {
         "dataset",
@@ -31,6 +32,7 @@ READERS = {
         "eval_sets",
         "verify",
         "train.${dataset}",
+        "export",
         "extract",
         "evaluate",
     },
@@ -83,7 +85,7 @@ def declared_files(stage: dict) -> set[Path]:
 def test_every_stage_file_is_a_stage():
     names = {p.stem for p in (SRC / "vpr" / "stages").glob("*.py")} - {"__init__"}
     assert names == set(PIPELINE)
-    assert len(names) == 7
+    assert len(names) == 8
 
 
 @pytest.mark.parametrize("name", PIPELINE)

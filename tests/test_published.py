@@ -1,84 +1,228 @@
-"""``dataset: gsv_xs``, ``dvc repro``: from archives on a server to recalls, in a scratch project of its own."""
+"""Published state dicts, made here with their names and shapes, become our models."""
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-import yaml
+import torch
+import torchvision
+from torch import nn
 
-from conftest import Project
-from file_server import serve
+from vpr.model import load_checkpoint
+from vpr.published import PUBLISHED, convert
 
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory, project, first_run):
-    """The tiny city's images as a server's archives, and a project whose sources these are."""
-    images = next((project.folder / "data/images").glob("synthetic-*"))
-    archives = {"gsv-xs.zip": ["train"], "sf_xs.zip": ["val", "test"], "tokyo_xs.zip": ["night"]}
-    with serve() as server:
-        for name, folders in archives.items():
-            buffer = io.BytesIO()
-            with zipfile.ZipFile(buffer, "w") as content:
-                for folder in folders:
-                    for path in sorted((images / folder).rglob("*.jpg")):
-                        content.write(path, f"{name[:-4]}/{path.relative_to(images)}")
-            server.content[f"/{name}"] = buffer.getvalue()
-        ours = Project(tmp_path_factory.mktemp("published"))
-        theirs = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
-        params = yaml.safe_load((ours.folder / "params.yaml").read_text(encoding="utf-8"))
-        params |= {"dataset": "gsv_xs", "eval_sets": ["val"]}
-        params["train"]["gsv_xs"] = theirs["train"]["synthetic"]
-        params["extract"] = theirs["extract"]
-        for source in ("gsv_xs", "sf_xs_val", "sf_xs_test", "tokyo_xs"):
-            file = {"gsv_xs": "gsv-xs.zip", "tokyo_xs": "tokyo_xs.zip"}.get(source, "sf_xs.zip")
-            params["sources"][source] |= {"url": f"{server.url}/{file}", "expected": {}}
-        params["sources"]["gsv_xs"]["expected"] = {"places": 12, "cities": 1}
-        params["sources"]["tokyo_xs"]["folder"] = "night"
-        (ours.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-        yield ours, server
+ROOT = Path(__file__).parents[1]
 
 
-def test_archives_become_the_recalls_that_their_images_have(published, project):
-    ours, server = published
-    server.script = [("break", 1 << 16), 503]
-    output = ours("dvc", "repro")
-    assert "attempt 2 of 6" in output
-    assert ours.recalls("val") == project.recalls("val")
-    counts = json.loads((ours.folder / "metrics/dataset.json").read_text(encoding="utf-8"))
-    assert counts["sources"]["gsv_xs"]["found"] == {
-        "images": counts["train"]["num_images"], "places": 12, "cities": 1, "city_names": ["aldora"],
-    }  # fmt: skip
-    known = json.loads((ours.folder / "data/known_hashes.json").read_text(encoding="utf-8"))
-    assert {name for files in known.values() for name in files} == {path.strip("/") for path in server.content}
-    assert len(server.ranges()) == 5  # three archives and two troubles: SF-XS is fetched once for both its sets
-    ours.commit("first run")
-    assert ours.stages_run(ours("dvc", "repro")) == set()
+class Cropped(nn.Module):
+    """A torchvision ResNet as gsv-cities and MixVPR keep it: under ``model``, its last stage taken out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torchvision.models.resnet50(weights=None)
+        self.model.layer4 = self.model.avgpool = self.model.fc = nn.Identity()
+
+    def forward(self, images):
+        m = self.model
+        return m.layer3(m.layer2(m.layer1(m.maxpool(m.relu(m.bn1(m.conv1(images)))))))
 
 
-def test_another_evaluation_set_trains_nothing_again_and_fetches_nothing(published):
-    ours, server = published
-    server.asked.clear()
-    output = ours("dvc", "exp", "run", "-S", "+datasets.gsv_xs.eval_sets.more=sf_xs_test", "-S", "eval_sets=[val,more]")
-    assert ours.stages_run(output) == {"check", "download", "verify", "extract@more", "evaluate@more", "record"}
-    assert server.asked == []
+class ConvAPHead(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channel_pool = nn.Conv2d(1024, channels, 1)
+
+    def forward(self, x):
+        pooled = nn.functional.adaptive_avg_pool2d(self.channel_pool(x), (2, 2))
+        return nn.functional.normalize(pooled.flatten(1), dim=1)
 
 
-def test_a_folder_on_the_disk_instead_of_the_server_trains_nothing_again(published):
-    ours, _ = published
-    folder = next((ours.folder / "data/images/unpacked").glob("*/gsv-xs"))
-    output = ours("dvc", "exp", "run", "-S", f"sources.gsv_xs.url=file://{folder}")
-    assert ours.stages_run(output) == {"check", "download", "verify", "record"}
+class Mixer(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))
+
+    def forward(self, x):
+        return x + self.mix(x)
 
 
-def test_counts_that_differ_stop_the_pipeline_or_are_a_warning(published):
-    ours, _ = published
-    differ = ("-S", "sources.gsv_xs.expected.places=13")
-    output = ours("dvc", "exp", "run", *differ, fails=True)
-    assert "gsv_xs: 12 places, 13 expected" in output
-    assert "verify.on_count_difference to warn" in output
-    output = ours("dvc", "exp", "run", *differ, "-S", "verify.on_count_difference=warn")
-    assert "gsv_xs: 12 places, 13 expected" in output
-    assert "train" not in ours.stages_run(output)
+class MixHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(*[Mixer(400) for _ in range(4)])
+        self.channel_proj, self.row_proj = nn.Linear(1024, 1024), nn.Linear(400, 4)
+
+    def forward(self, x):
+        x = self.mix(x.flatten(2)).permute(0, 2, 1)
+        x = self.row_proj(self.channel_proj(x).permute(0, 2, 1))
+        return nn.functional.normalize(x.flatten(1), dim=-1)
+
+
+class Two(nn.Module):
+    def __init__(self, backbone: nn.Module, aggregator: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.aggregator = backbone, aggregator
+
+    def forward(self, images):
+        return self.aggregator(self.backbone(images))
+
+
+class GeMHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.ones(1) * 3)
+
+    def forward(self, x):
+        return x.clamp(min=1e-6).pow(self.p).mean((-2, -1), keepdim=True).pow(1.0 / self.p)
+
+
+class Unit(nn.Module):
+    def forward(self, x):
+        return nn.functional.normalize(x, dim=1)
+
+
+class CosPlaceNetwork(nn.Module):
+    def __init__(self, name: str, dimension: int) -> None:
+        super().__init__()
+        network = torchvision.models.get_model(name, weights=None)
+        self.backbone = nn.Sequential(*list(network.children())[:-2])
+        channels = {"resnet18": 512, "resnet50": 2048}[name]
+        linear = nn.Linear(channels, dimension)
+        self.aggregation = nn.Sequential(Unit(), GeMHead(), nn.Flatten(), linear, Unit())
+
+    def forward(self, images):
+        return self.aggregation(self.backbone(images))
+
+
+def independent(name: str) -> nn.Module:
+    """The published architecture, written from its paper's names, with random weights."""
+    method, network, size = name.split("_")
+    if method in ("cosplace", "eigenplaces"):
+        return CosPlaceNetwork(network, int(size))
+    return Two(Cropped(), MixHead() if method == "mixvpr" else ConvAPHead(int(size) // 4))
+
+
+RESNETS = [name for name in PUBLISHED if name.startswith(("convap", "mixvpr", "cosplace", "eigenplaces"))]
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_the_published_network_and_ours_give_the_same_descriptors(name):
+    torch.manual_seed(0)
+    theirs = independent(name).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    ours = convert(name, theirs.state_dict())
+    height, width = (320, 320) if name.startswith("mixvpr") else (96, 64)
+    images = torch.rand(2, 3, height, width)
+    with torch.inference_mode():
+        expected, found = theirs(images), ours(images)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+def renamed_back(name: str) -> dict[str, torch.Tensor]:
+    """A state dict with the published names, from those that the repositories' own modules have."""
+    import timm
+
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_base_patch14_dinov2.lvd142m", pretrained=False, num_classes=0)
+    blocks = {k: v for k, v in vit.state_dict().items() if not k.startswith("fc_norm")}
+    if name == "salad_dinov2_8448":
+        state = {f"backbone.model.{k}": v for k, v in blocks.items()}
+        state["backbone.model.mask_token"] = torch.zeros(1, 768)
+        for part, last in (("cluster_features", 128), ("score", 64)):
+            for k, module in ((0, nn.Conv2d(768, 512, 1)), (3, nn.Conv2d(512, last, 1))):
+                state |= {f"aggregator.{part}.{k}.{n}": v for n, v in module.state_dict().items()}
+        for k, module in ((0, nn.Linear(768, 512)), (2, nn.Linear(512, 256))):
+            state |= {f"aggregator.token_features.{k}.{n}": v for n, v in module.state_dict().items()}
+        return {**state, "aggregator.dust_bin": torch.tensor(1.0)}
+    return {f"backbone.dino.{k}": v for k, v in blocks.items() if not k.startswith("norm.")} | boq_names(768, 384)
+
+
+def boq_names(channels: int, dim: int) -> dict[str, torch.Tensor]:
+    state = {f"aggregator.proj_c.{n}": v for n, v in nn.Conv2d(channels, dim, 3).state_dict().items()}
+    state |= {f"aggregator.norm_input.{n}": v for n, v in nn.LayerNorm(dim).state_dict().items()}
+    state |= {f"aggregator.fc.{n}": v for n, v in nn.Linear(128, 32).state_dict().items()}
+    for k in range(2):
+        parts = {
+            "encoder": nn.TransformerEncoderLayer(dim, dim // 64, 4 * dim, batch_first=True),
+            "self_attn": nn.MultiheadAttention(dim, dim // 64, batch_first=True),
+            "cross_attn": nn.MultiheadAttention(dim, dim // 64, batch_first=True),
+            "norm_q": nn.LayerNorm(dim),
+            "norm_out": nn.LayerNorm(dim),
+        }
+        for part, module in parts.items():
+            state |= {f"aggregator.boqs.{k}.{part}.{n}": v for n, v in module.state_dict().items()}
+        state[f"aggregator.boqs.{k}.queries"] = torch.randn(1, 64, dim)
+    return state
+
+
+@pytest.mark.parametrize("name", ["salad_dinov2_8448", "boq_dinov2_12288"])
+def test_dinov2_models_are_mapped_whole(name):
+    state = renamed_back(name)
+    model = convert(name, state)
+    assert model.descriptor_dim == int(name.rpartition("_")[2])
+    prefix = "backbone.model" if name.startswith("salad") else "backbone.dino"
+    assert torch.equal(model.backbone.blocks[7].attn.qkv.weight, state[f"{prefix}.blocks.7.attn.qkv.weight"])
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, 140, 140)).norm().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_boq_s_resnet_is_mapped_by_either_of_its_names():
+    resnet = torchvision.models.resnet50(weights=None)
+    parts = [nn.Sequential(resnet.conv1, resnet.bn1), resnet.layer1, resnet.layer2, resnet.layer3]
+    names = ["frozen_layers.0", "frozen_layers.1", "frozen_layers.2", "unfrozen_layers.0"]
+    state = boq_names(1024, 512)
+    for prefix, part in zip(names, parts, strict=True):
+        state |= {f"backbone.{prefix}.{k}": v for k, v in part.state_dict().items()}
+    model = convert("boq_resnet50_16384", state)
+    assert model.descriptor_dim == 16384
+    assert torch.equal(model.backbone.stages[2][0].conv1.weight, resnet.layer3[0].conv1.weight)
+
+
+def test_the_page_lists_every_published_model():
+    text = (ROOT / "docs" / "published-weights.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+)×(\d+) \| (\S+) \|$", text, re.MULTILINE)
+    assert {row[0] for row in rows} == set(PUBLISHED)
+    for name, dimension, height, width, source in rows:
+        assert (int(height), int(width)) == PUBLISHED[name].spec.image_size
+        assert source == PUBLISHED[name].source
+        assert name.endswith(f"_{dimension}")
+
+
+def test_other_weights_are_refused_with_what_differs():
+    state = independent("cosplace_resnet18_512").state_dict()
+    with pytest.raises(ValueError, match=r"no weights of mixvpr_resnet50_4096: \d+ of the model's are missing"):
+        convert("mixvpr_resnet50_4096", state)
+    state["aggregation.3.weight"] = torch.zeros(256, 512)
+    with pytest.raises(ValueError, match=r"aggregator.project.weight \(256, 512\) instead of \(512, 512\)"):
+        convert("cosplace_resnet18_512", state)
+
+
+def test_the_command_writes_a_checkpoint_that_loads(tmp_path):
+    torch.manual_seed(0)
+    theirs = independent("eigenplaces_resnet18_512").eval()
+    torch.save(theirs.state_dict(), tmp_path / "published.pth")
+    command = [sys.executable, "-m", "vpr.published", "eigenplaces_resnet18_512"]
+    files = [str(tmp_path / "published.pth"), str(tmp_path / "ours.ckpt")]
+    done = subprocess.run(
+        [*command, *files], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True
+    )
+    assert "descriptor 512" in done.stdout
+    model, notes = load_checkpoint(tmp_path / "ours.ckpt")
+    assert notes["configuration"]["agg"]["name"] == "cosplace"
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(model(images), theirs(images), atol=1e-6)
+    (tmp_path / "published.pth").write_bytes(b"nothing")
+    failed = subprocess.run(
+        [*command, *files], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 1
+    assert "can't be read as a state dict" in failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -8,10 +8,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from vpr.aggregators import AGGREGATORS
-from vpr.backbones import BACKBONES
+from vpr.backbones import BACKBONES, build_backbone
+from vpr.components_page import PAPERS, cost, page, paper_of
 from vpr.datasets.adapters import DATASETS
 from vpr.losses import LOSSES
 from vpr.miners import MINERS
@@ -91,6 +93,28 @@ def test_the_arguments_page_names_keys_that_are_there():
     assert named <= known
     for section, key in re.findall(r"`(extract|verify|evaluate)\.(\w+)`", text):
         assert key in PARAMS[section]
+
+
+@pytest.mark.filterwarnings("ignore")  # of modules made on the meta device
+def test_the_components_page_is_what_the_code_says():
+    assert (ROOT / "docs" / "components.md").read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_every_component_has_its_paper():
+    for table in (BACKBONES, AGGREGATORS, LOSSES, MINERS):
+        for name in table:
+            assert paper_of(name) is not None
+    without = {name for name, link in PAPERS.items() if not link}
+    assert without == {"avg", "none", "PairMarginMiner", "UniformHistogramMiner"}
+
+
+def test_the_costs_are_the_known_ones():
+    """ResNet-50 has 25.6 M parameters with its classifier of 2.05 M, and 4.09 G multiply-adds at 224 px."""
+    with torch.device("meta"):
+        network = build_backbone("resnet50", None, layers_to_crop=[]).eval()
+        _, parameters, adds = cost(network, torch.zeros(1, 3, 224, 224))
+    assert parameters == 25_557_032 - 2_049_000
+    assert adds / 1e9 == pytest.approx(4.09, abs=0.01)
 
 
 def test_the_pipeline_page_names_every_stage():

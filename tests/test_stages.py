@@ -141,5 +141,5 @@ def test_stages_without_their_input_say_what_to_run(workspace):
         fails=True,
     )
     assert "run `dvc repro train` first" in workspace.stage(
-        "extract", "--manifest", "m.parquet", "--models", "m", "--set", "val", "--out", "d", fails=True
+        "export", "--models", "m", "--manifest", "m.parquet", "--model", "model.ckpt", fails=True
     )

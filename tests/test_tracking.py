@@ -11,7 +11,7 @@ import torch
 
 from vpr import tracking
 from vpr.datasets.images import Preprocess
-from vpr.datasets.manifest import write_manifest
+from vpr.datasets.manifest import Manifest, write_manifest
 from vpr.model import ModelSpec, VPRModel, save_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -59,7 +59,9 @@ def files(tmp_path, city):
 
 def record(files, city, recalls):
     folder, facts, curve, _ = files
-    return tracking.record(facts, folder, "best", curve, recalls, [folder / "training.json"], city)
+    return tracking.record(
+        facts, folder, folder / "best.ckpt", {"checkpoint": "best"}, curve, recalls, [folder / "training.json"], city
+    )
 
 
 def run_of(run_id):
@@ -98,6 +100,15 @@ def test_a_wiped_or_other_store_gets_the_run_from_the_files(store, files, city, 
     assert run.data.metrics["training/loss"] == 0.5
     assert run.data.params["loss.name"] == "MultiSimilarityLoss"
     assert run.data.tags["mlflow.source.git.commit"] == "abc"
+
+
+def test_recalls_on_other_data_than_the_model_s_own_stand_beside_its_own(store, files, city):
+    own = record(files, city, {"val": {"recall_at_1": 0.75, "positives": "25 m"}})
+    elsewhere = Manifest("gsv_xs", city.root, city.rows)
+    assert record(files, elsewhere, {"val": {"recall_at_1": 0.25}}) == own
+    metrics = run_of(own).data.metrics
+    assert metrics["val/recall_at_1"] == 0.75
+    assert metrics["gsv_xs/val/recall_at_1"] == 0.25
 
 
 def test_the_logged_model_maps_images_to_descriptors(store, files, city, monkeypatch):
@@ -140,15 +151,25 @@ def test_a_curve_with_a_gap_is_completed_in_the_same_run(store, files, city, cap
     assert run_of(run_id).data.metrics["training/loss"] == 0.5
 
 
-def test_the_model_logged_is_the_one_that_was_evaluated(store, files, city):
+def test_another_export_of_a_model_has_a_run_of_its_own_with_the_model_that_was_evaluated(store, files, city):
     import mlflow
 
     folder, facts, curve, model = files
     other = VPRModel(SPEC).eval()
     save_checkpoint(folder / "last.ckpt", SPEC, other.state_dict(), {})
     first = record(files, city, {})
-    second = tracking.record(facts, folder, "last", curve, {}, [], city)
-    assert first == second
+    recalls = {"val": {"recall_at_1": 0.5}}
+    export = {"checkpoint": "last"}
+    second = tracking.record(facts, folder, folder / "last.ckpt", export, curve, recalls, [], city)
+    assert first != second
+    assert tracking.record(facts, folder, folder / "last.ckpt", export, curve, recalls, [], city) == second
+    assert record(files, city, {}) == first
+    assert (run_of(first).data.params["export.checkpoint"], run_of(first).data.metrics.get("val/recall_at_1")) == (
+        "best",
+        None,
+    )
+    assert run_of(second).data.params["export.checkpoint"] == "last"
+    assert run_of(second).data.metrics["val/recall_at_1"] == 0.5
     images = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), dtype=np.uint8)
     descriptors = mlflow.pyfunc.load_model(f"runs:/{second}/model").predict(images)
     with torch.inference_mode():

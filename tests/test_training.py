@@ -11,12 +11,13 @@ import torch
 import yaml
 
 from vpr.criterion import Criterion
+from vpr.datasets.batches import PlaceSampler
 from vpr.datasets.images import Preprocess
 from vpr.datasets.manifest import DATABASE, QUERY, Manifest
-from vpr.datasets.places import PlaceImages, Places, PlaceSampler
+from vpr.datasets.places import PlaceImages, Places
 from vpr.datasets.retrieval_set import ImageList, image_loader
 from vpr.evaluation import positives_of
-from vpr.extraction import extract
+from vpr.extraction import descriptors_now, extract
 from vpr.model import ModelSpec, VPRModel
 from vpr.params import TrainParams
 from vpr.retrieval import recall_at, search
@@ -45,19 +46,44 @@ def settings() -> TrainParams:
 
 
 def run(
-    city: Manifest, settings: TrainParams, scratch: Path, report=lambda values, step: None, miner="none"
+    city: Manifest,
+    settings: TrainParams,
+    scratch: Path,
+    report=lambda values, step: None,
+    miner="none",
+    asked: list[int] | None = None,
 ) -> Trained:
     torch.manual_seed(settings.seed)
     model = VPRModel(SPEC)
     places = Places(city.train(), settings.min_images_per_place)
-    batches = PlaceSampler(places, settings.places_per_batch, settings.images_per_place, True, True, settings.seed)
     preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+
+    def describe(rows):
+        if asked is not None:
+            asked.append(rows)
+        images = ImageList(city.folder, places.images[rows], preprocess)
+        return descriptors_now(
+            model, image_loader(images, 8, 0), (len(rows), model.descriptor_dim), torch.device("cpu")
+        )
+
+    batches = PlaceSampler(
+        places,
+        settings.places_per_batch,
+        settings.images_per_place,
+        True,
+        True,
+        settings.seed,
+        settings.batches,
+        settings.min_place_distance_m,
+        settings.alike_places,
+        describe,
+    )
     parts = [city.part("val", role) for role in (DATABASE, QUERY)]
     loaders = [image_loader(ImageList(city.folder, rows["image"], preprocess), 8, 0) for rows in parts]
     validation = Validation(*loaders, positives_of(*parts, 25.0))
     return fit(
         model,
-        Criterion("MultiSimilarityLoss", {}, miner, {}, model.descriptor_dim, len(places)),
+        Criterion("MultiSimilarityLoss", {}, miner, {}, model.descriptor_dim, len(places), settings.memory_size),
         PlaceImages(places, city.folder, Preprocess(SPEC.image_size, SPEC.mean, SPEC.std, augment_ops=1)),
         batches,
         validation,
@@ -137,8 +163,19 @@ def test_the_same_settings_give_the_same_weights_whatever_the_loader(city, setti
     assert not equal(one.last, other.last)
 
 
-@pytest.mark.parametrize("miner", ["none", "UniformHistogramMiner"])
-def test_an_interrupted_training_goes_on_to_the_same_weights(city, settings, tmp_path, miner):
+@pytest.mark.parametrize(
+    ("miner", "changes"),
+    [
+        ("none", {}),
+        ("none", {"num_workers": 1}),
+        ("UniformHistogramMiner", {}),
+        ("none", {"memory_size": 10}),
+        ("none", {"batches": "alike", "alike_places": 3}),
+        ("none", {"batches": "alike", "alike_places": 3, "num_workers": 1}),
+    ],
+)
+def test_an_interrupted_training_goes_on_to_the_same_weights(city, settings, tmp_path, miner, changes):
+    settings = replace(settings, **changes)
     # A shell's background jobs ignore Ctrl-C, and so would this test.
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     whole = run(city, settings, tmp_path / "whole", miner=miner)
@@ -160,6 +197,20 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(city, settings, tmp
     assert equal(whole.best, resumed.best)
     strip = [{k: v for k, v in row.items() if k != "images_per_s"} for row in whole.history]
     assert [{k: v for k, v in row.items() if k != "images_per_s"} for row in resumed.history] == strip
+
+
+def test_alike_places_are_looked_for_once_in_an_epoch_by_the_model_of_that_moment(city, settings, tmp_path):
+    asked = []
+    alike = run(city, replace(settings, batches="alike", alike_places=3), tmp_path / "a", asked=asked)
+    assert len(asked) == settings.max_epochs
+    random = run(city, settings, tmp_path / "b")
+    assert not equal(alike.last, random.last)
+
+
+def test_the_memory_s_descriptors_take_part(city, settings, tmp_path):
+    remembering = run(city, replace(settings, memory_size=12), tmp_path / "a")
+    forgetful = run(city, settings, tmp_path / "b")
+    assert not equal(remembering.last, forgetful.last)
 
 
 def test_a_broken_resume_checkpoint_starts_again_and_says_so(city, settings, tmp_path):

@@ -97,6 +97,7 @@ def build_criterion(configuration: Configuration, model: VPRModel, num_places: i
         train.images_per_place,
         model.descriptor_dim,
         memory_bytes(train),
+        train.memory_size,
     )
     return Criterion(
         configuration.loss,
@@ -105,6 +106,7 @@ def build_criterion(configuration: Configuration, model: VPRModel, num_places: i
         configuration.miner_options,
         model.descriptor_dim,
         num_places,
+        train.memory_size,
     )
 
 
@@ -117,7 +119,8 @@ def try_criterion(criterion: Criterion, descriptor_dim: int) -> None:
     labels = torch.arange(4).repeat_interleave(4)
     descriptors = torch.nn.functional.normalize(torch.randn(16, descriptor_dim), dim=1)
     try:
-        criterion(descriptors, labels)
+        for _ in range(2):  # the second compares with what the first left in memory
+            criterion(descriptors, labels)
     except Exception as error:  # the library's, of any kind
         raise ValueError(f"loss and miner fail with their options: {type(error).__name__}: {error}") from None
 

@@ -1,4 +1,8 @@
-"""The training signal: a miner, then a loss, in float32, with what was mined counted."""
+"""The training signal: a miner, then a loss, in float32, with what was mined counted; and a memory of earlier batches.
+
+The memory is that of Wang et al., "Cross-Batch Memory for Embedding Learning", CVPR 2020,
+https://arxiv.org/abs/1912.06798.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pytorch_metric_learning.utils import loss_and_miner_utils as pairs
 from torch import Tensor, nn
 
-from vpr.losses import WITHOUT_MINER, build_loss
+from vpr.losses import WITH_MEMORY, WITHOUT_MINER, build_loss
 from vpr.miners import build_miner
 
 GIB = 1024**3
@@ -28,9 +33,16 @@ class Criterion(nn.Module):
     Args:
         loss, miner: names of the two tables, with options.
         descriptor_dim, num_places: see ``build_loss``.
+        memory_size: descriptors kept of earlier batches, which those of a batch are compared with as well; 0 for none.
 
     A batch of which the miner picks nothing has loss 0 and moves nothing; ``Mined.nothing`` says so.
+
+    Raises:
+        ValueError: for a loss and a miner, or a memory, that do not go together.
     """
+
+    kept: Tensor
+    kept_labels: Tensor
 
     def __init__(
         self,
@@ -40,29 +52,80 @@ class Criterion(nn.Module):
         miner_options: dict[str, Any],
         descriptor_dim: int,
         num_places: int,
+        memory_size: int = 0,
     ) -> None:
         super().__init__()
-        if loss in WITHOUT_MINER and miner != "none":
-            raise ValueError(f"{loss} takes no mined pairs, and miner is {miner}; set miner to none")
+        refuse(loss, miner, memory_size)
         self.loss = build_loss(loss, descriptor_dim, num_places, **loss_options)
         self.miner = build_miner(miner, **miner_options)
+        self.memory_size = memory_size
+        # As buffers, they are in the checkpoint that an interrupted training goes on from. The oldest is first.
+        self.register_buffer("kept", torch.zeros(memory_size, descriptor_dim))
+        self.register_buffer("kept_labels", torch.full((memory_size,), -1))
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Mined]:
         """Descriptors ``(N, D)`` and place labels ``(N,)`` -> the loss, and what was mined."""
         with torch.autocast(descriptors.device.type, enabled=False):
             descriptors = descriptors.float()
+            if self.memory_size:
+                return self._with_memory(descriptors, labels)
             mined = self.miner(descriptors, labels) if self.miner is not None else None
             if mined is None:
                 return self.loss(descriptors, labels), Mined(1.0, False)
-            stats = count_mined(mined, labels)
+            stats = count_mined(mined, labels, labels)
             if stats.nothing:
                 return descriptors.sum() * 0.0, stats
             return self.loss(descriptors, labels, mined), stats
 
+    def _with_memory(self, descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Mined]:
+        """The batch against itself and the memory; an image is not compared with itself."""
+        filled = self.kept_labels >= 0
+        others = torch.cat([descriptors, self.kept[filled]])
+        other_labels = torch.cat([labels, self.kept_labels[filled].to(labels.dtype)])
+        if self.miner is None:
+            mined = pairs.get_all_pairs_indices(labels, other_labels)
+        else:
+            mined = self.miner(descriptors, labels, others, other_labels)
+        own = torch.arange(len(labels), device=labels.device)
+        mined = pairs.remove_self_comparisons(mined, own, len(others))
+        stats = count_mined(mined, labels, other_labels)
+        self.kept = torch.cat([self.kept, descriptors.detach()])[-self.memory_size :]
+        self.kept_labels = torch.cat([self.kept_labels, labels])[-self.memory_size :]
+        if stats.nothing:
+            return descriptors.sum() * 0.0, stats
+        return self.loss(descriptors, labels, mined, others, other_labels), stats
 
-def count_mined(mined: tuple[Tensor, ...], labels: Tensor) -> Mined:
-    """Share of the batch's pairs (four index tensors) or triplets (three) that were picked."""
-    same = labels[:, None] == labels[None, :]
+
+def refuse(loss: str, miner: str, memory_size: int) -> None:
+    """Refuse what does not go together.
+
+    Raises:
+        ValueError: with the reason, and what to choose instead.
+    """
+    if loss in WITHOUT_MINER and miner != "none":
+        raise ValueError(
+            f"{loss} compares all images of a batch by its definition and takes no mined pairs, and miner is {miner}; "
+            "set miner to none"
+        )
+    if memory_size and loss not in WITH_MEMORY:
+        raise ValueError(
+            f"{loss} does not compare two descriptors with each other alone, so memory_size {memory_size} has no "
+            f"meaning for it; set it to 0, or choose one of: {', '.join(sorted(WITH_MEMORY))}"
+        )
+    if memory_size and miner == "BatchEasyHardMiner":
+        raise ValueError(
+            "BatchEasyHardMiner's easiest positive among the remembered descriptors is the image itself; set "
+            "memory_size to 0, or choose BatchHardMiner"
+        )
+
+
+def count_mined(mined: tuple[Tensor, ...], labels: Tensor, other_labels: Tensor) -> Mined:
+    """Share of the pairs (four index tensors) or triplets (three) that were picked, of all there are.
+
+    Args:
+        labels, other_labels: of the anchors, and of those they are compared with, themselves included.
+    """
+    same = labels[:, None] == other_labels[None, :]
     positives = same.sum(1) - 1
     negatives = (~same).sum(1)
     if len(mined) == 3:
@@ -73,7 +136,13 @@ def count_mined(mined: tuple[Tensor, ...], labels: Tensor) -> Mined:
 
 
 def check_memory(
-    loss: str, miner: str, num_places: int, images_per_place: int, descriptor_dim: int, limit_bytes: float
+    loss: str,
+    miner: str,
+    num_places: int,
+    images_per_place: int,
+    descriptor_dim: int,
+    limit_bytes: float,
+    memory_size: int = 0,
 ) -> None:
     """Refuse a miner and loss that cannot fit, before any work.
 
@@ -83,14 +152,16 @@ def check_memory(
     Args:
         num_places, images_per_place: of a batch.
         limit_bytes: memory of the device.
+        memory_size: descriptors of earlier batches; taken to be of other places than those of the batch.
 
     Raises:
         ValueError: with the arithmetic.
     """
     batch = num_places * images_per_place
-    anchors = f"{batch}·{images_per_place - 1}·{batch - images_per_place}"
-    triplets = batch * (images_per_place - 1) * (batch - images_per_place)
-    positives, negatives = batch * (images_per_place - 1), batch * (batch - images_per_place)
+    others = batch - images_per_place + memory_size
+    anchors = f"{batch}·{images_per_place - 1}·{others}"
+    triplets = batch * (images_per_place - 1) * others
+    positives, negatives = batch * (images_per_place - 1), batch * others
     needs: list[tuple[str, float]] = []
     if miner == "AngularMiner":
         needs.append(
@@ -113,14 +184,15 @@ def check_memory(
         needs.append(
             (
                 f"AngularLoss builds 4 tensors of {rows:,} positive pairs × "
-                f"({descriptor_dim} dimensions + {batch} images) × 4 bytes",
-                4.0 * rows * (descriptor_dim + batch) * 4,
+                f"({descriptor_dim} dimensions + {batch + memory_size} images) × 4 bytes",
+                4.0 * rows * (descriptor_dim + batch + memory_size) * 4,
             )
         )
+    kept = f" and {memory_size:,} remembered" if memory_size else ""
     for arithmetic, needed in needs:
         if needed > limit_bytes:
             raise ValueError(
-                f"{miner} with {loss} does not fit: a batch of {num_places} places × {images_per_place} images has "
-                f"{arithmetic} = {needed / GIB:,.1f} GiB, the device has {limit_bytes / GIB:,.1f} GiB; lower "
-                "places_per_batch or descriptor size, choose another miner or loss, or set max_memory_gb"
+                f"{miner} with {loss} does not fit: a batch of {num_places} places × {images_per_place} images{kept} "
+                f"has {arithmetic} = {needed / GIB:,.1f} GiB, the device has {limit_bytes / GIB:,.1f} GiB; lower "
+                "places_per_batch, memory_size or descriptor size, choose another miner or loss, or set max_memory_gb"
             )

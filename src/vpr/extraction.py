@@ -47,3 +47,16 @@ def extract(
             row += len(descriptors)
             bar.update(len(descriptors))
     assert row == len(out), f"{row} descriptors for {len(out)} images"
+
+
+def descriptors_now(
+    model: nn.Module, batches: Iterable[Tensor], shape: tuple[int, int], device: torch.device
+) -> NDArray[np.float32]:
+    """Descriptors ``(number of images, D)`` of a model that is being trained, which is left as it was."""
+    training = model.training
+    out = np.empty(shape, dtype=np.float32)
+    try:
+        extract(model, batches, out, device, "looking for alike places")
+    finally:
+        model.train(training)
+    return out

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vpr.aggregators import build_aggregator
 from vpr.backbones import build_backbone
+from vpr.projection import Projection
 
 CHECKPOINT_FORMAT = 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -25,6 +26,7 @@ class ModelSpec:
         backbone, aggregator: names, with their options beside them.
         image_size: height and width, in pixels, that images are resized to.
         mean, std: by which each colour channel in [0, 1] is normalised.
+        pca_dim: size of the descriptors after PCA as the last step; ``None`` for none.
     """
 
     backbone: str
@@ -34,6 +36,7 @@ class ModelSpec:
     image_size: tuple[int, int]
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
+    pca_dim: int | None = None
 
 
 class VPRModel(nn.Module):
@@ -54,19 +57,18 @@ class VPRModel(nn.Module):
         )
         self.descriptor_dim = int(aggregator.descriptor_dim)
         self.backbone, self.aggregator = backbone, aggregator
-        self.wants_token = bool(getattr(aggregator, "wants_token", False))
+        self.projection: nn.Module = nn.Identity()
+        if spec.pca_dim is not None:
+            self.projection = Projection(self.descriptor_dim, spec.pca_dim)
+            self.descriptor_dim = spec.pca_dim
 
     def forward(self, images: Tensor) -> Tensor:
-        if not self.wants_token:
-            descriptors: Tensor = self.aggregator(self.backbone(images))
-            return descriptors
-        if self.backbone.has_token:
-            features, token = self.backbone.forward_with_token(images)
+        if getattr(self.aggregator, "wants_token", False):
+            descriptors: Tensor = self.aggregator(*self.backbone.forward_with_token(images))
         else:
-            features = self.backbone(images)
-            token = features.mean(dim=(-2, -1))
-        with_token: Tensor = self.aggregator(features, token)
-        return with_token
+            descriptors = self.aggregator(self.backbone(images))
+        projected: Tensor = self.projection(descriptors)
+        return projected
 
 
 def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
@@ -79,6 +81,31 @@ def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[
     finally:
         backbone.train(was_training)
     return int(height), int(width)
+
+
+def at_image_size(model: VPRModel, image_size: tuple[int, int], where: str) -> VPRModel:
+    """The same weights for images of another size, in evaluation mode.
+
+    Args:
+        image_size: height and width in pixels.
+        where: the key that asks for it, for messages.
+
+    Raises:
+        ValueError: if the model takes no other size, with both sizes.
+    """
+    (old_height, old_width), (height, width) = model.spec.image_size, image_size
+    told = f"params.yaml: {where} is {height} x {width} and the model was trained at {old_height} x {old_width}"
+    try:
+        resized = VPRModel(replace(model.spec, image_size=image_size)).eval()
+        resized.load_state_dict(model.state_dict())
+    except ValueError as error:
+        raise ValueError(f"{told}: {error}") from None
+    except RuntimeError:
+        raise ValueError(
+            f"{told}: {model.spec.aggregator} has weights for the feature map of one size alone; set it to null, or "
+            "train a model at the other size"
+        ) from None
+    return resized
 
 
 def save_checkpoint(path: Path, spec: ModelSpec, state_dict: dict[str, Tensor], notes: dict[str, Any]) -> None:

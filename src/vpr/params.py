@@ -180,6 +180,11 @@ class TrainParams:
         min_images_per_place: places with fewer images are left out.
         sample_images: which images of a place make up a batch: ``random`` ones or the ``first``.
         shuffle_places: new batches of places in each epoch.
+        batches: which places meet in a batch: ``random`` ones, those of one ``city``, or ``alike`` ones, looked for in
+            each epoch by the current model's descriptors of one image of each place.
+        alike_places: how many alike places meet; a batch has several such groups.
+        min_place_distance_m: no two places of a batch are nearer to each other; 0 lets any meet.
+        memory_size: descriptors of earlier batches that the loss compares a batch with as well; 0 for none.
         augment_ops: operations of RandAugment on each training image; 0 for none.
         optimizer: ``sgd``, ``adam`` or ``adamw``.
         momentum: of ``sgd``.
@@ -207,6 +212,10 @@ class TrainParams:
     min_images_per_place: int
     sample_images: Literal["random", "first"]
     shuffle_places: bool
+    batches: Literal["random", "city", "alike"]
+    alike_places: int
+    min_place_distance_m: float
+    memory_size: int
     augment_ops: int
     optimizer: Literal["sgd", "adam", "adamw"]
     lr: float
@@ -229,17 +238,36 @@ class TrainParams:
 
 
 @dataclass(frozen=True, config=_strict)
+class ExportParams:
+    """The model that training left, as it is evaluated and used.
+
+    Args:
+        checkpoint: ``best`` by the validation recalls, or ``last``.
+        image_size: height and width that images are resized to; ``null`` for the size the model was trained at.
+        pca_dim: size of the descriptors after PCA, fitted on training images; ``null`` for no PCA.
+        whiten: after PCA all directions vary alike.
+        pca_images: training images that PCA is fitted on.
+        seed: of their choice.
+    """
+
+    checkpoint: Literal["best", "last"]
+    image_size: list[int] | None
+    pca_dim: int | None
+    whiten: bool
+    pca_images: int
+    seed: int
+
+
+@dataclass(frozen=True, config=_strict)
 class ExtractParams:
     """How descriptors are computed.
 
     Args:
-        checkpoint: ``best`` by the validation recalls, or ``last``.
         batch_size: images at a time.
         num_workers: loader processes; ``null`` takes one less than the cores, at most 8.
         accelerator: ``auto`` takes a GPU when there is one.
     """
 
-    checkpoint: Literal["best", "last"]
     batch_size: int
     num_workers: int | None
     accelerator: Literal["auto", "cpu", "gpu"]
@@ -270,7 +298,12 @@ _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
 )
 
-_SECTIONS: dict[str, type] = {"verify": VerifyParams, "extract": ExtractParams, "evaluate": EvaluateParams}
+_SECTIONS: dict[str, type] = {
+    "verify": VerifyParams,
+    "export": ExportParams,
+    "extract": ExtractParams,
+    "evaluate": EvaluateParams,
+}
 _COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
 _KEYS = {"dataset", "eval_sets", "datasets", "sources", "train", *_SECTIONS, *_COMPONENTS, *_COMPONENTS.values()}
 
@@ -337,7 +370,7 @@ def load_sources(path: Path = PARAMS_FILE) -> dict[str, SourceParams]:
             allowed = ("database", "queries") if source.layout == "standard" else ("images", "places", "cities")
             if what not in allowed:
                 raise ValueError(f"{where}.expected has unknown keys [{what!r}]; choose from {list(allowed)}")
-            names = what == "cities" and isinstance(number, list) and all(isinstance(n, str) for n in number)
+            names = what == "cities" and isinstance(number, list) and {type(n) for n in number} == {str}
             pair = isinstance(number, list) and len(number) == 2 and all(isinstance(n, int) for n in number)
             if not (isinstance(number, int) or names or (pair and number == sorted(number))):  # type: ignore[type-var]
                 raise ValueError(f"{where}.expected.{what} is {number}; expected a number, or [least, most]")
@@ -412,6 +445,20 @@ def load_evaluate(path: Path = PARAMS_FILE) -> EvaluateParams:
     return params
 
 
+def load_export(path: Path = PARAMS_FILE) -> ExportParams:
+    """The model as it is evaluated, its ranges checked."""
+    params = load_section("export", ExportParams, path)
+    if params.image_size is not None and (len(params.image_size) != 2 or min(params.image_size) < 1):
+        raise ValueError(
+            f"{path}: export.image_size is {params.image_size}; expected null or [height, width] in pixels"
+        )
+    for key, least in (("pca_dim", 1), ("pca_images", 2)):
+        value = getattr(params, key)
+        if value is not None and value < least:
+            raise ValueError(f"{path}: export.{key} is {value}; expected at least {least}")
+    return params
+
+
 def load_extract(path: Path = PARAMS_FILE) -> ExtractParams:
     """How descriptors are computed, its ranges checked."""
     params = load_section("extract", ExtractParams, path)
@@ -441,6 +488,9 @@ def load_train(path: Path = PARAMS_FILE) -> TrainParams:
             f"{where}.check_val_every_n_epochs is {params.check_val_every_n_epochs}, more than max_epochs "
             f"{params.max_epochs}; no epoch would be validated"
         )
+    for key, least in (("alike_places", 2), ("min_place_distance_m", 0), ("memory_size", 0)):
+        if getattr(params, key) < least:
+            raise ValueError(f"{where}.{key} is {getattr(params, key)}; expected at least {least}")
     if params.devices != 1:
         raise ValueError(f"{where}.devices is {params.devices}; training runs on one device")
     if any(epoch < 1 for epoch in params.milestones):
@@ -487,6 +537,7 @@ def check_all(path: Path = PARAMS_FILE) -> None:
     load_dataset(path)
     load_eval_sets(path)
     load_evaluate(path)
+    load_export(path)
     load_extract(path)
     load_train(path)
     sources = load_sources(path)

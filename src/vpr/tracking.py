@@ -23,7 +23,7 @@ from vpr.datasets.manifest import Manifest
 from vpr.project import main_root
 
 EXPERIMENT = "vpr"
-KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model"
+KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model_sha256"
 EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
 
 
@@ -120,7 +120,8 @@ class TrainingRun:
 def record(
     facts: dict[str, Any],
     models: Path,
-    checkpoint: str,
+    model: Path,
+    exported: dict[str, Any],
     curve: list[dict[str, float]],
     recalls: dict[str, dict[str, Any]],
     artifacts: list[Path],
@@ -130,8 +131,9 @@ def record(
 
     Args:
         facts: ``training.json`` of the train stage.
-        models: folder of ``best.ckpt``, whose hash finds the run, and ``last.ckpt``.
-        checkpoint: ``best`` or ``last``, the one that was evaluated and is logged as the model.
+        models: folder of ``best.ckpt``, whose hash finds the run.
+        model: checkpoint of the model that was evaluated, which is logged.
+        exported: how that was made of the trained one; made in another way, it has a run of its own.
         curve: rows of ``metrics/training.csv`` and ``validation.csv``.
         recalls: metrics by evaluation set.
         artifacts: small files to keep with the run.
@@ -143,8 +145,9 @@ def record(
     mlflow = connect()
     sha256 = file_sha256(models / "best.ckpt")
     configuration = facts["configuration"]
-    whole = _find_run(mlflow, CHECKPOINT_TAG, sha256)
-    run = whole or (_find_run(mlflow, KEY_TAG, facts["run_key"]) if "run_key" in facts else None)
+    model_sha256 = file_sha256(model)
+    whole = _find_run(mlflow, CHECKPOINT_TAG, sha256, model_sha256)
+    run = whole or (_find_run(mlflow, KEY_TAG, facts["run_key"], model_sha256) if "run_key" in facts else None)
     started = {"run_id": run.info.run_id} if run else {"run_name": run_name(configuration, facts)}
     with mlflow.start_run(**started) as active:
         if run is None:
@@ -167,9 +170,11 @@ def record(
             mlflow.log_metrics(news)
         for path in artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
-        if not run or run.data.tags.get(MODEL_TAG) != checkpoint:
-            _log_model(mlflow, models / f"{checkpoint}.ckpt", facts["descriptor_dim"])
-            mlflow.set_tag(MODEL_TAG, checkpoint)
+        if not run or run.data.tags.get(MODEL_TAG) != model_sha256:
+            dims = [int(part["descriptor_dim"]) for part in recalls.values() if "descriptor_dim" in part]
+            _log_model(mlflow, model, dims[0] if dims else facts["descriptor_dim"])
+            mlflow.log_params(flat({"export": exported}))
+            mlflow.set_tag(MODEL_TAG, model_sha256)
         return str(active.info.run_id)
 
 
@@ -206,16 +211,16 @@ def warn(message: str) -> None:
     print(f"MLflow: {message}; results are safe in files, `make record` brings them into MLflow", file=sys.stderr)
 
 
-def _find_run(mlflow: Any, tag: str, value: str) -> Any:
-    """The newest run of the experiment with a tag, or ``None``."""
+def _find_run(mlflow: Any, tag: str, value: str, model_sha256: str | None = None) -> Any:
+    """The newest run of the experiment with a tag, and with this model or none yet, or ``None``."""
     found = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
         filter_string=f"tags.`{tag}` = '{value}'",
-        max_results=1,
         order_by=["attributes.start_time DESC"],
         output_format="list",
     )
-    return found[0] if found else None
+    fits = [run for run in found if not model_sha256 or run.data.tags.get(MODEL_TAG, model_sha256) == model_sha256]
+    return fits[0] if fits else None
 
 
 def _describe(mlflow: Any, configuration: dict[str, Any], facts: dict[str, Any], manifest: Manifest) -> None:
@@ -257,8 +262,8 @@ def _log_model(mlflow: Any, checkpoint: Path, descriptor_dim: int) -> None:
         )
 
 
-def receipt(run_id: str | None, checkpoint: Path, recalls: dict[str, dict[str, Any]]) -> str:
+def receipt(run_id: str | None, model: Path, recalls: dict[str, dict[str, Any]]) -> str:
     """What the record stage leaves: the same text for the same results, whichever run and store."""
     digest = hashlib.sha256(json.dumps(recalls, sort_keys=True).encode()).hexdigest()
-    content = {"recorded": run_id is not None, "checkpoint_sha256": file_sha256(checkpoint), "recalls_sha256": digest}
+    content = {"recorded": run_id is not None, "model_sha256": file_sha256(model), "recalls_sha256": digest}
     return json.dumps(content, indent=2) + "\n"

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpr.criterion import Criterion, Mined
-from vpr.datasets.places import PlaceSampler
+from vpr.datasets.batches import PlaceSampler
 from vpr.model import VPRModel
 from vpr.params import TrainParams
 from vpr.retrieval import Positives, recall_at, search
@@ -219,7 +219,7 @@ def fit(
     """Train, and go on where an interrupted run in ``scratch`` stopped.
 
     Args:
-        dataset, sampler: as in ``vpr.datasets.places``; each item of the dataset is a batch.
+        dataset, sampler: as in ``vpr.datasets.places`` and ``batches``; each item of the dataset is a batch.
         validation: where the best epoch is chosen.
         scratch: folder for the checkpoints of this run and no other; the caller removes it in the end.
         report: called with the numbers of each row of the history and the step.
@@ -261,8 +261,12 @@ def fit(
             pin_memory=torch.cuda.is_available() and params.accelerator != "cpu",
         )
         handler = signal.getsignal(signal.SIGINT)
+        resumable = _resumable(scratch / "resume.ckpt")
+        if resumable is not None:
+            # Loader processes ask for batches before Lightning tells which epoch it goes on with.
+            sampler.set_epoch(int(torch.load(resumable, map_location="cpu", weights_only=False)["epoch"]) + 1)
         try:
-            trainer.fit(module, loader, ckpt_path=_resumable(scratch / "resume.ckpt"), weights_only=False)
+            trainer.fit(module, loader, ckpt_path=resumable, weights_only=False)
         except SystemExit:  # Lightning's answer to Ctrl-C, after which it ignores the next one
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None

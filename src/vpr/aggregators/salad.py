@@ -2,7 +2,7 @@
 
 Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition", CVPR 2024.
 https://arxiv.org/abs/2311.15937
-Made for DINOv2; a backbone without a class token lends the mean of its features instead.
+Made for DINOv2's class token; other backbones hand on the mean of their features.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from vpr.backbones.staged import NUM_STAGES, Backbone, num_kept
-from vpr.backbones.weights import load_file
+from vpr.backbones.weights import timm_model, with_file
 
 PATCH_PX = 14
 _OFFSET = 0.1  # of the authors' resizing: without it the rounding of the size was not always the wanted one
@@ -40,8 +40,6 @@ class DINOv2(Backbone):
     Raises:
         ValueError: if the layers do not fit, or an image's size is no multiple of 14.
     """
-
-    has_token = True
 
     def __init__(
         self,
@@ -116,18 +114,11 @@ def _size(name: str) -> Callable[..., nn.Module]:
         layers_to_freeze: int | None = None,
         trained_blocks: int | None = None,
         final_norm: bool = True,
-    ) -> DINOv2:
-        import timm  # takes seconds to import
+    ) -> Backbone:
+        def dinov2(network: Any) -> DINOv2:
+            return DINOv2(network, layers_to_crop, layers_to_freeze, trained_blocks, final_norm)
 
-        try:
-            network: Any = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)
-        except Exception as error:  # a download fails in many ways
-            raise OSError(
-                f"weights of {name} can't be had: {error}; set weights to the path of a state dict, or to null"
-            ) from None
-        if weights not in (None, "imagenet"):
-            load_file(network, name, str(weights), unused=("mask_token",))
-        return DINOv2(network, layers_to_crop, layers_to_freeze, trained_blocks, final_norm)
+        return with_file(dinov2, timm_model(name, weights), name, weights)
 
     build.__doc__ = f"timm's {name}; ``imagenet`` stands for its published weights."
     return build

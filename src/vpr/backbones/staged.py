@@ -33,11 +33,9 @@ class Backbone(nn.Module):
 
     Attributes:
         out_channels: channels of the feature map.
-        has_token: whether ``forward_with_token`` gives a class token as well.
     """
 
     out_channels: int
-    has_token = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -58,8 +56,12 @@ class Backbone(nn.Module):
         return self
 
     def forward_with_token(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature map ``(B, out_channels, h, w)`` and class token ``(B, out_channels)``."""
-        raise NotImplementedError("this backbone has no class token")
+        """Feature map ``(B, out_channels, h, w)`` and a token ``(B, out_channels)`` for the whole image.
+
+        The mean of the features, where a network has no class token of its own.
+        """
+        features = self(images)
+        return features, features.mean(dim=(-2, -1))
 
 
 class StagedBackbone(Backbone):

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from vpr.backbones.staged import NUM_STAGES, Backbone, num_kept
-from vpr.backbones.weights import load_file
+from vpr.backbones.weights import timm_model, with_file
 
 
 class TimmBackbone(Backbone):
@@ -88,22 +88,15 @@ def timm_network(
     layers_to_crop: Sequence[int] = (),
     layers_to_freeze: int | None = None,
     model: str = "convnextv2_nano",
-) -> TimmBackbone:
+) -> Backbone:
     """The timm model of this name; ``imagenet`` stands for its published weights."""
     import timm  # takes seconds to import
 
     if not timm.is_model(model):
         near = ", ".join(timm.list_models(f"*{model.partition('_')[0][:6]}*")[:8])
         raise ValueError(f"timm has no model {model!r}{f'; it has {near}' if near else ''}")
-    try:
-        network: Any = timm.create_model(model, pretrained=weights == "imagenet", num_classes=0)
-    except Exception as error:  # a download fails in many ways
-        raise OSError(
-            f"weights of {model} can't be had: {error}; set weights to the path of a state dict, or to null"
-        ) from None
-    if weights not in (None, "imagenet"):
-        load_file(network, model, str(weights))
+    network = timm_model(model, weights)
     embed = getattr(network, "patch_embed", None)
     if embed is not None and hasattr(embed, "strict_img_size"):
         embed.strict_img_size = False
-    return TimmBackbone(network, layers_to_crop, layers_to_freeze)
+    return with_file(lambda whole: TimmBackbone(whole, layers_to_crop, layers_to_freeze), network, model, weights)

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from vpr.backbones.staged import StagedBackbone
-from vpr.backbones.weights import torchvision_network
+from vpr.backbones.staged import Backbone, StagedBackbone
+from vpr.backbones.weights import torchvision_network, with_file
 
 Parts = tuple[nn.Module, list[nn.Module]]
 
@@ -46,9 +46,11 @@ def _vgg16(network: Any) -> Parts:
 def _family(take_apart: Callable[[Any], Parts], name: str, channels_last: bool = False) -> Callable[..., nn.Module]:
     def build(
         weights: str | None = None, layers_to_crop: Sequence[int] = (4,), layers_to_freeze: int | None = None
-    ) -> StagedBackbone:
-        stem, stages = take_apart(torchvision_network(name, weights))
-        return StagedBackbone(stem, stages, layers_to_crop, layers_to_freeze, channels_last)
+    ) -> Backbone:
+        def staged(network: Any) -> StagedBackbone:
+            return StagedBackbone(*take_apart(network), layers_to_crop, layers_to_freeze, channels_last)
+
+        return with_file(staged, torchvision_network(name, weights), name, weights)
 
     build.__doc__ = f"torchvision's {name}."
     return build

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -10,40 +11,74 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-_WRAPPERS = ("backbone.", "model.", "module.")
+from vpr.backbones.staged import Backbone
 
 
 def torchvision_network(name: str, weights: str | None) -> Any:
-    """A torchvision network with random, ImageNet or the user's weights."""
+    """A torchvision network with random or, if ``weights`` is ``"imagenet"``, with ImageNet weights."""
     network: nn.Module = torchvision.models.get_model(name, weights=None)
     if weights == "imagenet":
         network.load_state_dict(_imagenet(name))
-    elif weights is not None:
-        load_file(network, name, weights)
     return network
 
 
-def load_file(network: nn.Module, name: str, weights: str, unused: tuple[str, ...] = ()) -> None:
-    """Load a state dict, also one inside a checkpoint, into a network.
+def timm_model(name: str, weights: str | None) -> Any:
+    """A timm network without its classifier, with random or, for ``"imagenet"``, its published weights."""
+    import timm  # takes seconds to import
+
+    try:
+        return timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)
+    except Exception as error:  # a download fails in many ways
+        raise OSError(
+            f"weights of {name} can't be had: {error}; set weights to the path of a state dict, or to null"
+        ) from None
+
+
+def with_file(take_apart: Callable[[Any], Backbone], network: nn.Module, name: str, weights: str | None) -> Backbone:
+    """Make a backbone of a network, and load the user's file into what is left of it.
+
+    The file names its tensors as the network does, as the network inside another model, or, if it is a checkpoint of
+    ours, as the backbone does. What cropping leaves out, and a classifier, is not asked for.
 
     Args:
-        unused: names in published files that the network has no use for.
+        take_apart: makes the backbone, out of the network's own modules.
+        weights: the file's path; ``None`` and ``"imagenet"`` load nothing more.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it holds no state dict, or one of another network.
     """
-    state = {key: value for key, value in read_state_dict(Path(weights)).items() if key not in unused}
-    own = set(network.state_dict())
-    for prefix in ("", *_WRAPPERS):
-        stripped = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-        if own & set(stripped):
-            state = stripped
-            break
+    published = set(network.state_dict())
+    backbone = take_apart(network)
+    if weights in (None, "imagenet"):
+        return backbone
+    state = read_state_dict(Path(str(weights)))
+    parts = {id(tensor) for tensor in backbone.state_dict(keep_vars=True).values()}
+    fits = []
+    for module, known in ((network, published), (backbone, set(backbone.state_dict()))):
+        needed = {key for key, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in parts}
+        for prefix in {key.removesuffix(own) for own in sorted(needed)[:1] for key in state if key.endswith(own)}:
+            under = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            fits.append((len(needed & set(under)), module, under, needed, known))
+    if not fits:
+        raise ValueError(f"weights {weights!r} do not fit {name}: none of its tensors is in the file")
+    _, module, under, needed, known = max(fits, key=lambda fit: fit[0])
+    missing = sorted(needed - set(under))
+    units = {_unit(key, module is backbone) for key in known}
+    unexpected = sorted(key for key in set(under) - known if _unit(key, module is backbone) in units)
+    if missing or unexpected:
+        raise ValueError(f"weights {weights!r} do not fit {name}: missing {missing[:3]}, unexpected {unexpected[:3]}")
     try:
-        network.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+        module.load_state_dict({key: value for key, value in under.items() if key in needed}, strict=False)
+    except RuntimeError as error:
         raise ValueError(f"weights {weights!r} do not fit {name}: {error}") from None
+    return backbone
+
+
+def _unit(key: str, ours: bool) -> str:
+    """The part of a network that is there or not as a whole: a module at its top; in our backbones, a stage."""
+    first, second = [*key.split("."), ""][:2]
+    return f"{first}.{second}" if ours and first in ("stages", "blocks") else first
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:

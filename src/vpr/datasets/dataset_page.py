@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
 
 from vpr.datasets.images import open_image
-from vpr.datasets.manifest import DATABASE, QUERY, Manifest
+from vpr.datasets.manifest import DATABASE, QUERY, Manifest, city_of
 from vpr.datasets.verify import count_differences, kind_of
 from vpr.evaluation import has_coordinates, positives_of, utm_of
 
@@ -193,8 +193,12 @@ def _histogram(sizes: pd.Series) -> Figure:
 
 def _place_maps(train: pd.DataFrame) -> Figure:
     """A small map for each city, at a scale of its own."""
-    city = train["city"] if "city" in train else train["place_id"].str.rpartition("/")[0]
-    places = train.assign(city=city).groupby(["city", "place_id"])[["utm_east", "utm_north"]].mean().reset_index("city")
+    places = (
+        train.assign(city=city_of(train))
+        .groupby(["city", "place_id"])[["utm_east", "utm_north"]]
+        .mean()
+        .reset_index("city")
+    )
     cities = sorted(set(places["city"]))
     columns = min(4, len(cities))
     lines = -(-len(cities) // columns)

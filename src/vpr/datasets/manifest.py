@@ -101,6 +101,11 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, notes: dict[str, Any
     return Manifest(name, root, table, notes or {})
 
 
+def city_of(rows: pd.DataFrame) -> pd.Series[str]:
+    """The city of each image: its column, or what comes before the last slash of the place."""
+    return rows["city"] if "city" in rows else rows["place_id"].str.rpartition("/")[0]
+
+
 def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) -> None:
     """Write ``train.parquet``, ``sets/<set>.parquet`` for each set and ``validation.parquet``, a copy of one of them.
 

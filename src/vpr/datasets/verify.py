@@ -256,12 +256,11 @@ def count_differences(sources: Mapping[str, Any]) -> list[str]:
     for name, source in sorted(sources.items()):
         for what, expected in source["expected"].items():
             found = source["found"].get(what, 0)
-            if expected and isinstance(expected, list) and isinstance(expected[0], str):
+            if isinstance(expected, list) and isinstance(expected[0], str):
                 names = set(source["found"].get("city_names", []))
                 missing, more = sorted(set(expected) - names), sorted(names - set(expected))
-                told = [f"without {', '.join(missing)}"] * bool(missing) + [f"unexpected: {', '.join(more)}"] * bool(
-                    more
-                )
+                told = [f"without {', '.join(missing)}"] if missing else []
+                told += [f"unexpected: {', '.join(more)}"] if more else []
                 if told:
                     differences.append(f"{name}: {found} {what}, {len(expected)} expected; {'; '.join(told)}")
                 continue

@@ -4,7 +4,8 @@ pytorch-metric-learning does, with the defaults of GSV-Cities.
 Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239, for the settings;
 https://kevinmusgrave.github.io/pytorch-metric-learning/losses/ for the definitions.
 Left out: what needs other inputs than a batch of places (VICReg, self-supervised), and what the library's version
-breaks under current NumPy and PyTorch (LargeMarginSoftmax, SphereFace, Histogram).
+breaks under current NumPy and PyTorch (LargeMarginSoftmax, SphereFace, Histogram), and what keeps a state that is not
+saved, so that a resumed training would differ (DynamicSoftMargin).
 """
 
 from __future__ import annotations
@@ -40,11 +41,13 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
     "NPairsLoss": component(pml.NPairsLoss),
     "NTXentLoss": component(pml.NTXentLoss, temperature=0.07),
     "NormalizedSoftmaxLoss": component(pml.NormalizedSoftmaxLoss, temperature=0.05),
+    "P2SGradLoss": component(pml.P2SGradLoss),
     "PNPLoss": component(
         pml.PNPLoss, choices={"variant": ("Ds", "Dq", "Iu", "Ib", "O")}, b=2.0, alpha=1.0, anneal=0.01, variant="O"
     ),
     "ProxyAnchorLoss": component(pml.ProxyAnchorLoss, margin=0.1, alpha=32.0),
     "ProxyNCALoss": component(pml.ProxyNCALoss, inherited=pml.NCALoss, softmax_scale=1.0),
+    "RankedListLoss": component(pml.RankedListLoss, margin=0.4, Tn=5.0, imbalance=0.5, alpha=1.2, Tp=0.0),
     "SignalToNoiseRatioContrastiveLoss": component(
         pml.SignalToNoiseRatioContrastiveLoss, inherited=pml.ContrastiveLoss, pos_margin=0.0, neg_margin=1.0
     ),
@@ -54,14 +57,21 @@ LOSSES: dict[str, Callable[..., nn.Module]] = {
         pml.SubCenterArcFaceLoss, inherited=pml.ArcFaceLoss, margin=28.6, scale=64.0, sub_centers=3
     ),
     "SupConLoss": component(pml.SupConLoss, temperature=0.07),
+    "ThresholdConsistentMarginLoss": component(
+        pml.ThresholdConsistentMarginLoss, lambda_plus=1.0, lambda_minus=1.0, margin_plus=0.9, margin_minus=0.5
+    ),
     "TripletMarginLoss": component(
         pml.TripletMarginLoss, choices={"triplets_per_anchor": ("all", int)}, margin=0.1, triplets_per_anchor="all"
     ),
+    "TupletMarginLoss": component(pml.TupletMarginLoss, margin=5.73, scale=64.0),
 }
 
 
 # They compare all images of a batch by definition; a miner's pairs have no meaning for them.
-WITHOUT_MINER = {"InstanceLoss", "PNPLoss"}
+WITHOUT_MINER = {"InstanceLoss", "P2SGradLoss", "PNPLoss", "RankedListLoss"}
+
+# They compare pairs of descriptors, of which one may come from an earlier batch.
+WITH_MEMORY = frozenset(pml.CrossBatchMemory.supported_losses()) & LOSSES.keys()
 
 
 def build_loss(name: str, descriptor_dim: int, num_places: int, **options: Any) -> nn.Module:
@@ -75,6 +85,12 @@ def build_loss(name: str, descriptor_dim: int, num_places: int, **options: Any) 
     """
     build = lookup("loss", LOSSES, name)
     loss: nn.Module = call_with_options(
-        "loss", name, build, options, num_classes=num_places, embedding_size=descriptor_dim
+        "loss",
+        name,
+        build,
+        options,
+        num_classes=num_places,
+        embedding_size=descriptor_dim,
+        descriptors_dim=descriptor_dim,
     )
     return loss

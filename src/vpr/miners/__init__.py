@@ -25,6 +25,7 @@ MINERS: dict[str, Callable[..., Any]] = {
     "BatchEasyHardMiner": component(pml.BatchEasyHardMiner),
     "BatchHardMiner": component(pml.BatchHardMiner),
     "DistanceWeightedMiner": component(pml.DistanceWeightedMiner, cutoff=0.5, nonzero_loss_cutoff=1.4),
+    "HDCMiner": component(pml.HDCMiner, filter_percentage=0.5),
     "MultiSimilarityMiner": component(pml.MultiSimilarityMiner, CosineSimilarity, epsilon=0.1),
     "PairMarginMiner": component(pml.PairMarginMiner, DotProductSimilarity, pos_margin=0.7, neg_margin=0.3),
     "TripletMarginMiner": component(

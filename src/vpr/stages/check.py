@@ -13,8 +13,8 @@ from pathlib import Path
 from vpr.configuration import build_criterion, build_model, load_configuration, try_criterion
 from vpr.datasets.download import check_url
 from vpr.extraction import pick_device
-from vpr.model import load_checkpoint
-from vpr.params import check_all, load_eval_sets, load_evaluate, load_extract, load_used_sources
+from vpr.model import VPRModel, at_image_size, load_checkpoint
+from vpr.params import check_all, load_eval_sets, load_evaluate, load_export, load_extract, load_used_sources
 from vpr.retrieval import require_faiss_gpu
 from vpr.stages import run
 
@@ -34,7 +34,7 @@ def main() -> None:
     if train.checkpoint is None:
         # ImageNet weights are not needed to check the rest, and may take a download.
         weights = None if train.weights == "imagenet" else train.weights
-        model = build_model(replace(configuration, train=replace(train, weights=weights)))
+        model: VPRModel = build_model(replace(configuration, train=replace(train, weights=weights)))
         try_criterion(build_criterion(configuration, model, num_places=train.places_per_batch), model.descriptor_dim)
     else:
         checkpoint = Path(train.checkpoint)
@@ -43,7 +43,15 @@ def main() -> None:
                 f"params.yaml: train.{configuration.dataset}.checkpoint is {str(checkpoint)!r}, in the folder that the "
                 "train stage empties; copy it to another place and name that"
             )
-        load_checkpoint(checkpoint)
+        model, _ = load_checkpoint(checkpoint)
+    export = load_export()
+    if export.image_size is not None:
+        model = at_image_size(model, (export.image_size[0], export.image_size[1]), "export.image_size")
+    if export.pca_dim is not None and (model.spec.pca_dim is not None or export.pca_dim > model.descriptor_dim):
+        has = "PCA already" if model.spec.pca_dim is not None else f"descriptors of {model.descriptor_dim}"
+        raise ValueError(
+            f"params.yaml: export.pca_dim is {export.pca_dim}, but the model has {has}; lower it, or set null"
+        )
     sets = load_eval_sets()
     if train.checkpoint is None and train.val_set not in sets:
         print(f"note: training validates on {train.val_set}, which is not among eval_sets {sets}")

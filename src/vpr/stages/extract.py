@@ -1,4 +1,4 @@
-"""Stage ``extract``: a checkpoint + one evaluation set -> data/descriptors/<set>/."""
+"""Stage ``extract``: the model + one evaluation set -> data/descriptors/<set>/."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ PARTS = {"database": DATABASE, "queries": QUERY}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--models", type=Path, required=True, help="folder of best.ckpt and last.ckpt")
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--set", required=True, help="name of the evaluation set")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     params = load_extract()
-    checkpoint = args.models / f"{params.checkpoint}.ckpt"
-    model, _ = load_checkpoint(checkpoint)
+    model, notes = load_checkpoint(args.model)
     manifest = read_manifest(args.manifest)
     spec = model.spec
     preprocess = Preprocess(spec.image_size, spec.mean, spec.std)
@@ -49,8 +48,8 @@ def main() -> None:
         out.flush()
         write_manifest(Manifest(manifest.name, manifest.root, rows), args.out / f"{part}.parquet")
     facts = {
-        "checkpoint": params.checkpoint,
-        "checkpoint_sha256": file_sha256(checkpoint),
+        "checkpoint": notes["checkpoint"],
+        "model_sha256": file_sha256(args.model),
         "backbone": spec.backbone,
         "aggregator": spec.aggregator,
         "image_height_px": spec.image_size[0],

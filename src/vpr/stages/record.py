@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vpr.datasets.manifest import read_manifest
-from vpr.params import load_eval_sets, load_extract
+from vpr.params import load_eval_sets, load_export
 from vpr.stages import run
 from vpr.tracking import receipt, record, tracking_uri, warn
 
@@ -22,12 +23,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--model", type=Path, required=True)
     parser.add_argument(
         "--metrics", type=Path, required=True, help="folder of training.csv, validation.csv, recalls/, conditions/"
     )
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
-    evaluated = load_extract().checkpoint
     recalls: dict[str, dict[str, Any]] = {}
     artifacts = [args.models / "training.json"]
     for name in load_eval_sets():
@@ -42,12 +43,21 @@ def main() -> None:
     run_id = None
     try:
         facts = json.loads((args.models / "training.json").read_text(encoding="utf-8"))
-        run_id = record(facts, args.models, evaluated, curve, recalls, artifacts, read_manifest(args.manifest))
+        run_id = record(
+            facts,
+            args.models,
+            args.model,
+            asdict(load_export()),
+            curve,
+            recalls,
+            artifacts,
+            read_manifest(args.manifest),
+        )
         print(f"recorded run {run_id} in {tracking_uri()}")
     except Exception as error:  # results must not be lost with a tracking server
         warn(f"not recorded: {error}")
     args.receipt.parent.mkdir(parents=True, exist_ok=True)
-    args.receipt.write_text(receipt(run_id, args.models / f"{evaluated}.ckpt", recalls), encoding="utf-8")
+    args.receipt.write_text(receipt(run_id, args.model, recalls), encoding="utf-8")
 
 
 if __name__ == "__main__":

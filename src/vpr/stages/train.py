@@ -15,19 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import pandas as pd
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 import vpr
 from vpr.configuration import Configuration, build_criterion, build_model, load_configuration
+from vpr.datasets.batches import PlaceSampler
 from vpr.datasets.checksums import file_sha256
 from vpr.datasets.images import Preprocess
 from vpr.datasets.manifest import DATABASE, QUERY, Manifest, read_manifest
-from vpr.datasets.places import PlaceImages, Places, PlaceSampler
+from vpr.datasets.places import PlaceImages, Places
 from vpr.datasets.retrieval_set import ImageList, image_loader, loader_processes
 from vpr.evaluation import positives_of
-from vpr.extraction import pick_device
+from vpr.extraction import descriptors_now, pick_device
 from vpr.initialisation import initialise_clusters
 from vpr.model import ModelSpec, load_checkpoint, save_checkpoint
 from vpr.params import load_evaluate
@@ -149,6 +152,14 @@ def train_model(
             f"evaluate in train.{configuration.dataset}.checkpoint"
         )
     places = Places(rows, params.min_images_per_place)
+    evaluated_as = Preprocess(spec.image_size, spec.mean, spec.std)
+    device = pick_device(params.accelerator)
+
+    def describe(chosen: list[int]) -> NDArray[np.float32]:
+        images = ImageList(manifest.folder, places.images[chosen], evaluated_as)
+        loader = image_loader(images, 64, params.num_workers)
+        return descriptors_now(model, loader, (len(chosen), model.descriptor_dim), device)
+
     sampler = PlaceSampler(
         places,
         params.places_per_batch,
@@ -156,6 +167,10 @@ def train_model(
         params.sample_images == "random",
         params.shuffle_places,
         params.seed,
+        params.batches,
+        params.min_place_distance_m,
+        params.alike_places,
+        describe,
     )
     criterion = build_criterion(configuration, model, len(places))
     validation = validation_of(validation_manifest, spec, configuration, radius_m)
@@ -174,9 +189,8 @@ def train_model(
     lock = Path(f"{scratch}.lock")
     try:
         with FileLock(lock, timeout=2), TrainingRun(key, configuration.as_dict(), manifest, facts) as tracked:
-            evaluated_as = Preprocess(spec.image_size, spec.mean, spec.std)
             everywhere = ImageList(manifest.folder, rows["image"], evaluated_as)
-            initialise_clusters(model, everywhere, pick_device(params.accelerator), params.seed)
+            initialise_clusters(model, everywhere, device, params.seed)
             trained = fit(
                 model,
                 criterion,

@@ -48,16 +48,12 @@ def main() -> None:
     checked = verify(read_manifest(args.listing), radius_m, params.num_workers, params.queries_without_positives)
     args.problems.parent.mkdir(parents=True, exist_ok=True)
     severity = "error" if params.on_count_difference == "fail" else "warning"
-    differences = pd.DataFrame({"severity": severity, "problem": checked.differences})
-    told = (
-        pd.concat([differences, checked.problems])[checked.problems.columns].fillna("")
-        if len(differences)
-        else (checked.problems)
-    )
-    told.to_csv(args.problems, index=False)
+    differing = [{"severity": severity, "role": "", "set": "", "image": "", "problem": d} for d in checked.differences]
+    problems = pd.DataFrame([*differing, *checked.problems.to_dict("records")], columns=checked.problems.columns)
+    problems.to_csv(args.problems, index=False)
     if len(checked.problems):
         print(summary(checked.problems, args.problems), file=sys.stderr)
-    args.page.write_text(dataset_page(checked.manifest, told, checked.statistics, radius_m), encoding="utf-8")
+    args.page.write_text(dataset_page(checked.manifest, problems, checked.statistics, radius_m), encoding="utf-8")
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     if checked.differences:
@@ -80,11 +76,6 @@ def main() -> None:
         )
     check_sets(checked.manifest, needed, "eval_sets and val_set")
     write_parts(checked.manifest, args.manifest, validation_sets[0] if validation_sets else None)
-    args.page.write_text(
-        dataset_page(checked.manifest, checked.problems, checked.statistics, radius_m), encoding="utf-8"
-    )
-    args.metrics.parent.mkdir(parents=True, exist_ok=True)
-    args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     statistics = checked.statistics
     print(
         f"verified {statistics['num_images']:,} images, left out {statistics['num_left_out']:,} rows; "

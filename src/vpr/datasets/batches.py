@@ -1,0 +1,207 @@
+"""Which places meet in a batch: random ones, those of one city, or those that look alike to the current model.
+
+Batches of places are those of Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239. Places that look alike
+are looked for anew in each epoch, as in Izquierdo and Civera, "Close, But Not There: Boosting Geographic Distance
+Sensitivity in Visual Place Recognition", ECCV 2024, https://arxiv.org/abs/2407.02422. Left out: that paper's graph of
+nearby sequences; here places are alike by their descriptors alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from vpr.datasets.places import PlaceBatch, Places
+from vpr.retrieval import positives_within, search
+
+Describe = Callable[[list[int]], NDArray[np.float32]]
+_CANDIDATES = 5  # nearest places looked at, times the size of a group
+
+
+class PlaceSampler(Sampler[PlaceBatch]):
+    """Batches of ``places_per_batch`` places x ``images_per_place`` images; an epoch sees each place once.
+
+    The last places of an epoch, or of a city, that do not fill a batch are left out of it. Which places meet and
+    which images are taken follows from the seed, the epoch and, where places look alike, the model at its start: a
+    resumed run sees the same batches.
+
+    Args:
+        random_images: random images of a place, instead of its first.
+        shuffle: another order of places in each epoch.
+        meet: ``random`` places, those of one ``city``, or ``alike`` ones.
+        min_distance_m: no two places of a batch are nearer to each other, in metres between their centres. An epoch
+            then sees a place twice where a batch could not be filled otherwise.
+        alike_places: how many places that look alike meet; a batch has several such groups.
+        describe: row numbers of images -> descriptors ``(number, D)`` of unit norm by the current model, for ``alike``.
+
+    Raises:
+        ValueError: if there are too few places for a batch, or no coordinates where they are needed.
+    """
+
+    def __init__(
+        self,
+        places: Places,
+        places_per_batch: int,
+        images_per_place: int,
+        random_images: bool,
+        shuffle: bool,
+        seed: int,
+        meet: Literal["random", "city", "alike"] = "random",
+        min_distance_m: float = 0.0,
+        alike_places: int = 10,
+        describe: Describe | None = None,
+    ) -> None:
+        if len(places) < places_per_batch:
+            raise ValueError(
+                f"places_per_batch is {places_per_batch}, but the training set has {len(places)} places with at least "
+                f"min_images_per_place images ({places.num_left_out} have fewer); lower one of the two"
+            )
+        self.places = places
+        self.places_per_batch, self.images_per_place = places_per_batch, images_per_place
+        self.random_images, self.shuffle = random_images, shuffle
+        self.meet, self.alike_places, self.describe = meet, alike_places, describe
+        self.seed, self.epoch = seed, 0
+        self._near = near_places(places, min_distance_m) if min_distance_m > 0 else []
+        everything = np.arange(len(places))
+        self._pools = [everything]
+        if meet == "city":
+            self._pools = [np.flatnonzero(places.cities == city) for city in sorted(set(places.cities))]
+            if not len(self):
+                sizes = ", ".join(f"{places.cities[pool[0]] or 'no city'} {len(pool)}" for pool in self._pools[:20])
+                raise ValueError(
+                    f"batches are of one city, and no city has places_per_batch {places_per_batch} places: {sizes}; "
+                    "lower places_per_batch or choose random batches"
+                )
+        self._fill([pool.tolist() for pool in self._pools])  # tells now what could not be filled later
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(len(pool) // self.places_per_batch for pool in self._pools)
+
+    def __iter__(self) -> Iterator[PlaceBatch]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        for places in self._batches(rng):
+            images: list[int] = []
+            labels: list[int] = []
+            for place in places:
+                members = self.places.members[place]
+                chosen = (
+                    rng.choice(members, self.images_per_place, replace=False)
+                    if self.random_images
+                    else members[: self.images_per_place]
+                )
+                images += chosen.tolist()
+                labels += [int(place)] * self.images_per_place
+            yield PlaceBatch(images, labels, rng.integers(0, 2**62, len(images)).tolist())
+
+    def _batches(self, rng: np.random.Generator) -> list[list[int]]:
+        """Place numbers of each batch of the epoch."""
+        orders = [(rng.permutation(pool) if self.shuffle else pool).tolist() for pool in self._pools]
+        if self.meet == "alike":
+            assert self.describe is not None, "places look alike to a model"
+            shown = [int(rng.choice(members)) for members in self.places.members]
+            groups = alike_groups(self.describe(shown), self.alike_places, orders[0])
+            orders = [[place for k in rng.permutation(len(groups)) for place in groups[k]]]
+        batches = self._fill(orders)
+        if self.meet == "city" and self.shuffle:
+            batches = [batches[k] for k in rng.permutation(len(batches))]
+        return batches
+
+    def _fill(self, orders: list[list[int]]) -> list[list[int]]:
+        size = self.places_per_batch
+        return [batch for order in orders for batch in fill_batches(order, len(order) // size, size, self._near)]
+
+
+def near_places(places: Places, distance_m: float) -> list[frozenset[int]]:
+    """The other places nearer than a distance to each place, by the means of their images' coordinates.
+
+    Raises:
+        ValueError: if a place has no coordinates.
+    """
+    unknown = int((~np.isfinite(places.centres).all(axis=1)).sum())
+    if unknown:
+        raise ValueError(
+            f"min_place_distance_m is {distance_m}, but {unknown} of {len(places)} training places have no "
+            "coordinates; set it to 0, or give their images utm_east and utm_north"
+        )
+    within = positives_within(places.centres, places.centres, distance_m, places.zones, places.zones)
+    return [
+        frozenset(
+            int(k) for k in near if k != own and np.hypot(*(places.centres[k] - places.centres[own])) < distance_m
+        )
+        for own, near in enumerate(within)
+    ]
+
+
+def fill_batches(order: Sequence[int], num: int, size: int, near: Sequence[frozenset[int]]) -> list[list[int]]:
+    """Put places into batches one after the other, each into the first that has room and no place near it.
+
+    Args:
+        order: place numbers, each once.
+        num, size: of the batches.
+        near: for each place those it must not meet; empty if any may meet.
+
+    Returns:
+        ``num`` batches of ``size`` different places. A place is in two of them only where one would lack it otherwise.
+
+    Raises:
+        ValueError: if a batch can't be filled.
+    """
+    if not near:
+        return [list(order[k * size : (k + 1) * size]) for k in range(num)]
+    batches: list[list[int]] = [[] for _ in range(num)]
+    refused: list[set[int]] = [set() for _ in range(num)]  # already there, or near to one that is
+
+    def put(place: int, k: int) -> bool:
+        if len(batches[k]) == size or place in refused[k]:
+            return False
+        batches[k].append(place)
+        refused[k] |= {place, *near[place]}
+        return True
+
+    first_open = 0
+    for place in order:
+        any(put(place, k) for k in range(first_open, num))
+        while first_open < num and len(batches[first_open]) == size:
+            first_open += 1
+    for k in range(num):
+        for place in order:
+            if len(batches[k]) == size:
+                break
+            put(place, k)
+        if len(batches[k]) < size:
+            raise ValueError(
+                f"min_place_distance_m is too large: a batch of {len(batches[k])} places has no other place far enough "
+                f"from all of them, and places_per_batch is {size}; lower one of the two"
+            )
+    return batches
+
+
+def alike_groups(descriptors: NDArray[np.float32], size: int, order: Sequence[int]) -> list[list[int]]:
+    """Groups of up to ``size`` places: the next in ``order`` that has none, with the nearest that have none.
+
+    Args:
+        descriptors: ``(number of places, D)``, rows of unit norm.
+
+    Returns:
+        Every place of ``order`` in one group.
+    """
+    ranking, _ = search(descriptors, descriptors, min(len(descriptors), _CANDIDATES * size))
+    free = np.zeros(len(descriptors), dtype=bool)
+    free[np.asarray(order)] = True
+    groups = []
+    for place in order:
+        if not free[place]:
+            continue
+        free[place] = False
+        nearest = [int(k) for k in ranking[place] if free[k]][: size - 1]
+        free[nearest] = False
+        groups.append([int(place), *nearest])
+    return groups
