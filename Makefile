@@ -14,6 +14,7 @@ $(READY): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	uv pip install --quiet --python $(VENV)/bin/python -r requirements.txt
+	uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 
 repro: $(READY)  ## run what has changed, from images to recalls

@@ -127,6 +127,22 @@ def test_no_two_places_of_a_batch_are_nearer_than_the_distance(data):
         assert min(gaps) >= 60.0
 
 
+def test_a_distance_that_is_tight_holds_for_every_epoch():
+    rng = np.random.default_rng(3)
+    hard = 0
+    for _ in range(12):
+        places = places_at([tuple(p) for p in rng.uniform(0, 1000, size=(30, 2))], images=2)
+        try:
+            batches = sampler(places, places_per_batch=8, min_distance_m=200.0)
+        except ValueError:
+            continue
+        hard += 1
+        for epoch in range(30):
+            batches.set_epoch(epoch)
+            assert [len(set(batch.labels)) for batch in batches] == [8] * len(batches)
+    assert hard > 5
+
+
 def test_the_distance_counts_from_centre_to_centre_within_a_zone():
     places = places_at([(0.0, 0.0), (30.0, 0.0), (60.0, 0.0)])
     assert near_places(places, 30.0) == [frozenset()] * 3

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ import yaml
 from vpr.aggregators import AGGREGATORS, build_aggregator
 from vpr.backbones import BACKBONES, build_backbone
 from vpr.backbones.torchvision_networks import TORCHVISION
+from vpr.configuration import build_criterion, load_configuration, try_criterion
 from vpr.criterion import Criterion, check_memory, count_mined
 from vpr.losses import LOSSES, WITH_MEMORY, WITHOUT_MINER
 from vpr.miners import MINERS
@@ -658,6 +662,79 @@ def test_multi_similarity_is_its_definition():
         total += np.log1p(np.exp(-positive).sum()) + np.log1p(np.exp(50 * negative).sum()) / 50
     value, _ = Criterion("MultiSimilarityLoss", {}, "none", {}, 8, 6)(descriptors, LABELS)
     assert value.item() == pytest.approx(total / 24, rel=1e-5)
+
+
+def test_angular_loss_is_its_definition():
+    """Wang et al. 2017, equation 6 with all negatives: log(1 + sum exp(4 tan² α (a + p)·n - 2 (1 + tan² α) a·p))."""
+    descriptors = unit(24, 8)
+    x, labels = descriptors.double().numpy(), LABELS.numpy()
+    tan2 = np.tan(np.radians(40.0)) ** 2
+    values = []
+    for a in range(24):
+        for p in np.flatnonzero((labels == labels[a]) & (np.arange(24) != a)):
+            negatives = x[labels != labels[a]]
+            terms = 4 * tan2 * (negatives @ (x[a] + x[p])) - 2 * (1 + tan2) * (x[a] @ x[p])
+            values.append(np.log1p(np.exp(terms).sum()))
+    value, _ = Criterion("AngularLoss", {"alpha": 40.0}, "none", {}, 8, 6)(descriptors, LABELS)
+    assert value.item() == pytest.approx(np.mean(values), rel=1e-5)
+
+
+def test_nt_xent_is_its_definition():
+    descriptors = unit(24, 8)
+    x, labels = descriptors.double().numpy(), LABELS.numpy()
+    values = []
+    for a in range(24):
+        negatives = np.exp(x[labels != labels[a]] @ x[a] / 0.07).sum()
+        for p in np.flatnonzero((labels == labels[a]) & (np.arange(24) != a)):
+            positive = np.exp(x[a] @ x[p] / 0.07)
+            values.append(-np.log(positive / (positive + negatives)))
+    value, _ = Criterion("NTXentLoss", {"temperature": 0.07}, "none", {}, 8, 6)(descriptors, LABELS)
+    assert value.item() == pytest.approx(np.mean(values), rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_is_built_from_params_yaml_as_the_stages_do(loss, tmp_path):
+    params = {**PARAMS, "loss": loss, "miner": "none" if loss in WITHOUT_MINER else "MultiSimilarityMiner"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    configuration = load_configuration(tmp_path / "params.yaml")
+    model = SimpleNamespace(descriptor_dim=8)
+    try_criterion(build_criterion(configuration, model, num_places=4), 8)
+
+
+def test_weights_of_a_loss_that_cannot_fit_are_refused_before_they_are_made(tmp_path):
+    params = {**PARAMS, "loss": "SoftTripleLoss"}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    configuration = load_configuration(tmp_path / "params.yaml")
+    configuration = replace(configuration, train=replace(configuration.train, max_memory_gb=24.0))
+    with pytest.raises(ValueError, match=r"SoftTripleLoss has 2,539,520,000 weights of its own for 62,000 places"):
+        build_criterion(configuration, SimpleNamespace(descriptor_dim=4096), num_places=62_000)
+
+
+@pytest.mark.parametrize("name", [n for n in BACKBONES if not n.endswith(LARGE)])
+def test_a_backbone_in_bfloat16_is_close_to_float32(name):
+    torch.manual_seed(0)
+    backbone = build_backbone(name, None, layers_to_crop=[3, 4]).eval()
+    px = 112 if "dinov2" in name else 96
+    images = torch.rand(2, 3, px, px)
+    with torch.inference_mode():
+        exact = backbone(images).flatten(1)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = backbone(images).float().flatten(1)
+    assert torch.nn.functional.cosine_similarity(exact, rough).min() > 0.99
+
+
+@pytest.mark.parametrize(
+    ("model", "size"), [("vit_tiny_patch16_224", (320, 240)), ("swin_tiny_patch4_window7_224", (320, 320))]
+)
+def test_a_timm_model_takes_other_sizes_or_says_that_it_does_not(model, size):
+    spec = ModelSpec("timm", {"model": model, "layers_to_crop": []}, "gem", {}, size)
+    try:
+        built = VPRModel(spec).eval()
+    except ValueError as error:
+        assert re.search("the backbone takes no images of 320 x", str(error))  # noqa: PT017, either is right
+        return
+    with torch.inference_mode():
+        assert built(torch.rand(1, 3, *size)).shape == (1, built.descriptor_dim)
 
 
 def test_centroid_triplet_is_its_definition():

@@ -25,7 +25,16 @@ def test_the_options_of_what_is_not_chosen_rerun_nothing(project, first_run):
 
 def test_another_aggregator_reruns_what_depends_on_it_and_stands_beside_the_first(project, first_run):
     output = project("dvc", "exp", "run", "--name", "second", "-S", "agg=gem")
-    assert project.stages_run(output) == {"check", "train", "export", "extract@val", "evaluate@val", "record"}
+    assert project.stages_run(output) == {
+        "check",
+        "train",
+        "export",
+        "extract@val",
+        "evaluate@val",
+        "index",
+        "report",
+        "record",
+    }
     assert project.recalls("val")["descriptor_dim"] == 128
     table = project("dvc", "exp", "show", "--csv")
     assert "second" in table
@@ -40,7 +49,16 @@ def test_another_aggregator_reruns_what_depends_on_it_and_stands_beside_the_firs
 def test_an_experiment_in_a_temporary_copy_shares_images_store_and_cache(project, first_run):
     before = len(project.runs())
     output = project("dvc", "exp", "run", "--temp", "--name", "aside", "-S", "agg=avg")
-    assert project.stages_run(output) == {"check", "train", "export", "extract@val", "evaluate@val", "record"}
+    assert project.stages_run(output) == {
+        "check",
+        "train",
+        "export",
+        "extract@val",
+        "evaluate@val",
+        "index",
+        "report",
+        "record",
+    }
     runs = project.runs()
     assert len(runs) == before + 1
     assert "aside" in set(runs["tags.dvc.experiment"])

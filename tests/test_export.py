@@ -27,7 +27,7 @@ def test_a_projection_is_that_of_the_eigenvectors_of_the_covariance(whiten):
     basis = vectors[:, ::-1][:, :3] / (np.sqrt(values[::-1][:3]) if whiten else 1)
     expected = (descriptors - descriptors.mean(0)) @ basis
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    projection = fit_projection(descriptors.astype(np.float32), 3, whiten, seed=0)
+    projection = fit_projection(descriptors.astype(np.float32), 3, whiten)
     found = projection(torch.from_numpy(descriptors)).numpy()
     signs = np.sign((found * expected).sum(0))  # an eigenvector's sign is free
     assert found * signs == pytest.approx(expected, abs=1e-4)
@@ -40,21 +40,35 @@ def test_a_projection_is_that_of_the_eigenvectors_of_the_covariance(whiten):
 @given(st.integers(0, 20))
 def test_pca_to_all_dimensions_keeps_the_distances_between_centred_descriptors(seed):
     descriptors = cloud(40, 6, seed)
-    projection = fit_projection(descriptors, 6, whiten=False, seed=0)
+    projection = fit_projection(descriptors, 6, whiten=False)
     centred = torch.nn.functional.normalize(torch.from_numpy(descriptors) - projection.mean, dim=1)
     found = projection(torch.from_numpy(descriptors))
     assert torch.allclose(torch.cdist(centred, centred), torch.cdist(found, found), atol=2e-3)
+
+
+@pytest.mark.parametrize("number", [1300, 150])
+def test_large_projections_are_exact(number):
+    """Above 1,000 dimensions too, with more descriptors than dimensions and with fewer."""
+    descriptors = cloud(number, 1100)
+    projection = fit_projection(descriptors, 100, whiten=True)
+    centred = descriptors.astype(np.float64) - descriptors.astype(np.float64).mean(0)
+    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    basis = directions[:100].T * np.sqrt(number - 1) / singular[:100]
+    expected = centred @ basis
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = projection(torch.from_numpy(descriptors)).numpy()
+    assert found @ found.T == pytest.approx(expected @ expected.T, abs=1e-3)
 
 
 def test_too_many_directions_are_refused():
     with pytest.raises(
         ValueError, match="pca_dim is 7, but 5 descriptors of 8 dimensions vary in at most 4 directions"
     ):
-        fit_projection(cloud(5, 8), 7, True, 0)
+        fit_projection(cloud(5, 8), 7, True)
     flat = cloud(50, 8)
     flat[:, 4:] = 0
     with pytest.raises(ValueError, match="pca_dim is 6, but the training descriptors vary in 4 directions only"):
-        fit_projection(flat, 6, True, 0)
+        fit_projection(flat, 6, True)
 
 
 def model(aggregator: str, **options) -> VPRModel:
@@ -69,10 +83,13 @@ def test_a_model_runs_at_another_image_size_unless_its_weights_are_for_one():
     with torch.inference_mode():
         assert torch.equal(resized(images), gem(images))
     assert resized.spec.image_size == (48, 64)
-    with pytest.raises(
-        ValueError, match=r"export.image_size is 48 x 64 and the model was trained at 32 x 48: mixvpr has weights for"
-    ):
+    told = (
+        r"export.image_size is 48 x 64 and the model was trained at 32 x 48: mixvpr has weights for a feature map of "
+    )
+    with pytest.raises(ValueError, match=told + r"\(4, 6\) alone, not of \(6, 8\)"):
         at_image_size(model("mixvpr", mix_depth=1), (48, 64), "export.image_size")
+    with pytest.raises(ValueError, match=r"of \(4, 6\) alone, not of \(6, 4\)"):
+        at_image_size(model("mixvpr", mix_depth=1), (48, 32), "export.image_size")  # as many positions, elsewhere
     with pytest.raises(ValueError, match=r"trained at 32 x 48: aggregator salad: num_clusters is 23.* 1 positions"):
         at_image_size(model("salad", num_clusters=23), (8, 8), "export.image_size")
 
@@ -84,7 +101,7 @@ def test_a_projected_model_is_saved_with_its_projection(tmp_path):
     images = torch.rand(30, 3, 32, 48)
     with torch.inference_mode():
         descriptors = trained(images)
-    projection = fit_projection(descriptors.numpy(), 5, True, 0)
+    projection = fit_projection(descriptors.numpy(), 5, True)
     spec = replace(trained.spec, pca_dim=5)
     state = trained.state_dict() | {f"projection.{k}": v for k, v in projection.state_dict().items()}
     save_checkpoint(tmp_path / "m.ckpt", spec, state, {})

@@ -63,7 +63,18 @@ def test_another_evaluation_set_trains_nothing_again_and_fetches_nothing(publish
     ours, server = published
     server.asked.clear()
     output = ours("dvc", "exp", "run", "-S", "+datasets.gsv_xs.eval_sets.more=sf_xs_test", "-S", "eval_sets=[val,more]")
-    assert ours.stages_run(output) == {"check", "download", "verify", "extract@more", "evaluate@more", "record"}
+    assert ours.stages_run(output) == {
+        "check",
+        "download",
+        "verify",
+        "sets@val",
+        "sets@more",
+        "extract@more",
+        "evaluate@more",
+        "index",
+        "report",
+        "record",
+    }
     assert server.asked == []
 
 

@@ -19,8 +19,26 @@ import yaml
 from file_server import serve
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["check", "download", "verify", "train", "export", "extract@val", "evaluate@val", "record"]
-VARYING = ("data/models", "metrics/training.csv", "metrics/validation.csv", "mlruns")  # hold times and run ids
+STAGES = [
+    "check",
+    "download",
+    "verify",
+    "sets@val",
+    "train",
+    "export",
+    "extract@val",
+    "evaluate@val",
+    "index",
+    "report",
+    "record",
+]
+VARYING = (
+    "data/models",
+    "data/report.html",
+    "metrics/training.csv",
+    "metrics/validation.csv",
+    "mlruns",
+)  # hold times and run ids
 
 
 def run_and_kill(command: list[str], after_s: float, **options) -> bool:

@@ -31,10 +31,23 @@ class Cropped(nn.Module):
         return m.layer3(m.layer2(m.layer1(m.maxpool(m.relu(m.bn1(m.conv1(images)))))))
 
 
+class Whole(nn.Module):
+    """A torchvision ResNet as gsv-cities keeps it for ConvAP: under ``model``, without pooling and classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torchvision.models.resnet50(weights=None)
+        self.model.avgpool = self.model.fc = nn.Identity()
+
+    def forward(self, images):
+        m = self.model
+        return m.layer4(m.layer3(m.layer2(m.layer1(m.maxpool(m.relu(m.bn1(m.conv1(images))))))))
+
+
 class ConvAPHead(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channel_pool = nn.Conv2d(1024, channels, 1)
+        self.channel_pool = nn.Conv2d(2048, channels, 1)
 
     def forward(self, x):
         pooled = nn.functional.adaptive_avg_pool2d(self.channel_pool(x), (2, 2))
@@ -103,7 +116,7 @@ def independent(name: str) -> nn.Module:
     method, network, size = name.split("_")
     if method in ("cosplace", "eigenplaces"):
         return CosPlaceNetwork(network, int(size))
-    return Two(Cropped(), MixHead() if method == "mixvpr" else ConvAPHead(int(size) // 4))
+    return Two(Cropped(), MixHead()) if method == "mixvpr" else Two(Whole(), ConvAPHead(int(size) // 4))
 
 
 RESNETS = [name for name in PUBLISHED if name.startswith(("convap", "mixvpr", "cosplace", "eigenplaces"))]

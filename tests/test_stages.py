@@ -126,7 +126,9 @@ def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(works
     assert not (workspace.folder / "m").exists()
     workspace.params["verify"]["on_problem"] = "skip"
     assert "left out 1 rows" in workspace.stage("verify", *VERIFY, "--metrics", "d.json")
-    parts = [pd.read_parquet(workspace.folder / "m" / f"{name}.parquet") for name in ("train", "sets/s", "validation")]
+    parts = [
+        pd.read_parquet(workspace.folder / "m" / f"{name}.parquet") for name in ("train", "evaluation", "validation")
+    ]
     assert [len(part) for part in parts] == [1, 2, 2]
     page = (workspace.folder / "d.html").read_text(encoding="utf-8")
     assert "the file is missing" in page

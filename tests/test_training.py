@@ -52,6 +52,7 @@ def run(
     report=lambda values, step: None,
     miner="none",
     asked: list[int] | None = None,
+    miner_options: dict | None = None,
 ) -> Trained:
     torch.manual_seed(settings.seed)
     model = VPRModel(SPEC)
@@ -83,7 +84,15 @@ def run(
     validation = Validation(*loaders, positives_of(*parts, 25.0))
     return fit(
         model,
-        Criterion("MultiSimilarityLoss", {}, miner, {}, model.descriptor_dim, len(places), settings.memory_size),
+        Criterion(
+            "MultiSimilarityLoss",
+            {},
+            miner,
+            miner_options or {},
+            model.descriptor_dim,
+            len(places),
+            settings.memory_size,
+        ),
         PlaceImages(places, city.folder, Preprocess(SPEC.image_size, SPEC.mean, SPEC.std, augment_ops=1)),
         batches,
         validation,
@@ -205,6 +214,19 @@ def test_alike_places_are_looked_for_once_in_an_epoch_by_the_model_of_that_momen
     assert len(asked) == settings.max_epochs
     random = run(city, settings, tmp_path / "b")
     assert not equal(alike.last, random.last)
+
+
+def test_batches_without_pairs_move_no_weight(city, settings, tmp_path):
+    """TripletMarginMiner with a margin that every triplet keeps picks nothing."""
+    params = replace(settings, optimizer="adamw", weight_decay=0.1, max_epochs=1)
+    torch.manual_seed(params.seed)
+    before = VPRModel(SPEC).state_dict()
+    trained = run(
+        city, params, tmp_path, miner="PairMarginMiner", miner_options={"pos_margin": -2.0, "neg_margin": 2.0}
+    )
+    weights = dict(VPRModel(SPEC).named_parameters())
+    assert all(torch.equal(before[name], trained.last[name]) for name in weights)
+    assert [row["batches_without_pairs"] for row in trained.history if "loss" in row] == [2.0]
 
 
 def test_the_memory_s_descriptors_take_part(city, settings, tmp_path):

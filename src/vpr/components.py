@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,7 +48,8 @@ def with_defaults(build: Callable[..., Any], options: Mapping[str, Any]) -> dict
     return {**defaults, **options}
 
 
-_GIVEN = {"weights"}
+# Handed in by the rest of the model.
+_GIVEN = {"weights", "num_classes", "embedding_size", "descriptors_dim", "in_channels", "map_size"}
 _INTERNAL = {"self", "args", "kwargs"}
 
 
@@ -59,7 +61,7 @@ def _same_type(value: Any, default: Any) -> bool:
     if isinstance(default, int):
         return isinstance(value, int)
     if isinstance(default, float):
-        return isinstance(value, (int, float))
+        return isinstance(value, (int, float)) and math.isfinite(value)
     if isinstance(default, (tuple, list)):
         return isinstance(value, (tuple, list))
     return isinstance(value, type(default))

@@ -21,8 +21,7 @@ from vpr.losses import LOSSES, WITH_MEMORY, WITHOUT_MINER, build_loss
 from vpr.miners import MINERS
 
 SIDE_PX = 320
-# Set in train.<dataset>, or given by the rest of the model.
-_NO_OPTIONS = {"layers_to_crop", "layers_to_freeze", "num_classes"}
+_OF_TRAIN = {"layers_to_crop", "layers_to_freeze"}
 
 PAPERS: dict[str, str] = {
     "resnet": "[He 2016](https://arxiv.org/abs/1512.03385)",
@@ -124,7 +123,7 @@ A loss that takes no miner compares all images of a batch by its definition and 
 
 {miners}
 
-A batch of which a miner picks nothing has loss 0 and moves nothing. `metrics/training.csv` and MLflow count such
+A batch of which a miner picks nothing has loss 0 and moves no weight. `metrics/training.csv` and MLflow count such
 batches (`batches_without_pairs`) beside `informative_share`, the share of pairs or triplets that were picked.
 AngularMiner's and NTXentLoss's largest tensors are counted before anything runs; what cannot fit in memory is refused
 with the arithmetic.
@@ -135,7 +134,7 @@ with the arithmetic.
 |---|---|
 | `batches: random` | places as they come |
 | `batches: city` | places of one city at a time: the column `city`, or what comes before the last slash of `place_id` |
-| `batches: alike` | groups of `alike_places` places that look alike: in each epoch the current model describes one image of each place |
+| `batches: alike` | groups of `alike_places` places that look alike: in each epoch the current model describes one image of each place; places x descriptor size x 8 bytes of memory, and an exact search |
 | `min_place_distance_m` | no two places of a batch nearer to each other than this; needs coordinates |
 | `memory_size` | cross-batch memory ([Wang 2020](https://arxiv.org/abs/1912.06798)): the loss also compares with so many descriptors of earlier batches; for the losses marked, with any miner but BatchEasyHardMiner |
 
@@ -149,7 +148,7 @@ size. They are part of the model that is evaluated, and changing them trains not
 
 def options_of(build: Callable[..., Any]) -> str:
     """Options with their defaults, as they stand in params.yaml."""
-    shown = {k: v for k, v in with_defaults(build, {}).items() if k not in _NO_OPTIONS}
+    shown = {k: v for k, v in with_defaults(build, {}).items() if k not in _OF_TRAIN}
     return ", ".join(f"`{name}: {_yaml(value)}`" for name, value in shown.items())
 
 

@@ -12,9 +12,9 @@ import torch
 from vpr.aggregators import AGGREGATORS
 from vpr.backbones import BACKBONES
 from vpr.components import lookup, with_defaults
-from vpr.criterion import Criterion, check_memory
+from vpr.criterion import GIB, Criterion, check_memory
 from vpr.extraction import pick_device
-from vpr.losses import LOSSES
+from vpr.losses import LOSSES, build_loss
 from vpr.miners import MINERS
 from vpr.model import ModelSpec, VPRModel
 from vpr.params import PARAMS_FILE, TrainParams, load_choice, load_dataset_name, load_train
@@ -84,7 +84,7 @@ def build_model(configuration: Configuration) -> VPRModel:
 
 
 def build_criterion(configuration: Configuration, model: VPRModel, num_places: int) -> Criterion:
-    """Miner and loss, refused if they cannot fit in memory.
+    """Miner and loss, refused if they, or the weights that the loss has for each place, cannot fit in memory.
 
     Args:
         num_places: in the training set.
@@ -99,6 +99,16 @@ def build_criterion(configuration: Configuration, model: VPRModel, num_places: i
         memory_bytes(train),
         train.memory_size,
     )
+    with torch.device("meta"):
+        own = build_loss(configuration.loss, model.descriptor_dim, num_places, **configuration.loss_options)
+    numbers = sum(p.numel() for p in own.parameters())
+    needed = 16 * numbers  # weights, gradients and two averages of Adam, in float32
+    if needed > memory_bytes(train):
+        raise ValueError(
+            f"{configuration.loss} has {numbers:,} weights of its own for {num_places:,} places and descriptors of "
+            f"{model.descriptor_dim}: {needed / GIB:,.1f} GiB with gradients and averages, the device has "
+            f"{memory_bytes(train) / GIB:,.1f} GiB; choose another loss or smaller descriptors, or set max_memory_gb"
+        )
     return Criterion(
         configuration.loss,
         configuration.loss_options,
@@ -120,7 +130,9 @@ def try_criterion(criterion: Criterion, descriptor_dim: int) -> None:
     descriptors = torch.nn.functional.normalize(torch.randn(16, descriptor_dim), dim=1)
     try:
         for _ in range(2):  # the second compares with what the first left in memory
-            criterion(descriptors, labels)
+            value, _ = criterion(descriptors, labels)
+            if not torch.isfinite(value):
+                raise ValueError(f"the loss is {value.item()}")
     except Exception as error:  # the library's, of any kind
         raise ValueError(f"loss and miner fail with their options: {type(error).__name__}: {error}") from None
 

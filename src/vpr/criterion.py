@@ -35,7 +35,8 @@ class Criterion(nn.Module):
         descriptor_dim, num_places: see ``build_loss``.
         memory_size: descriptors kept of earlier batches, which those of a batch are compared with as well; 0 for none.
 
-    A batch of which the miner picks nothing has loss 0 and moves nothing; ``Mined.nothing`` says so.
+    A batch of which the miner picks nothing has loss 0; ``Mined.nothing`` says so, and the training leaves the weights
+    as they are.
 
     Raises:
         ValueError: for a loss and a miner, or a memory, that do not go together.
@@ -180,6 +181,14 @@ def check_memory(
         rows, columns, what = positives, negatives, f"{positives:,} positive × {negatives:,} negative pairs"
     if loss == "NTXentLoss":
         needs.append((f"NTXentLoss builds 5 matrices of {what} × 4 bytes", 5.0 * rows * columns * 4))
+    if loss in ("TripletMarginLoss", "MarginLoss") and memory_size:
+        # Pairs become triplets by a table of all positives x all negatives, then three indices of 8 bytes each.
+        needs.append(
+            (
+                f"{loss} makes up {rows:,} x {columns:,} pairs into {triplets:,} triplets × 25 bytes",
+                1.0 * rows * columns + 24.0 * triplets,
+            )
+        )
     if loss == "AngularLoss":
         needs.append(
             (

@@ -150,17 +150,25 @@ def is_number(values: pd.Series) -> bool:
     return len(filled) > 0 and bool(pd.to_numeric(filled, errors="coerce").notna().all())
 
 
-def _by_condition(
-    ranking: NDArray[np.int64], positives: Positives, queries: pd.DataFrame, recalls: Sequence[int]
-) -> pd.DataFrame:
+def condition_columns(queries: pd.DataFrame) -> list[str]:
+    """Columns by whose values recall is told apart: texts of a few values, such as day and night."""
     known = {"image", "role", "set", "place_id", "frame", "positive_frames", *VERIFIED_COLUMNS}
-    rows = []
+    columns = []
     for column in queries.columns:
         if column in known or (column in COLUMNS and COLUMNS[column] != "str"):
             continue
         values = queries[column]
-        if is_number(values) or not MIN_VALUES <= (values[values != ""]).nunique() <= MAX_VALUES:
-            continue
+        if not is_number(values) and MIN_VALUES <= (values[values != ""]).nunique() <= MAX_VALUES:
+            columns.append(column)
+    return columns
+
+
+def _by_condition(
+    ranking: NDArray[np.int64], positives: Positives, queries: pd.DataFrame, recalls: Sequence[int]
+) -> pd.DataFrame:
+    rows = []
+    for column in condition_columns(queries):
+        values = queries[column]
         for value in sorted(set(values.dropna()) - {""}, key=str):
             chosen = np.flatnonzero((values == value).to_numpy())
             scores = recall_at(ranking[chosen], [positives[q] for q in chosen], recalls)

@@ -1,35 +1,49 @@
-"""The model as MLflow loads it: photos in, descriptors out. MLflow runs this file, nothing imports it.
+"""The model as MLflow loads and serves it: photos in, positions out. MLflow runs this file, nothing imports it.
 
-Input: an image batch ``(B, H, W, 3)``, 8-bit RGB, of any size. Output: ``(B, descriptor_dim)`` float32,
-rows of unit L2 norm.
+Input: rows with ``photo``, the file's content in base64. Output: for each the answer of ``vpr localize --json``. A
+photo that can't be read has an ``error`` in its answer. Parameters: ``min_confidence``, ``num_predictions`` and
+``descriptor`` (true adds each photo's descriptor, of unit L2 norm).
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
-import torch
-from PIL import Image
+import pandas as pd
 
-from vpr.datasets.images import Preprocess
-from vpr.model import load_checkpoint
+from vpr.extraction import pick_device
+from vpr.localization import Localizer, load_index, locate_photos
 
 
-class DescriptorModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """A checkpoint behind MLflow's interface."""
+class LocalizingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+    """A checkpoint and its index behind MLflow's interface."""
 
     def load_context(self, context: Any) -> None:
-        self.model, _ = load_checkpoint(Path(context.artifacts["checkpoint"]))
-        spec = self.model.spec
-        self.preprocess = Preprocess(spec.image_size, spec.mean, spec.std)
+        index = load_index(Path(context.artifacts["index"]))
+        self.localizer = Localizer(Path(context.artifacts["checkpoint"]), index, pick_device("auto"))
 
-    def predict(self, context: Any, model_input: np.ndarray, params: Any = None) -> np.ndarray:
-        images = torch.stack([self.preprocess(Image.fromarray(image)) for image in np.asarray(model_input)])
-        with torch.inference_mode():
-            return self.model(images).numpy()
+    def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:
+        options = params or {}
+        answers = []
+        for number, encoded in enumerate(model_input["photo"], 1):
+            name = f"photo {number}"
+            try:
+                photo = base64.b64decode(encoded, validate=True)
+            except (binascii.Error, ValueError):
+                answers.append({"photo": name, "error": f"{name}: not in base64"})
+                continue
+            answers += locate_photos(
+                self.localizer,
+                [(name, photo)],
+                int(options.get("num_predictions", 5)),
+                float(options.get("min_confidence", 0.0)),
+                bool(options.get("descriptor", False)),
+            )
+        return answers
 
 
-mlflow.models.set_model(DescriptorModel())
+mlflow.models.set_model(LocalizingModel())

@@ -72,12 +72,21 @@ class VPRModel(nn.Module):
 
 
 def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the feature map of an image of ``image_size``."""
+    """Height and width of the feature map of an image of ``image_size``.
+
+    Raises:
+        ValueError: if the backbone takes no images of that size.
+    """
     was_training = backbone.training
     backbone.eval()
     try:
         with torch.no_grad():
             height, width = backbone(torch.zeros(1, 3, *image_size)).shape[-2:]
+    except (AssertionError, RuntimeError) as error:  # the library's
+        raise ValueError(
+            f"the backbone takes no images of {image_size[0]} x {image_size[1]}: {str(error)[:200]}; choose another "
+            "image_size"
+        ) from None
     finally:
         backbone.train(was_training)
     return int(height), int(width)
@@ -97,14 +106,18 @@ def at_image_size(model: VPRModel, image_size: tuple[int, int], where: str) -> V
     told = f"params.yaml: {where} is {height} x {width} and the model was trained at {old_height} x {old_width}"
     try:
         resized = VPRModel(replace(model.spec, image_size=image_size)).eval()
-        resized.load_state_dict(model.state_dict())
     except ValueError as error:
         raise ValueError(f"{told}: {error}") from None
-    except RuntimeError:
+    fixed = [getattr(m.aggregator, "map_size", None) for m in (model, resized)]
+    if fixed[0] != fixed[1]:
         raise ValueError(
-            f"{told}: {model.spec.aggregator} has weights for the feature map of one size alone; set it to null, or "
-            "train a model at the other size"
-        ) from None
+            f"{told}: {model.spec.aggregator} has weights for a feature map of {fixed[0]} alone, not of {fixed[1]}; "
+            "set it to null, or train a model at the other size"
+        )
+    try:
+        resized.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"{told}: its weights are for one size alone: {error}") from None
     return resized
 
 

@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 
 PARAMS_FILE = Path("params.yaml")
 T = TypeVar("T")
-_strict = ConfigDict(extra="forbid", strict=True)
+_strict = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=_strict)
@@ -290,6 +290,17 @@ class EvaluateParams:
     faiss_gpu: bool
 
 
+@dataclass(frozen=True, config=_strict)
+class IndexParams:
+    """What photos are located in.
+
+    Args:
+        set: evaluation set whose database it is; ``null`` for the first of ``eval_sets`` that is not validated on.
+    """
+
+    set: str | None
+
+
 class _Loader(yaml.SafeLoader):
     """YAML 1.2's numbers: ``1e-05``, as DVC writes it, is one, where YAML 1.1 reads a string."""
 
@@ -303,6 +314,7 @@ _SECTIONS: dict[str, type] = {
     "export": ExportParams,
     "extract": ExtractParams,
     "evaluate": EvaluateParams,
+    "index": IndexParams,
 }
 _COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
 _KEYS = {"dataset", "eval_sets", "datasets", "sources", "train", *_SECTIONS, *_COMPONENTS, *_COMPONENTS.values()}
@@ -354,6 +366,18 @@ def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise ValueError(f"{path}: eval_sets is {names}; expected one or more names, each once")
     return names
+
+
+def load_index_set(path: Path = PARAMS_FILE) -> str:
+    """The evaluation set whose database photos are located in: ``index.set``, or the first that is not validated on."""
+    content, names = read_params(path), load_eval_sets(path)
+    chosen: str | None = parse(content["index"], IndexParams, f"{path}: index").set
+    if chosen is None:
+        others = [name for name in names if name != load_train(path).val_set]
+        return (others or names)[0]
+    if chosen not in names:
+        raise ValueError(f"{path}: index.set is {chosen!r}; choose null or one of eval_sets: {', '.join(names)}")
+    return chosen
 
 
 def load_sources(path: Path = PARAMS_FILE) -> dict[str, SourceParams]:
@@ -452,7 +476,7 @@ def load_export(path: Path = PARAMS_FILE) -> ExportParams:
         raise ValueError(
             f"{path}: export.image_size is {params.image_size}; expected null or [height, width] in pixels"
         )
-    for key, least in (("pca_dim", 1), ("pca_images", 2)):
+    for key, least in (("pca_dim", 1), ("pca_images", 2), ("seed", 0)):
         value = getattr(params, key)
         if value is not None and value < least:
             raise ValueError(f"{path}: export.{key} is {value}; expected at least {least}")
@@ -488,7 +512,7 @@ def load_train(path: Path = PARAMS_FILE) -> TrainParams:
             f"{where}.check_val_every_n_epochs is {params.check_val_every_n_epochs}, more than max_epochs "
             f"{params.max_epochs}; no epoch would be validated"
         )
-    for key, least in (("alike_places", 2), ("min_place_distance_m", 0), ("memory_size", 0)):
+    for key, least in _LEAST_OF_TRAIN:
         if getattr(params, key) < least:
             raise ValueError(f"{where}.{key} is {getattr(params, key)}; expected at least {least}")
     if params.devices != 1:
@@ -505,6 +529,18 @@ def load_train(path: Path = PARAMS_FILE) -> TrainParams:
     if params.lr <= 0:
         raise ValueError(f"{where}.lr is {params.lr}; expected a number above 0")
     return params
+
+
+_LEAST_OF_TRAIN = (
+    ("places_per_batch", 2),
+    ("alike_places", 2),
+    ("min_place_distance_m", 0),
+    ("memory_size", 0),
+    ("warmup_steps", 0),
+    ("augment_ops", 0),
+    ("weight_decay", 0),
+    ("seed", 0),
+)
 
 
 def load_choice(key: str, path: Path = PARAMS_FILE) -> Choice:
@@ -538,6 +574,7 @@ def check_all(path: Path = PARAMS_FILE) -> None:
     load_eval_sets(path)
     load_evaluate(path)
     load_export(path)
+    load_index_set(path)
     load_extract(path)
     load_train(path)
     sources = load_sources(path)

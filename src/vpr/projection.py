@@ -29,13 +29,12 @@ class Projection(nn.Module):
             return normalize((descriptors.float() - self.mean) @ self.components.T, dim=1)
 
 
-def fit_projection(descriptors: NDArray[np.float32], dim: int, whiten: bool, seed: int) -> Projection:
+def fit_projection(descriptors: NDArray[np.float32], dim: int, whiten: bool) -> Projection:
     """The projection onto the ``dim`` directions in which the descriptors vary most.
 
     Args:
         descriptors: ``(number, D)``.
         whiten: divide by the standard deviation in each direction, so that all count alike.
-        seed: of the solver, which draws numbers where ``D`` is large.
 
     Raises:
         ValueError: if there are too few descriptors, or dimensions, for ``dim`` directions.
@@ -49,7 +48,9 @@ def fit_projection(descriptors: NDArray[np.float32], dim: int, whiten: bool, see
         )
     from sklearn.decomposition import PCA  # not needed to use a model
 
-    pca = PCA(dim, random_state=seed).fit(descriptors.astype(np.float64))
+    # Exact solvers: the one that is chosen for large matrices by itself is approximate.
+    solver = "covariance_eigh" if in_dim <= number else "full"
+    pca = PCA(dim, svd_solver=solver).fit(descriptors.astype(np.float64))
     if pca.explained_variance_[-1] <= 1e-12 * pca.explained_variance_[0]:
         varying = int((pca.explained_variance_ > 1e-12 * pca.explained_variance_[0]).sum())
         raise ValueError(f"pca_dim is {dim}, but the training descriptors vary in {varying} directions only; lower it")

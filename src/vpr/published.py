@@ -108,17 +108,15 @@ def _cosplace(network: str, dimension: int, method: str) -> Published:
     return Published(spec, (*_CHILDREN_RESNET, *_COSPLACE), release)
 
 
+def _convap(dimension: int) -> Published:
+    """All stages of the ResNet are kept, unlike in the paper's own experiments here."""
+    options = {"out_channels": dimension // 4, "s1": 2, "s2": 2}
+    spec = ModelSpec("resnet50", {"layers_to_crop": []}, "convap", options, (320, 320))
+    return Published(spec, (*_TORCHVISION_RESNET, *_CONVAP), "https://github.com/amaralibey/gsv-cities")
+
+
 PUBLISHED: dict[str, Published] = {
-    "convap_resnet50_8192": Published(
-        ModelSpec("resnet50", {"layers_to_crop": [4]}, "convap", {"out_channels": 2048, "s1": 2, "s2": 2}, (320, 320)),
-        (*_TORCHVISION_RESNET, *_CONVAP),
-        "https://github.com/amaralibey/gsv-cities",
-    ),
-    "convap_resnet50_2048": Published(
-        ModelSpec("resnet50", {"layers_to_crop": [4]}, "convap", {"out_channels": 512, "s1": 2, "s2": 2}, (320, 320)),
-        (*_TORCHVISION_RESNET, *_CONVAP),
-        "https://github.com/amaralibey/gsv-cities",
-    ),
+    **{f"convap_resnet50_{dimension}": _convap(dimension) for dimension in (512, 2048, 4096, 8192)},
     "mixvpr_resnet50_4096": Published(
         ModelSpec(
             "resnet50",

@@ -121,6 +121,7 @@ def record(
     facts: dict[str, Any],
     models: Path,
     model: Path,
+    index: Path,
     exported: dict[str, Any],
     curve: list[dict[str, float]],
     recalls: dict[str, dict[str, Any]],
@@ -132,7 +133,7 @@ def record(
     Args:
         facts: ``training.json`` of the train stage.
         models: folder of ``best.ckpt``, whose hash finds the run.
-        model: checkpoint of the model that was evaluated, which is logged.
+        model, index: checkpoint of the model that was evaluated, and what it locates photos in; logged together.
         exported: how that was made of the trained one; made in another way, it has a run of its own.
         curve: rows of ``metrics/training.csv`` and ``validation.csv``.
         recalls: metrics by evaluation set.
@@ -171,8 +172,7 @@ def record(
         for path in artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
         if not run or run.data.tags.get(MODEL_TAG) != model_sha256:
-            dims = [int(part["descriptor_dim"]) for part in recalls.values() if "descriptor_dim" in part]
-            _log_model(mlflow, model, dims[0] if dims else facts["descriptor_dim"])
+            _log_model(mlflow, model, index)
             mlflow.log_params(flat({"export": exported}))
             mlflow.set_tag(MODEL_TAG, model_sha256)
         return str(active.info.run_id)
@@ -239,27 +239,47 @@ def _describe(mlflow: Any, configuration: dict[str, Any], facts: dict[str, Any],
     mlflow.set_tags(tags)
 
 
-def _log_model(mlflow: Any, checkpoint: Path, descriptor_dim: int) -> None:
-    import numpy as np
+def _log_model(mlflow: Any, checkpoint: Path, index: Path) -> None:
     from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
     package = Path(__file__).parent
-    signature = ModelSignature(
-        Schema([TensorSpec(np.dtype("uint8"), (-1, -1, -1, 3))]),
-        Schema([TensorSpec(np.dtype("float32"), (-1, descriptor_dim))]),
-    )
-    needs = ["mlflow", "torch", "torchvision", "numpy", "pillow", "pydantic", "pyyaml"]
+    options = [
+        ParamSpec("min_confidence", "double", 0.0),
+        ParamSpec("num_predictions", "long", 5),
+        ParamSpec("descriptor", "boolean", False),
+    ]
+    signature = ModelSignature(Schema([ColSpec("string", "photo")]), params=ParamSchema(options))
+    needs = [
+        "mlflow",
+        "torch",
+        "torchvision",
+        "numpy",
+        "pandas",
+        "pillow",
+        "pyarrow",
+        "pydantic",
+        "pyyaml",
+        "scipy",
+        "utm",
+    ]
+    needs += ["timm", _faiss()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks for an input example, which the signature makes needless
         mlflow.pyfunc.log_model(
             name="model",
             python_model=str(package / "mlflow_model.py"),
-            artifacts={"checkpoint": str(checkpoint)},
+            artifacts={"checkpoint": str(checkpoint), "index": str(index)},
             code_paths=[str(package)],
             signature=signature,
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needs],
         )
+
+
+def _faiss() -> str:
+    """The package that FAISS is installed from."""
+    installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
+    return next(name for name in ("faiss-gpu", "faiss-cpu") if name in installed)
 
 
 def receipt(run_id: str | None, model: Path, recalls: dict[str, dict[str, Any]]) -> str:

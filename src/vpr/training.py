@@ -84,6 +84,7 @@ class TrainingModule(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
         self.mined = Mined(0.0, False)
+        self.last_loss = 0.0
         self._descriptors: dict[int, list[Tensor]] = {}
 
     def configure_optimizers(self) -> Any:
@@ -108,7 +109,7 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002, some miners draw from it
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
         images, labels = batch
         descriptors = self.model(images.contiguous(memory_format=torch.channels_last))
         loss, self.mined = self.criterion(descriptors, labels)
@@ -118,7 +119,9 @@ class TrainingModule(lightning.LightningModule):
                 "32-true"
             )
         self.log("loss", loss, prog_bar=True)
-        return loss
+        self.last_loss = float(loss.detach())
+        # A step with gradients of zero would still move weights by momentum and decay.
+        return None if self.mined.nothing else loss
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:
         return list(self.validation.loaders)
@@ -171,7 +174,7 @@ class History(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._images += self.batch_images
-        self._losses.append(float(outputs["loss"]))
+        self._losses.append(pl_module.last_loss)
         self._shares.append(pl_module.mined.informative_share)
         self._nothing += pl_module.mined.nothing
         step = trainer.global_step

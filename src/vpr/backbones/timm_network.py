@@ -51,6 +51,8 @@ class TimmBackbone(Backbone):
             prefix = network.feature_info[end]["module"] + "."
             return [k for name, k in layer_of.items() if name.startswith(prefix)]
 
+        if not layers(ends[0]) or not layers(ends[max(0, num_stages - 1)]):
+            raise ValueError("timm does not say which layers of this model come first; set layers_to_freeze to null")
         last = max(layers(ends[num_stages - 1])) if num_stages else min(layers(ends[0])) - 1
         frozen = {name for name, k in layer_of.items() if k <= last}
         parts = []

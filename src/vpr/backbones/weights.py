@@ -26,8 +26,13 @@ def timm_model(name: str, weights: str | None) -> Any:
     """A timm network without its classifier, with random or, for ``"imagenet"``, its published weights."""
     import timm  # takes seconds to import
 
+    options: dict[str, Any] = {"pretrained": weights == "imagenet", "num_classes": 0}
     try:
-        return timm.create_model(name, pretrained=weights == "imagenet", num_classes=0)
+        try:
+            # Position embeddings that are resized to the image, where the network knows how.
+            return timm.create_model(name, **options, dynamic_img_size=True)
+        except TypeError:
+            return timm.create_model(name, **options)
     except Exception as error:  # a download fails in many ways
         raise OSError(
             f"weights of {name} can't be had: {error}; set weights to the path of a state dict, or to null"

@@ -18,6 +18,13 @@ from torch.utils.data import Sampler
 from vpr.datasets.places import PlaceBatch, Places
 from vpr.retrieval import positives_within, search
 
+_ATTEMPTS = 50
+
+
+class Unfilled(ValueError):
+    """No place is far enough from those of a batch."""
+
+
 Describe = Callable[[list[int]], NDArray[np.float32]]
 _CANDIDATES = 5  # nearest places looked at, times the size of a group
 
@@ -102,17 +109,30 @@ class PlaceSampler(Sampler[PlaceBatch]):
             yield PlaceBatch(images, labels, rng.integers(0, 2**62, len(images)).tolist())
 
     def _batches(self, rng: np.random.Generator) -> list[list[int]]:
-        """Place numbers of each batch of the epoch."""
-        orders = [(rng.permutation(pool) if self.shuffle else pool).tolist() for pool in self._pools]
+        """Place numbers of each batch of the epoch; another order is tried where one leaves a batch unfilled."""
+        orders = self._orders(rng)
+        groups: list[list[int]] = []
         if self.meet == "alike":
             assert self.describe is not None, "places look alike to a model"
             shown = [int(rng.choice(members)) for members in self.places.members]
             groups = alike_groups(self.describe(shown), self.alike_places, orders[0])
-            orders = [[place for k in rng.permutation(len(groups)) for place in groups[k]]]
-        batches = self._fill(orders)
+        for attempt in range(_ATTEMPTS):
+            if groups:
+                orders = [[place for k in rng.permutation(len(groups)) for place in groups[k]]]
+            elif attempt:
+                orders = self._orders(rng)
+            try:
+                batches = self._fill(orders)
+                break
+            except Unfilled:
+                if attempt + 1 == _ATTEMPTS:
+                    raise
         if self.meet == "city" and self.shuffle:
             batches = [batches[k] for k in rng.permutation(len(batches))]
         return batches
+
+    def _orders(self, rng: np.random.Generator) -> list[list[int]]:
+        return [(rng.permutation(pool) if self.shuffle else pool).tolist() for pool in self._pools]
 
     def _fill(self, orders: list[list[int]]) -> list[list[int]]:
         size = self.places_per_batch
@@ -152,7 +172,7 @@ def fill_batches(order: Sequence[int], num: int, size: int, near: Sequence[froze
         ``num`` batches of ``size`` different places. A place is in two of them only where one would lack it otherwise.
 
     Raises:
-        ValueError: if a batch can't be filled.
+        Unfilled: if a batch can't be filled.
     """
     if not near:
         return [list(order[k * size : (k + 1) * size]) for k in range(num)]
@@ -177,7 +197,7 @@ def fill_batches(order: Sequence[int], num: int, size: int, near: Sequence[froze
                 break
             put(place, k)
         if len(batches[k]) < size:
-            raise ValueError(
+            raise Unfilled(
                 f"min_place_distance_m is too large: a batch of {len(batches[k])} places has no other place far enough "
                 f"from all of them, and places_per_batch is {size}; lower one of the two"
             )

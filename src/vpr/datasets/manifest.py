@@ -107,7 +107,7 @@ def city_of(rows: pd.DataFrame) -> pd.Series[str]:
 
 
 def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) -> None:
-    """Write ``train.parquet``, ``sets/<set>.parquet`` for each set and ``validation.parquet``, a copy of one of them.
+    """Write ``train.parquet``, ``evaluation.parquet`` (all sets) and ``validation.parquet``, one of the sets.
 
     Each part has the columns and notes that concern it alone.
 
@@ -117,14 +117,27 @@ def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) ->
     options = {"options": manifest.notes.get("options", {})}
     train = Manifest(manifest.name, manifest.root, _own_columns(manifest.train()), options)
     write_manifest(train, folder / "train.parquet")
-    nothing = manifest.rows.iloc[:0]
-    validation = Manifest(manifest.name, manifest.root, nothing)
-    for name in manifest.set_names():
-        rows = _own_columns(manifest.rows[manifest.rows["set"] == name].reset_index(drop=True))
-        part = Manifest(manifest.name, manifest.root, rows)
-        write_manifest(part, folder / "sets" / f"{name}.parquet")
-        validation = part if name == validation_set else validation
+    others = manifest.rows[manifest.rows["role"] != TRAIN].reset_index(drop=True)
+    evaluation = Manifest(manifest.name, manifest.root, others)
+    write_manifest(evaluation, folder / "evaluation.parquet")
+    if validation_set is None:
+        validation = Manifest(manifest.name, manifest.root, manifest.rows.iloc[:0])
+    else:
+        validation = set_manifest(evaluation, validation_set)
     write_manifest(validation, folder / "validation.parquet")
+
+
+def set_manifest(manifest: Manifest, name: str) -> Manifest:
+    """The rows of one evaluation set, with the columns that concern it.
+
+    Raises:
+        ValueError: if the dataset has no such set.
+    """
+    known = manifest.set_names()
+    if name not in known:
+        raise ValueError(f"dataset {manifest.name} has no evaluation set {name!r}; it has: {', '.join(known)}")
+    rows = manifest.rows[manifest.rows["set"] == name].reset_index(drop=True)
+    return Manifest(manifest.name, manifest.root, _own_columns(rows))
 
 
 def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:

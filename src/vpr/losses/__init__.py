@@ -3,7 +3,7 @@ pytorch-metric-learning does, with the defaults of GSV-Cities.
 
 Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239, for the settings;
 https://kevinmusgrave.github.io/pytorch-metric-learning/losses/ for the definitions.
-Left out: what needs other inputs than a batch of places (VICReg, self-supervised), and what the library's version
+Left out: what needs other inputs than a batch of places (VICReg, Manifold, self-supervised), what the library's version
 breaks under current NumPy and PyTorch (LargeMarginSoftmax, SphereFace, Histogram), and what keeps a state that is not
 saved, so that a resumed training would differ (DynamicSoftMargin).
 """

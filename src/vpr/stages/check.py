@@ -35,7 +35,9 @@ def main() -> None:
         # ImageNet weights are not needed to check the rest, and may take a download.
         weights = None if train.weights == "imagenet" else train.weights
         model: VPRModel = build_model(replace(configuration, train=replace(train, weights=weights)))
-        try_criterion(build_criterion(configuration, model, num_places=train.places_per_batch), model.descriptor_dim)
+        try_criterion(
+            build_criterion(configuration, model, num_places=max(4, train.places_per_batch)), model.descriptor_dim
+        )
     else:
         checkpoint = Path(train.checkpoint)
         if (checkpoint.parent / "training.json").is_file() and checkpoint.resolve().is_relative_to(Path.cwd()):
@@ -47,11 +49,14 @@ def main() -> None:
     export = load_export()
     if export.image_size is not None:
         model = at_image_size(model, (export.image_size[0], export.image_size[1]), "export.image_size")
-    if export.pca_dim is not None and (model.spec.pca_dim is not None or export.pca_dim > model.descriptor_dim):
+    if export.pca_dim is not None:
+        most = min(model.descriptor_dim, export.pca_images - 1)
         has = "PCA already" if model.spec.pca_dim is not None else f"descriptors of {model.descriptor_dim}"
-        raise ValueError(
-            f"params.yaml: export.pca_dim is {export.pca_dim}, but the model has {has}; lower it, or set null"
-        )
+        if model.spec.pca_dim is not None or export.pca_dim > most:
+            raise ValueError(
+                f"params.yaml: export.pca_dim is {export.pca_dim}, but the model has {has} and pca_images is "
+                f"{export.pca_images}; lower it, raise pca_images, or set it to null"
+            )
     sets = load_eval_sets()
     if train.checkpoint is None and train.val_set not in sets:
         print(f"note: training validates on {train.val_set}, which is not among eval_sets {sets}")

@@ -45,7 +45,7 @@ def with_pca(model: VPRModel, dim: int, params: ExportParams, manifest_path: Pat
             pick_device(extraction.accelerator),
             "descriptors for PCA",
         )
-        projection = fit_projection(out, dim, params.whiten, params.seed)
+        projection = fit_projection(out, dim, params.whiten)
     finally:
         scratch.unlink()
     projected = VPRModel(replace(spec, pca_dim=dim)).eval()

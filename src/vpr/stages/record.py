@@ -24,17 +24,20 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--index", type=Path, required=True)
+    parser.add_argument("--predictions", type=Path, required=True, help="folder of <set>.parquet")
+    parser.add_argument("--report", type=Path, required=True)
     parser.add_argument(
         "--metrics", type=Path, required=True, help="folder of training.csv, validation.csv, recalls/, conditions/"
     )
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
     recalls: dict[str, dict[str, Any]] = {}
-    artifacts = [args.models / "training.json"]
+    artifacts = [args.models / "training.json", args.report]
     for name in load_eval_sets():
         path = args.metrics / "recalls" / f"{name}.json"
         recalls[name] = json.loads(path.read_text(encoding="utf-8"))
-        artifacts += [path, args.metrics / "conditions" / f"{name}.csv"]
+        artifacts += [path, args.metrics / "conditions" / f"{name}.csv", args.predictions / f"{name}.parquet"]
     curve: Any = [
         row
         for name in ("training.csv", "validation.csv")
@@ -47,6 +50,7 @@ def main() -> None:
             facts,
             args.models,
             args.model,
+            args.index,
             asdict(load_export()),
             curve,
             recalls,

@@ -1,0 +1,106 @@
+"""A folder of geo-tagged photos -> an index to locate others in.
+
+Positions are in the file names (the standard VPR naming) or in the EXIF GPS tags.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import ExifTags, Image
+
+from vpr.datasets.checksums import file_sha256
+from vpr.datasets.coordinates import on_earth, to_utm
+from vpr.datasets.images import Preprocess
+from vpr.datasets.layouts import list_images
+from vpr.datasets.names import parse_name
+from vpr.datasets.retrieval_set import ImageList, image_loader
+from vpr.extraction import extract, pick_device
+from vpr.localization import Index, load_index
+from vpr.model import load_checkpoint
+
+
+def gps_position(path: Path) -> tuple[float, float] | None:
+    """Latitude and longitude of a photo's EXIF GPS tags, in degrees; ``None`` if it has none or broken ones."""
+    try:
+        with Image.open(path) as image:
+            gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        values = []
+        for angle, reference, negative in (
+            (ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S"),
+            (ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W"),
+        ):
+            degrees, minutes, seconds = (float(v) for v in gps[angle])
+            sign = -1 if str(gps.get(reference, "")).strip().upper() == negative else 1
+            values.append(sign * (degrees + minutes / 60 + seconds / 3600))
+    except (OSError, SyntaxError, KeyError, ValueError, TypeError, ZeroDivisionError):
+        return None
+    return values[0], values[1]
+
+
+def located_photos(folder: Path) -> pd.DataFrame:
+    """Rows of the photos whose position is known; how many are left out is said.
+
+    Raises:
+        ValueError: if there is no photo with a position.
+    """
+    rows, unknown = [], []
+    for name in list_images(folder):
+        row = {"image": name, "utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
+        row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
+        try:
+            known = parse_name(name)
+            row |= {"heading": known.heading, "timestamp": known.timestamp, "lat": known.lat, "lon": known.lon}
+            if known.utm_east is not None and known.utm_north is not None and known.utm_zone:
+                row |= {"utm_east": known.utm_east, "utm_north": known.utm_north, "utm_zone": known.utm_zone}
+        except ValueError:
+            position = gps_position(folder / name)
+            if position is not None:
+                row |= {"lat": position[0], "lon": position[1]}
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{folder}: no images in it")
+    table = pd.DataFrame(rows)
+    lat, lon = (table[key].to_numpy(dtype=float) for key in ("lat", "lon"))
+    to_do = np.flatnonzero((table["utm_zone"] == "").to_numpy() & on_earth(lat, lon))
+    for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[to_do], lon[to_do]), strict=True):
+        table.loc[table.index[to_do], column] = values
+    unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
+    if len(unknown) == len(table):
+        raise ValueError(
+            f"{folder}: none of {len(table)} images says where it was taken; name them in the standard VPR naming or "
+            f"keep their EXIF GPS tags. {unknown[0]} is the first"
+        )
+    if unknown:
+        print(f"{len(unknown)} photos without a position are left out, {unknown[0]} first", file=sys.stderr)
+    return table[table["utm_zone"] != ""].reset_index(drop=True)
+
+
+def index_folder(folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, batch_size: int = 32) -> Index:
+    """Describe the photos of a folder and write an index.
+
+    Args:
+        checkpoint: of the model.
+        out: folder to write.
+        calibrated: an index of the same model whose calibration is taken over; ``None`` for none.
+    """
+    model, _ = load_checkpoint(checkpoint)
+    rows = located_photos(folder)
+    sha256 = file_sha256(checkpoint)
+    calibration, radius_m = None, 25.0
+    if calibrated is not None:
+        other = load_index(calibrated)
+        if other.facts["model_sha256"] != sha256:
+            raise ValueError(f"{calibrated}: of another model than {checkpoint}; its confidence means nothing here")
+        calibration, radius_m = other.calibration, float(other.facts["radius_m"])
+    spec = model.spec
+    images = ImageList(folder, rows["image"], Preprocess(spec.image_size, spec.mean, spec.std))
+    descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
+    extract(model, image_loader(images, batch_size, None), descriptors, pick_device("auto"), "describing")
+    facts = {"model_sha256": sha256, "name": str(folder), "radius_m": radius_m}
+    index = Index(descriptors, rows, facts, calibration)
+    index.save(out)
+    return index

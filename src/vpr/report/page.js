@@ -1,0 +1,328 @@
+"use strict";
+const data = JSON.parse(document.getElementById("data").textContent);
+const COLORS = ["#0b57a4", "#b3261e", "#14713a", "#8a4b00", "#6b3fa0", "#00707a", "#9a1d6a", "#5a6068"];
+const SVG = "http://www.w3.org/2000/svg";
+const PAGE = 20;
+const byId = (id) => document.getElementById(id);
+const percent = (share) => (100 * share).toFixed(1);
+
+function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "class") element.className = value; else if (value !== null) element.setAttribute(key, value);
+  }
+  element.append(...children);
+  return element;
+}
+function draw(tag, attributes, text) {
+  const element = document.createElementNS(SVG, tag);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+function figure(title, svg, key = []) {
+  const box = make("figure", {}, make("figcaption", {}, title), svg);
+  if (key.length > 1) {
+    box.append(make("div", { class: "key" }, ...key.map(([name, color]) => {
+      const mark = make("i"); mark.style.background = color;
+      return make("span", {}, mark, name);
+    })));
+  }
+  return box;
+}
+function ticks(low, high, count = 5) {
+  if (!(high > low)) return [low];
+  const raw = (high - low) / count, power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw);
+  const out = [];
+  for (let v = Math.ceil(low / step - 1e-9) * step; v <= high + step * 1e-6; v += step) out.push(Number(v.toPrecision(10)));
+  return out;
+}
+
+// Lines: [{name, points: [[x, y]], color, dashed, dots}]
+function lineChart(title, lines, { xLabel, yLabel, yRange, xRange, logX = false, diagonal = false, format = String } = {}) {
+  const width = 480, height = 280, left = 52, right = 14, top = 10, bottom = 42;
+  const all = lines.flatMap((line) => line.points);
+  const xs = all.map((p) => p[0]), ys = all.map((p) => p[1]);
+  const [x0, x1] = xRange || [Math.min(...xs), Math.max(...xs)];
+  let [y0, y1] = yRange || [Math.min(...ys), Math.max(...ys)];
+  if (y0 === y1) { y0 -= 0.5; y1 += 0.5; }
+  const place = (v) => (logX ? Math.log(v) : v);
+  const span = place(x1) - place(x0) || 1;
+  const px = (v) => left + (width - left - right) * (place(v) - place(x0)) / span;
+  const py = (v) => height - bottom - (height - top - bottom) * (v - y0) / (y1 - y0);
+  const told = lines.map((line) => {
+    const last = line.points[line.points.length - 1];
+    return last ? `${line.name}: ${format(line.points[0][1])} to ${format(last[1])}` : line.name;
+  }).join("; ");
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${told}` });
+  for (const t of ticks(y0, y1)) {
+    svg.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: py(t), y2: py(t) }));
+    svg.append(draw("text", { x: left - 6, y: py(t) + 4, "text-anchor": "end" }, format(t)));
+  }
+  const xTicks = logX ? [...new Set(xs)].filter((v) => v >= x0 && v <= x1) : ticks(x0, x1);
+  let lastAt = -100;
+  for (const t of xTicks) {
+    if (px(t) - lastAt < 34) continue;
+    lastAt = px(t);
+    svg.append(draw("text", { x: px(t), y: height - bottom + 16, "text-anchor": "middle" }, String(t)));
+  }
+  svg.append(draw("line", { class: "axis", x1: left, x2: width - right, y1: height - bottom, y2: height - bottom }));
+  svg.append(draw("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, xLabel || ""));
+  if (yLabel) svg.append(draw("text", { x: -(top + height - bottom) / 2, y: 13, transform: "rotate(-90)", "text-anchor": "middle" }, yLabel));
+  if (diagonal) svg.append(draw("line", { class: "axis", "stroke-dasharray": "4 4", x1: px(x0), y1: py(x0), x2: px(x1), y2: py(x1) }));
+  for (const line of lines) {
+    const path = line.points.map(([x, y], k) => `${k ? "L" : "M"}${px(x).toFixed(1)} ${py(y).toFixed(1)}`).join("");
+    svg.append(draw("path", { d: path, fill: "none", stroke: line.color, "stroke-width": 2, "stroke-dasharray": line.dashed ? "6 4" : "none" }));
+    if (line.dots) for (const [x, y] of line.points) svg.append(draw("circle", { cx: px(x), cy: py(y), r: 3.5, fill: line.color }));
+  }
+  return figure(title, svg, lines.map((line) => [line.name, line.color]));
+}
+
+function conditionChart(bars) {
+  const rowHeight = 26, left = 150, width = 480, right = 96, top = 4;
+  const height = top + rowHeight * bars.rows.length + 26;
+  const px = (v) => left + (width - left - right) * v;
+  const told = bars.rows.map((r) => `${r.value}: ${percent(r.recall)} % of ${r.n}`).join("; ");
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `recall@1 by ${bars.title}. ${told}` });
+  for (const t of [0, 0.25, 0.5, 0.75, 1]) {
+    svg.append(draw("line", { class: "grid", x1: px(t), x2: px(t), y1: top, y2: height - 24 }));
+    svg.append(draw("text", { x: px(t), y: height - 8, "text-anchor": "middle" }, String(100 * t)));
+  }
+  bars.rows.forEach((row, k) => {
+    const y = top + k * rowHeight;
+    const name = row.value.length > 20 ? `${row.value.slice(0, 19)}…` : row.value;
+    svg.append(draw("text", { x: left - 8, y: y + 17, "text-anchor": "end" }, name));
+    svg.append(draw("rect", { x: left, y: y + 5, width: Math.max(1, px(row.recall) - left), height: rowHeight - 10, fill: "#7fb0de" }));
+    svg.append(draw("line", { x1: px(row.low), x2: px(row.high), y1: y + rowHeight / 2, y2: y + rowHeight / 2, stroke: "#1a1c1f", "stroke-width": 1.5 }));
+    for (const end of [row.low, row.high]) svg.append(draw("line", { x1: px(end), x2: px(end), y1: y + 9, y2: y + rowHeight - 9, stroke: "#1a1c1f", "stroke-width": 1.5 }));
+    svg.append(draw("text", { x: width - right + 8, y: y + 17 }, `${percent(row.recall)} (n ${row.n})`));
+  });
+  return figure(bars.title, svg);
+}
+
+// The map.
+const view = { x: 0, y: 0, scale: 1, fit: 1 };
+function mapPoints(set) {
+  const map = byId("map");
+  map.replaceChildren();
+  byId("where").hidden = !set.map;
+  if (!set.map) return;
+  const group = draw("g", { id: "map-points" });
+  const all = set.map.database.concat(set.map.queries);
+  const xs = all.map((p) => p[0]), ys = all.map((p) => p[1]);
+  const width = Math.max(1, Math.max(...xs) - Math.min(...xs)), height = Math.max(1, Math.max(...ys) - Math.min(...ys));
+  view.fit = Math.min(760 / width, 480 / height);
+  view.base = { x: (Math.max(...xs) + Math.min(...xs)) / 2, y: (Math.max(...ys) + Math.min(...ys)) / 2 };
+  const at = (p) => [(p[0] - view.base.x) * view.fit, -(p[1] - view.base.y) * view.fit];
+  for (const p of set.map.database) { const [x, y] = at(p); group.append(draw("circle", { cx: x, cy: y, r: 1.5, fill: "#b9bfc6", "data-r": 1.5 })); }
+  let found = 0;
+  set.map.queries.forEach((p, q) => {
+    const [x, y] = at(p), rank = set.queries.rank[q];
+    const right = rank === 1;
+    found += right;
+    const color = !set.labelled ? "#0b57a4" : right ? "#14713a" : "#b3261e";
+    const mark = right || !set.labelled
+      ? draw("circle", { cx: x, cy: y, r: 5, "data-r": 5 })
+      : draw("path", { d: "M0 -6L6 5L-6 5Z", "data-x": x, "data-y": y });
+    mark.setAttribute("fill", color); mark.setAttribute("fill-opacity", 0.85); mark.setAttribute("class", right ? "found" : "lost");
+    mark.append(draw("title", {}, `${set.queries.image[q]}: ${right ? "found" : rank ? `first positive at rank ${rank}` : "not found"}`));
+    group.append(mark);
+  });
+  map.append(group);
+  byId("map-told").textContent = set.labelled ? `${found} of ${set.map.queries.length} queries found` : "";
+  map.setAttribute("aria-label", `Map of the queries: ${found} of ${set.map.queries.length} found`);
+  showAll();
+}
+function applyView() {
+  const group = byId("map-points");
+  if (!group) return;
+  group.setAttribute("transform", `translate(${400 + view.x} ${260 + view.y}) scale(${view.scale})`);
+  for (const mark of group.children) {
+    if (mark.dataset.r) mark.setAttribute("r", Number(mark.dataset.r) / view.scale);
+    else mark.setAttribute("transform", `translate(${mark.dataset.x} ${mark.dataset.y}) scale(${1 / view.scale})`);
+  }
+}
+function showAll() { view.x = view.y = 0; view.scale = 1; applyView(); }
+function zoom(factor, x = 0, y = 0) {
+  const next = Math.min(200, Math.max(0.5, view.scale * factor)), change = next / view.scale;
+  view.x = x - (x - view.x) * change; view.y = y - (y - view.y) * change; view.scale = next;
+  applyView();
+}
+function listenToMap() {
+  const map = byId("map");
+  byId("zoom-in").onclick = () => zoom(1.5);
+  byId("zoom-out").onclick = () => zoom(1 / 1.5);
+  byId("zoom-all").onclick = showAll;
+  const inside = (event) => {
+    const box = map.getBoundingClientRect();
+    return [(event.clientX - box.left) * 800 / box.width - 400, (event.clientY - box.top) * 520 / box.height - 260];
+  };
+  map.addEventListener("wheel", (event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...inside(event)); }, { passive: false });
+  let from = null;
+  map.addEventListener("pointerdown", (event) => { from = inside(event); map.setPointerCapture(event.pointerId); });
+  map.addEventListener("pointermove", (event) => {
+    if (!from) return;
+    const to = inside(event);
+    view.x += to[0] - from[0]; view.y += to[1] - from[1]; from = to;
+    applyView();
+  });
+  for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, () => { from = null; });
+  map.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[event.key];
+    if (step) { view.x += step[0]; view.y += step[1]; applyView(); }
+    else if (event.key === "+" || event.key === "=") zoom(1.5);
+    else if (event.key === "-") zoom(1 / 1.5);
+    else if (event.key === "0") showAll();
+    else return;
+    event.preventDefault();
+  });
+}
+
+// The gallery.
+let current = data.sets[0], shown = PAGE;
+function heatCanvas(rows) {
+  const canvas = make("canvas", { width: rows[0].length, height: rows.length, "aria-hidden": "true" });
+  const context = canvas.getContext("2d"), pixels = context.createImageData(rows[0].length, rows.length);
+  rows.forEach((row, y) => [...row].forEach((digit, x) => {
+    const value = Number(digit) / 9, at = 4 * (y * row.length + x);
+    pixels.data.set([255 * Math.min(1, 2 * value), 255 * Math.max(0, 1 - Math.abs(2 * value - 1)), 255 * Math.max(0, 1 - 2 * value), 60 + 195 * value], at);
+  }));
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+function tile(kind, entry, heading, lines, heat) {
+  const frame = make("div", { class: "frame" });
+  const source = entry.thumb === null ? null : data.thumbs[entry.thumb];
+  if (source) frame.append(make("img", { src: `data:image/jpeg;base64,${source}`, alt: `${heading}: ${entry.image}`, loading: "lazy" }));
+  else frame.append(make("p", {}, "image not there"));
+  if (heat) frame.append(heatCanvas(heat));
+  return make("div", { class: `tile ${kind}`, title: entry.image }, frame, make("b", {}, heading), ...lines.map(([text, style]) => make("div", { class: style || "" }, text)));
+}
+function predictionTiles(predictions, heat) {
+  return predictions.map((p, k) => {
+    const lines = [[`similarity ${p.similarity.toFixed(3)}`]];
+    if (p.metres !== null) lines.unshift([`${p.metres.toLocaleString("en")} m away`]);
+    if (p.correct !== null) lines.unshift([p.correct ? "✓ right" : "✗ wrong", p.correct ? "mark-right" : "mark-wrong"]);
+    return tile(p.correct === null ? "" : p.correct ? "right" : "wrong", p, `${k + 1}.`, lines, k === 0 ? heat : null);
+  });
+}
+function card(entry) {
+  const queries = current.queries, q = entry.query, rank = queries.rank[q];
+  const state = !current.labelled ? "" : rank === 1 ? "found" : rank ? `first positive at rank ${rank}` : "no positive among the predictions";
+  const details = Object.entries(queries.conditions).map(([title, c]) => c.codes[q] < 0 ? null : `${title}: ${c.values[c.codes[q]]}`).filter(Boolean);
+  const confidence = queries.confidence.length ? [[`confidence ${(100 * queries.confidence[q]).toFixed(0)} %`]] : [];
+  const heat = entry.heat || [null, null];
+  const tiles = [tile("", { thumb: entry.thumb, image: queries.image[q] }, "query", confidence, heat[0]), ...predictionTiles(entry.predictions, heat[1])];
+  if (entry.positive) tiles.push(tile("", entry.positive, "nearest positive", entry.positive.metres === null ? [] : [[`${entry.positive.metres} m away`]]));
+  const box = make("article", { class: "card", tabindex: "0", "data-query": q }, make("h3", {}, `${queries.image[q]}${state ? ` (${state})` : ""}`), make("div", { class: "row" }, ...tiles));
+  if (entry.other) {
+    box.append(make("h3", { class: "second" }, `${data.runs[1]}:`), make("div", { class: "row" }, ...predictionTiles(entry.other)));
+  }
+  if (details.length) box.append(make("p", { class: "note" }, details.join(" · ")));
+  return box;
+}
+function chosenCards() {
+  const queries = current.queries, which = byId("which").value, condition = byId("condition").value, order = byId("order").value;
+  const passes = (entry) => {
+    const right = queries.rank[entry.query] === 1;
+    if (which === "wrong" && right) return false;
+    if (which === "right" && !right) return false;
+    if (which === "first" && !(right && !entry.other_found)) return false;
+    if (which === "second" && !(!right && entry.other_found)) return false;
+    if (condition) {
+      const [title, code] = JSON.parse(condition);
+      if (queries.conditions[title].codes[entry.query] !== code) return false;
+    }
+    return true;
+  };
+  const cards = current.cards.filter(passes);
+  const hardness = (entry) => (queries.rank[entry.query] || 1e6) - (entry.predictions[0] ? entry.predictions[0].similarity : 0) * 1e-3;
+  if (order === "hard") cards.sort((a, b) => hardness(b) - hardness(a));
+  if (order === "easy") cards.sort((a, b) => hardness(a) - hardness(b));
+  if (order === "file") cards.sort((a, b) => a.query - b.query);
+  return cards;
+}
+function showCards() {
+  const cards = chosenCards();
+  byId("cards").replaceChildren(...cards.slice(0, shown).map(card));
+  const left = current.queries.image.length - current.cards.length;
+  byId("gallery-told").textContent = `${Math.min(shown, cards.length)} of ${cards.length} queries` + (left > 0 ? `; ${left} further queries have no thumbnails here, so that the page stays small` : "");
+  byId("more").hidden = shown >= cards.length;
+}
+function listenToGallery() {
+  for (const id of ["which", "condition", "order"]) byId(id).onchange = () => { shown = PAGE; showCards(); };
+  byId("more").onclick = () => { shown += PAGE; showCards(); };
+  byId("heat").onclick = () => {
+    const on = byId("gallery").classList.toggle("hot");
+    byId("heat").setAttribute("aria-pressed", String(on));
+  };
+}
+
+function showSet(name) {
+  current = data.sets.find((set) => set.name === name);
+  shown = PAGE;
+  for (const button of byId("sets").querySelectorAll("button")) button.setAttribute("aria-pressed", String(button.textContent === name));
+  const m = current.metrics;
+  byId("set-title").textContent = `${name}: ${m.num_queries.toLocaleString("en")} queries, ${m.num_database.toLocaleString("en")} database images`;
+  const charts = [];
+  if (current.errors.length) charts.push(lineChart("Localisation error of the first prediction", [{ name: name, color: COLORS[0], dots: true, points: current.errors.map((e) => [e.metres, 100 * e.share]) }], { xLabel: "metres, at most", yLabel: "% of queries", yRange: [0, 100], logX: true }));
+  const c = current.calibration;
+  if (c) {
+    charts.push(lineChart(`Confidence, learnt on ${c.fitted_on} (calibration error ${percent(c.error)} %)`, [{ name: "share that is right", color: COLORS[0], dots: true, points: c.bins.map((b) => [100 * b.confidence, 100 * b.correct]) }], { xLabel: "confidence, %", yLabel: "right, %", xRange: [0, 100], yRange: [0, 100], diagonal: true }));
+    charts.push(lineChart("Precision and recall as --min-confidence varies", [{ name: "precision", color: COLORS[0], points: c.precision_recall.map((p) => [100 * p.recall, 100 * p.precision]) }], { xLabel: "queries answered rightly, %", yLabel: "answers that are right, %", xRange: [0, 100], yRange: [0, 100] }));
+  }
+  byId("set-charts").replaceChildren(...charts);
+  mapPoints(current);
+  byId("conditions").replaceChildren(...(current.conditions.length ? current.conditions.map(conditionChart) : [make("p", { class: "note" }, "Nothing is known of these queries beside their position.")]));
+  const which = [["all", "all queries"]];
+  if (current.labelled) which.push(["wrong", "wrong only"], ["right", "right only"]);
+  if (data.runs.length > 1) which.push(["first", `found by ${data.runs[0]} only`], ["second", `found by ${data.runs[1]} only`]);
+  byId("which").replaceChildren(...which.map(([value, text]) => make("option", { value }, text)));
+  const options = [make("option", { value: "" }, "any")];
+  for (const [title, values] of Object.entries(current.queries.conditions)) values.values.forEach((v, k) => options.push(make("option", { value: JSON.stringify([title, k]) }, `${title}: ${v}`)));
+  byId("condition").replaceChildren(...options);
+  byId("heat").disabled = !current.cards.some((entry) => entry.heat);
+  showCards();
+}
+
+function overview() {
+  const ns = [...new Set(data.sets.flatMap((s) => Object.keys(s.metrics)).filter((k) => /^recall_at_\d+$/.test(k)).map((k) => Number(k.slice(10))))].sort((a, b) => a - b);
+  const head = byId("recalls").tHead.rows[0];
+  const names = ["set", "queries", "database", "positives", "image", "dim", ...ns.map((n) => `R@${n}`), "R@1 interval", "median error"];
+  if (data.runs.length > 1) names.splice(1, 0, "run");
+  names.forEach((name, k) => head.append(make("th", { scope: "col", class: k > 0 && name !== "positives" && name !== "run" ? "number" : "" }, name)));
+  for (const set of data.sets) {
+    const all = [[data.runs[0], set.metrics, set.interval]];
+    if (data.runs.length > 1) all.push([data.runs[1], set.other_metrics, null]);
+    for (const [run, m, interval] of all) {
+      const row = make("tr", {}, make("th", { scope: "row" }, set.name));
+      if (data.runs.length > 1) row.append(make("td", {}, run));
+      const cells = [m.num_queries.toLocaleString("en"), m.num_database.toLocaleString("en"), m.positives, m.image_height_px ? `${m.image_height_px}x${m.image_width_px}` : "", m.descriptor_dim || "", ...ns.map((n) => m[`recall_at_${n}`] === undefined ? "" : percent(m[`recall_at_${n}`])), interval ? `${percent(interval[0])} to ${percent(interval[1])}` : "", m.median_error_m === undefined ? "" : `${m.median_error_m.toFixed(0)} m`];
+      cells.forEach((text, k) => row.append(make("td", { class: k === 2 ? "" : "number" }, String(text))));
+      byId("recalls").tBodies[0].append(row);
+    }
+  }
+  const charts = [];
+  const curves = data.sets.filter((s) => s.curve.length).flatMap((s, k) => {
+    const line = (name, curve, dashed) => ({ name, dashed, color: COLORS[k % COLORS.length], points: curve.map((v, i) => [i + 1, 100 * v]) });
+    return [line(data.runs.length > 1 ? `${s.name}, ${data.runs[0]}` : s.name, s.curve, false), ...(s.other_curve ? [line(`${s.name}, ${data.runs[1]} (dashed)`, s.other_curve, true)] : [])];
+  });
+  if (curves.length) charts.push(lineChart("recall@N", curves, { xLabel: "N", yLabel: "recall, %", yRange: [0, 100] }));
+  const t = data.training;
+  if (t.loss.length) charts.push(lineChart("Training loss", [{ name: "loss", color: COLORS[0], points: t.loss }], { xLabel: "step" }));
+  if (t.validation.length) charts.push(lineChart("Validation recall while training", ["recall@1", "recall@5"].map((name, k) => ({ name, color: COLORS[k], dots: true, points: t.validation.map((row) => [row[0], 100 * row[k + 1]]) })), { xLabel: "epoch", yLabel: "recall, %" }));
+  if (t.informative.length) charts.push(lineChart("Share of pairs or triplets that the miner picked", [{ name: "share", color: COLORS[0], points: t.informative.map(([x, y]) => [x, 100 * y]) }], { xLabel: "step", yLabel: "%" }));
+  byId("overview").append(...charts);
+  for (const set of data.sets) {
+    const button = make("button", { type: "button", "aria-pressed": "false" }, set.name);
+    button.onclick = () => showSet(set.name);
+    byId("sets").append(button);
+  }
+}
+
+overview();
+listenToMap();
+listenToGallery();
+showSet(data.sets[0].name);
+document.body.dataset.ready = "yes";

@@ -1,0 +1,25 @@
+"""Stage ``sets``: data/manifest/evaluation.parquet -> data/manifest/sets/<set>.parquet.
+
+Each evaluation set has a file of its own, so that another set changes nothing for those that are extracted.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vpr.datasets.manifest import read_manifest, set_manifest, write_manifest
+from vpr.stages import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=Path, required=True, help="of all evaluation sets")
+    parser.add_argument("--set", required=True, help="name of the evaluation set")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    write_manifest(set_manifest(read_manifest(args.manifest), args.set), args.out)
+
+
+if __name__ == "__main__":
+    run(main)
