@@ -1,11 +1,12 @@
 # Everything runs in .venv, which the first target makes; only git, make and Python 3.11 to 3.13 are needed.
 PYTHON ?= python3
+GRID ?= agg=avg,gem,cosplace,convap,mixvpr loss=MultiSimilarityLoss,NTXentLoss
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test smoke lint ui record docs lock
+.PHONY: setup repro test smoke lint ui record sweep paper docs lock
 
 setup: $(READY)
 
@@ -38,6 +39,12 @@ ui: $(READY)  ## MLflow on the project's store
 
 record: $(READY)  ## bring the last results into MLflow again, after a server was down
 	dvc repro --force --single-item record
+
+sweep: $(READY)  ## a grid of experiments, such as GRID="agg=avg,gem loss=NTXentLoss"
+	vpr sweep $(GRID)
+
+paper: $(READY)  ## the 28 runs that the paper reports
+	vpr sweep --paper
 
 docs: $(READY)  ## docs/components.md from the code
 	python -W ignore -m vpr.components_page docs/components.md

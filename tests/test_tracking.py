@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import io
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from vpr import tracking
+from vpr.datasets.checksums import file_sha256
 from vpr.datasets.images import Preprocess
-from vpr.datasets.manifest import Manifest, write_manifest
+from vpr.datasets.manifest import DATABASE, Manifest, write_manifest
+from vpr.localization import Index
 from vpr.model import ModelSpec, VPRModel, save_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -57,10 +63,15 @@ def files(tmp_path, city):
     return tmp_path, facts, curve, model
 
 
-def record(files, city, recalls):
+def record(files, city, recalls, which="best"):
+    """Record a model with an index of the city's database."""
     folder, facts, curve, _ = files
+    checkpoint, index = folder / f"{which}.ckpt", folder / f"index_{which}"
+    rows = city.part("val", DATABASE)
+    descriptors = np.eye(len(rows), 64, dtype=np.float32)
+    Index(descriptors, rows, {"model_sha256": file_sha256(checkpoint), "radius_m": 25.0}, None).save(index)
     return tracking.record(
-        facts, folder, folder / "best.ckpt", {"checkpoint": "best"}, curve, recalls, [folder / "training.json"], city
+        facts, folder, checkpoint, index, {"checkpoint": which}, curve, recalls, [folder / "training.json"], city
     )
 
 
@@ -111,20 +122,35 @@ def test_recalls_on_other_data_than_the_model_s_own_stand_beside_its_own(store, 
     assert metrics["gsv_xs/val/recall_at_1"] == 0.25
 
 
-def test_the_logged_model_maps_images_to_descriptors(store, files, city, monkeypatch):
+def photo(seed: int = 0) -> tuple[Image.Image, str]:
+    """A photo, and the base64 of its PNG."""
+    image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return image, base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def expected_descriptor(model: VPRModel, image: Image.Image) -> np.ndarray:
+    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+    with torch.inference_mode():
+        return model.eval()(preprocess(image)[None]).numpy()[0]
+
+
+def test_the_logged_model_locates_photos(store, files, city):
     import mlflow
-    from PIL import Image
 
     run_id = record(files, city, {})
     loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
-    images = np.random.default_rng(0).integers(0, 256, (2, 30, 40, 3), dtype=np.uint8)
-    descriptors = loaded.predict(images)
-    model = files[3].eval()
-    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
-    with torch.inference_mode():
-        expected = model(torch.stack([preprocess(Image.fromarray(i)) for i in images]))
-    assert descriptors.shape == (2, 64)
-    assert np.allclose(descriptors, expected.numpy(), atol=1e-6)
+    image, content = photo()
+    asked = pd.DataFrame({"photo": [content, "no base64!", base64.b64encode(b"a text").decode()]})
+    right, garbled, text = loaded.predict(asked, params={"descriptor": True, "num_predictions": 2})
+    assert np.allclose(right["descriptor"], expected_descriptor(files[3], image), atol=1e-6)
+    assert len(right["predictions"]) == 2
+    row = int(np.argmax(right["descriptor"][: len(city.part("val", DATABASE))]))
+    assert right["utm_east"] == city.part("val", DATABASE)["utm_east"].iloc[row]
+    assert right["confidence"] is None
+    assert garbled["error"] == "photo 2: not in base64"
+    assert "photo 3: not an image" in text["error"]
 
 
 def test_an_interrupted_training_goes_on_in_its_run(store, files, city):
@@ -154,15 +180,14 @@ def test_a_curve_with_a_gap_is_completed_in_the_same_run(store, files, city, cap
 def test_another_export_of_a_model_has_a_run_of_its_own_with_the_model_that_was_evaluated(store, files, city):
     import mlflow
 
-    folder, facts, curve, model = files
+    folder = files[0]
     other = VPRModel(SPEC).eval()
     save_checkpoint(folder / "last.ckpt", SPEC, other.state_dict(), {})
     first = record(files, city, {})
     recalls = {"val": {"recall_at_1": 0.5}}
-    export = {"checkpoint": "last"}
-    second = tracking.record(facts, folder, folder / "last.ckpt", export, curve, recalls, [], city)
+    second = record(files, city, recalls, "last")
     assert first != second
-    assert tracking.record(facts, folder, folder / "last.ckpt", export, curve, recalls, [], city) == second
+    assert record(files, city, recalls, "last") == second
     assert record(files, city, {}) == first
     assert (run_of(first).data.params["export.checkpoint"], run_of(first).data.metrics.get("val/recall_at_1")) == (
         "best",
@@ -170,13 +195,10 @@ def test_another_export_of_a_model_has_a_run_of_its_own_with_the_model_that_was_
     )
     assert run_of(second).data.params["export.checkpoint"] == "last"
     assert run_of(second).data.metrics["val/recall_at_1"] == 0.5
-    images = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), dtype=np.uint8)
-    descriptors = mlflow.pyfunc.load_model(f"runs:/{second}/model").predict(images)
-    with torch.inference_mode():
-        preprocessed = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
-        mean, std = (torch.tensor(v)[:, None, None] for v in (SPEC.mean, SPEC.std))
-        expected = other((preprocessed - mean) / std)
-    assert np.allclose(descriptors, expected.numpy(), atol=1e-5)
+    image, content = photo()
+    loaded = mlflow.pyfunc.load_model(f"runs:/{second}/model")
+    (answer,) = loaded.predict(pd.DataFrame({"photo": [content]}), params={"descriptor": True})
+    assert np.allclose(answer["descriptor"], expected_descriptor(other, image), atol=1e-6)
 
 
 def test_a_store_that_is_down_costs_a_warning_not_the_training(store, files, city, monkeypatch, capsys):

@@ -70,6 +70,97 @@ def index(args: argparse.Namespace) -> int:
     return 0
 
 
+def compare(args: argparse.Namespace) -> int:
+    """Print runs beside each other; two of them also query by query."""
+    from vpr import comparison, tracking
+
+    runs = tracking.finished_runs()
+    if args.runs:
+        runs = [tracking.find_run(wanted, runs) for wanted in args.runs]
+    paper = comparison.read_paper() if args.paper else ()
+    print(comparison.formatted(comparison.compare(runs, args.sort, paper), args.format))
+    if len(args.runs) != 2:
+        if args.page:
+            raise ValueError("--page sets two runs side by side; name two")
+        return 0
+    first, second = runs
+    sets = [name for name in first.sets() if name in second.sets()]
+    if not sets:
+        raise ValueError(f"{first.name} and {second.name} have no evaluation set in common")
+    print()
+    for name in sets:
+        predictions = [tracking.run_predictions(run, name) for run in runs]
+        print(comparison.told_test(name, first.name, second.name, comparison.paired_test(*predictions)))
+    if args.page:
+        from vpr.report.side_by_side import write_side_by_side
+
+        write_side_by_side(first, second, sets, args.page)
+        print(f"\nquery by query: {args.page}")
+    return 0
+
+
+def promote(args: argparse.Namespace) -> int:
+    """Register a run's model if it beats the holder of the alias on the validation set by more than chance."""
+    from vpr import comparison, tracking
+
+    runs = tracking.finished_runs()
+    run = tracking.find_run(args.run, runs)
+    name = args.set or run.params.get("train.val_set", "")
+    if name not in run.sets():
+        raise ValueError(f"{run.name} has no recalls on {name!r}; choose --set from {', '.join(run.sets())}")
+
+    def beats(holder: comparison.Run) -> str:
+        predictions = [tracking.run_predictions(one, name) for one in (holder, run)]
+        test = comparison.paired_test(*predictions)
+        told = comparison.told_test(name, holder.name, run.name, test)
+        if test.difference <= 0 or test.p_value >= args.significance:
+            raise ValueError(f"{holder.name} keeps {args.model_name}@{args.alias}: {told}")
+        return told
+
+    print(tracking.promote(run, args.model_name, args.alias, beats))
+    return 0
+
+
+def sweep(args: argparse.Namespace) -> int:
+    """Run a grid of experiments, or the paper's, through DVC's queue."""
+    from tabulate import tabulate
+
+    from vpr import comparison
+    from vpr import sweep as sweeping
+
+    points = sweeping.grid(args.settings)
+    if args.paper:
+        reported = comparison.read_paper()
+        points = [[*comparison.paper_overrides(row), *point] for row in reported for point in points]
+    elif not args.settings:
+        raise ValueError("name what to vary, such as agg=avg,gem loss=MultiSimilarityLoss,NTXentLoss, or use --paper")
+    baseline = sweeping.git("rev-parse", "HEAD")
+    wanted = sweeping.experiments(points, baseline)
+    if args.dry_run:
+        print(tabulate([[e.name, " ".join(e.overrides)] for e in wanted], headers=["name", "changes"]))
+        return 0
+    changed = sweeping.git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!metrics")
+    if changed:
+        raise ValueError(
+            f"the queue runs what is committed, and these files differ: {changed.split()[1::2]}; commit them"
+        )
+    outcome = sweeping.run_sweep(wanted, args.jobs)
+    failed = {name: why for name, why in outcome.items() if why != "done"}
+    print(f"\n{len(outcome) - len(failed)} done, {len(failed)} failed")
+    for name, why in failed.items():
+        print(f"  {name}: {why}")
+    print("vpr experiments shows all of them, vpr compare those in MLflow")
+    return int(bool(failed))
+
+
+def experiments(args: argparse.Namespace) -> int:
+    """Print DVC's experiments: the components and the recalls."""
+    from vpr.sweep import experiment_table
+
+    print(experiment_table())
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their arguments."""
     top = argparse.ArgumentParser(prog="vpr", description=__doc__)
@@ -93,6 +184,30 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True, help="folder to write")
     one.add_argument("--model", type=Path, default=MODEL)
     one.add_argument("--calibration", type=Path, help="index of the same model to take the confidence from")
+
+    one = command("compare", compare, "runs of MLflow beside each other; two of them also query by query")
+    one.add_argument("runs", nargs="*", metavar="RUN", help="name, or id or its beginning; all runs if none is given")
+    one.add_argument("--sort", help="metric, such as test/recall_at_1; the best first")
+    one.add_argument("--format", choices=["table", "markdown", "csv"], default="table")
+    one.add_argument(
+        "--paper", action="store_true", help="put the paper's recalls beside, and say where settings differ"
+    )
+    one.add_argument("--page", type=Path, help="write an HTML page with two runs side by side, query by query")
+
+    one = command("promote", promote, "register a model that beats the present one by more than chance")
+    one.add_argument("run", metavar="RUN")
+    one.add_argument("--model-name", default="vpr", help="registered model")
+    one.add_argument("--alias", default="champion")
+    one.add_argument("--set", help="evaluation set to compare on; by default the run's validation set")
+    one.add_argument("--significance", type=float, default=0.05, help="largest p-value that counts as more than chance")
+
+    one = command("sweep", sweep, "queue a grid of experiments, go on where it stopped, say what failed")
+    one.add_argument("settings", nargs="*", metavar="KEY=VALUE,VALUE")
+    one.add_argument("--paper", action="store_true", help="the runs of sweeps/paper.csv")
+    one.add_argument("--jobs", type=int, default=1, help="experiments at a time")
+    one.add_argument("--dry-run", action="store_true", help="print the experiments and stop")
+
+    command("experiments", experiments, "DVC's experiments: the components and the recalls, not every key")
     return top
 
 

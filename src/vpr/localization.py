@@ -95,7 +95,9 @@ def read_photo(content: bytes, name: str) -> Image.Image:
                 return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError(f"{name}: not an image; send a JPEG, PNG, WebP or another photo") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: too many pixels; send at most {MAX_PIXELS // 10**6} million") from None
+    except (OSError, SyntaxError) as error:
         raise ValueError(f"{name}: can't be read as an image: {error}") from None
 
 

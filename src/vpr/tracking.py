@@ -13,11 +13,14 @@ import os
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from filelock import FileLock
 
+from vpr.comparison import Run
 from vpr.datasets.checksums import file_sha256
 from vpr.datasets.manifest import Manifest
 from vpr.project import main_root
@@ -287,3 +290,85 @@ def receipt(run_id: str | None, model: Path, recalls: dict[str, dict[str, Any]])
     digest = hashlib.sha256(json.dumps(recalls, sort_keys=True).encode()).hexdigest()
     content = {"recorded": run_id is not None, "model_sha256": file_sha256(model), "recalls_sha256": digest}
     return json.dumps(content, indent=2) + "\n"
+
+
+def finished_runs() -> list[Run]:
+    """Runs of the store that have recalls, newest first."""
+    mlflow = connect()
+    found = mlflow.search_runs(
+        experiment_names=[EXPERIMENT], order_by=["attributes.start_time DESC"], output_format="list", max_results=5000
+    )
+    runs = [Run(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics)) for r in found]
+    return [run for run in runs if run.sets()]
+
+
+def find_run(wanted: str, runs: list[Run]) -> Run:
+    """The run of a name, or of an id or its beginning; the newest of several of the same name.
+
+    Raises:
+        ValueError: if there is none, or an id's beginning fits several.
+    """
+    named = [run for run in runs if run.name == wanted]
+    begun = [run for run in runs if run.id.startswith(wanted)]
+    if named:
+        return named[0]
+    if len(begun) == 1:
+        return begun[0]
+    if begun:
+        raise ValueError(f"{len(begun)} runs begin with {wanted!r}; give more of the id")
+    names = ", ".join(dict.fromkeys(run.name for run in runs[:20])) or "none"
+    raise ValueError(f"no run is named {wanted!r}, and no id begins so; the newest are: {names}")
+
+
+def run_predictions(run: Run, set_name: str) -> pd.DataFrame:
+    """The predictions that a run left on an evaluation set.
+
+    Raises:
+        ValueError: if it left none.
+    """
+    return pd.read_parquet(_artifact(run, f"predictions/{set_name}.parquet"))
+
+
+def run_recalls(run: Run, set_name: str) -> dict[str, Any]:
+    """``metrics/recalls/<set>.json`` of a run."""
+    found: dict[str, Any] = json.loads(_artifact(run, f"recalls/{set_name}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _artifact(run: Run, path: str) -> Path:
+    mlflow = connect()
+    try:
+        return Path(mlflow.artifacts.download_artifacts(run_id=run.id, artifact_path=path))
+    except Exception as error:  # each kind of store has its own
+        raise ValueError(f"run {run.name} ({run.id[:8]}) has no {path}: {str(error)[:120]}") from None
+
+
+def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str:
+    """Register a run's model and give it an alias, if it beats the model that has the alias.
+
+    Args:
+        name, alias: of the registered model, such as ``vpr`` and ``champion``.
+        beats: called with the present holder's run; says why the new one is better, or raises.
+
+    Returns:
+        What was done.
+    """
+    mlflow = connect()
+    client = mlflow.tracking.MlflowClient()
+    why = "the first to hold the alias"
+    try:
+        holder = client.get_model_version_by_alias(name, alias)
+    except mlflow.exceptions.MlflowException:
+        holder = None
+    if holder is not None:
+        if holder.run_id == run.id:
+            return f"{run.name} is {name}@{alias} already, version {holder.version}"
+        held = [other for other in finished_runs() if other.id == holder.run_id]
+        gone = f"the run of version {holder.version}, which held the alias, is gone"
+        why = beats(held[0]) if held else gone
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        version = mlflow.register_model(f"runs:/{run.id}/model", name)
+    client.update_model_version(name, version.version, description=why)
+    client.set_registered_model_alias(name, alias, version.version)
+    return f"{run.name} is now {name}@{alias}, version {version.version}: {why}"

@@ -280,6 +280,41 @@ def _cards(
     return cards
 
 
+def add_other(
+    data: dict[str, Any], given: SetInput, other: pd.DataFrame, metrics: dict[str, Any], thumbnails: Thumbnails
+) -> None:
+    """Set a second run beside the first.
+
+    Args:
+        other, metrics: the second run's predictions and metrics on the same set.
+    """
+    queries, database = given.queries.rows, given.database.rows
+    by_query = dict(iter(other.groupby("query", sort=False)))
+    data["other_metrics"] = metrics
+    ordered = pd.concat([by_query[image] for image in queries["image"]])
+    data["other_curve"] = recall_curve(ordered, len(queries)) if data["labelled"] else []
+    known = set(database["image"])
+    found = {}
+    for q, image in enumerate(queries["image"]):
+        rows = by_query[image]
+        found[q] = bool(rows["is_positive"].iloc[0]) if data["labelled"] else False
+    for card in data["cards"]:
+        rows = by_query[queries["image"].iloc[card["query"]]].head(SHOWN_PREDICTIONS)
+        card["other_found"] = found[card["query"]]
+        card["other"] = [
+            {
+                "thumb": thumbnails.add(given.database.folder / row["prediction"])
+                if row["prediction"] in known
+                else None,
+                "image": Path(row["prediction"]).name,
+                "metres": round(float(row["distance_m"]), 1) if np.isfinite(row["distance_m"]) else None,
+                "similarity": round(1 - float(row["descriptor_distance"]) ** 2 / 2, 3),
+                "correct": bool(row["is_positive"]) if data["labelled"] else None,
+            }
+            for _, row in rows.iterrows()
+        ]
+
+
 def add_heat_maps(model: VPRModel, given: SetInput, data: dict[str, Any]) -> None:
     """Add to the first cards what makes query and first prediction similar, as rows of numbers from 0 to 9."""
     spec = model.spec

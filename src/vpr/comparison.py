@@ -1,0 +1,239 @@
+"""Runs beside each other: over seeds, against each other on the same queries, and against the paper's."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+from tabulate import tabulate
+
+PAPER = Path("sweeps/paper.csv")
+PAPER_SETS = {"val": "sfxs_val", "test": "sfxs_test", "night": "tokyoxs_test"}  # in datasets.gsv_xs.eval_sets
+COMPONENTS = ("backbone", "agg", "loss", "miner")
+
+# The paper's setting, which `dataset: gsv_xs` brings; what is listed in paper.csv varies.
+PAPER_SETTING = {
+    "dataset.name": "gsv_xs",
+    "backbone.name": "resnet18",
+    "train.weights": "imagenet",
+    "train.layers_to_crop": "[4]",
+    "train.layers_to_freeze": "None",
+    "train.image_size": "[320, 320]",
+    "train.places_per_batch": "100",
+    "train.images_per_place": "4",
+    "train.optimizer": "adamw",
+    "train.lr": "0.0002",
+    "train.weight_decay": "0.0",
+    "train.warmup_steps": "600",
+    "train.milestones": "[5, 10, 15, 25]",
+    "train.lr_mult": "0.3",
+    "train.augment_ops": "3",
+    "train.precision": "32-true",
+    "train.batches": "random",
+    "train.memory_size": "0",
+    "export.image_size": "None",
+    "export.pca_dim": "None",
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run of the MLflow store.
+
+    Attributes:
+        params: flat, as text.
+        metrics: flat, such as ``val/recall_at_1``.
+    """
+
+    id: str
+    name: str
+    params: dict[str, str]
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def sets(self) -> list[str]:
+        """Evaluation sets that this run has recalls of."""
+        return [key.removesuffix("/recall_at_1") for key in self.metrics if key.endswith("/recall_at_1")]
+
+
+@dataclass(frozen=True)
+class PairedTest:
+    """Two runs on the same queries.
+
+    Attributes:
+        only_first, only_second: queries whose first prediction is right in one of them alone.
+        difference: recall@1 of the second less that of the first, with its 95 % interval by the bootstrap.
+        p_value: of McNemar's exact test, two-sided: how often chance alone parts the queries so unevenly.
+    """
+
+    num_queries: int
+    only_first: int
+    only_second: int
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+
+
+def first_found(predictions: pd.DataFrame) -> pd.Series:
+    """Whether each query's first prediction is a positive, by query."""
+    first = predictions[predictions["rank"] == 1].set_index("query")["is_positive"]
+    if first.isna().any():
+        raise ValueError("the set has no labels, so there is nothing to compare")
+    return first.astype(bool)
+
+
+def paired_test(first: pd.DataFrame, second: pd.DataFrame, draws: int = 20_000, seed: int = 0) -> PairedTest:
+    """Compare the predictions of two runs on one evaluation set.
+
+    Raises:
+        ValueError: if they are not of the same queries.
+    """
+    one, two = first_found(first), first_found(second)
+    if len(one) != len(two) or set(one.index) != set(two.index):
+        raise ValueError(
+            f"the runs were evaluated on other queries ({len(one)} and {len(two)}, "
+            f"{len(set(one.index) & set(two.index))} in common); compare runs on the same evaluation set"
+        )
+    gain = two.loc[one.index].to_numpy().astype(int) - one.to_numpy().astype(int)
+    only_second, only_first, number = int((gain == 1).sum()), int((gain == -1).sum()), len(gain)
+    differing = only_first + only_second
+    p_value = float(binomtest(only_second, differing, 0.5).pvalue) if differing else 1.0
+    # Queries drawn with replacement: only how many of each kind counts.
+    kinds = np.array([only_second, only_first, number - differing]) / number
+    drawn = np.random.default_rng(seed).multinomial(number, kinds, size=draws)
+    low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / number, [2.5, 97.5])
+    return PairedTest(number, only_first, only_second, float(gain.mean()), (float(low), float(high)), p_value)
+
+
+def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs that differ in their seed alone, together; in the order given."""
+    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    for run in runs:
+        key = tuple(sorted((k, v) for k, v in run.params.items() if k != "train.seed"))
+        groups.setdefault(key, []).append(run)
+    return list(groups.values())
+
+
+def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Mapping[str, str]] = ()) -> pd.DataFrame:
+    """A row for each group of runs that differ in the seed alone.
+
+    Args:
+        sort: a metric such as ``test/recall_at_1``, the best first; by default recall@1 of the first set.
+        paper: rows of paper.csv; ours stand beside theirs, and ``setting`` says whether they are comparable.
+
+    Raises:
+        ValueError: if there are no runs, or no run has the metric.
+    """
+    if not runs:
+        raise ValueError("there are no runs with recalls in the MLflow store; run `dvc repro` first")
+    sets = list(dict.fromkeys(name for run in runs for name in run.sets()))
+    key = sort or f"{sets[0]}/recall_at_1"
+    if not any(key in run.metrics for run in runs):
+        known = sorted({k for run in runs for k in run.metrics if "/recall_at_" in k})
+        raise ValueError(f"no run has the metric {key!r}; choose one of: {', '.join(known)}")
+    groups = seed_groups(runs)
+
+    def value(group: list[Run], metric: str) -> list[float]:
+        return [run.metrics[metric] for run in group if metric in run.metrics]
+
+    groups.sort(key=lambda group: -np.mean(value(group, key)) if value(group, key) else 1.0)
+    rows = []
+    for group in groups:
+        run = group[0]
+        row: dict[str, Any] = {"run": run.name if len(group) == 1 else f"{run.name} and {len(group) - 1} more"}
+        row |= {part: run.params.get(f"{part}.name", "") for part in COMPONENTS}
+        row |= {"dataset": run.params.get("dataset.name", ""), "epochs": run.params.get("train.max_epochs", "")}
+        row["seeds"] = len(group)
+        for name in sets:
+            for n in (1, 5):
+                row[f"{name} R@{n}"] = _spread(value(group, f"{name}/recall_at_{n}"))
+        if paper:
+            row |= _beside_paper(run, paper)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    same = [c for c in (*COMPONENTS, "dataset", "epochs", "seeds") if len(table) > 1 and table[c].nunique() == 1]
+    return table.drop(columns=[c for c in same if c not in ("agg", "loss")])
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    mean = f"{100 * np.mean(values):.1f}"
+    return mean if len(values) == 1 else f"{mean} ± {100 * np.std(values, ddof=1):.1f}"
+
+
+def read_paper(path: Path = PAPER) -> list[dict[str, str]]:
+    """The reported runs.
+
+    Raises:
+        FileNotFoundError: outside the project.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: not there; run from the project's root")
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def paper_overrides(row: Mapping[str, str]) -> list[str]:
+    """What ``dvc exp run -S`` needs to run a row of paper.csv."""
+    agg, size = row["aggregator"], row["descriptor"]
+    overrides = ["dataset=gsv_xs", f"agg={agg}", f"loss={row['loss']}", f"miner={row['miner']}"]
+    overrides.append(f"train.gsv_xs.max_epochs={row['epochs']}")
+    if agg == "cosplace":
+        overrides.append(f"aggregators.cosplace.descriptor_dim={size}")
+    elif agg == "convap":
+        overrides.append(f"aggregators.convap.out_channels={size}")
+    elif agg == "mixvpr":  # the original project's own default, not MixVPR's
+        overrides += [f"aggregators.mixvpr.out_channels={int(size) // 4}", "aggregators.mixvpr.mix_depth=1"]
+    return overrides
+
+
+def _beside_paper(run: Run, paper: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    params = run.params
+    for row in paper:
+        wanted = dict(item.split("=", 1) for item in paper_overrides(row))
+        own = {
+            "agg": params.get("agg.name"),
+            "loss": params.get("loss.name"),
+            "miner": params.get("miner.name"),
+            "train.gsv_xs.max_epochs": params.get("train.max_epochs"),
+            **{key: params.get(f"agg.{key.rpartition('.')[2]}") for key in wanted if key.startswith("aggregators.")},
+        }
+        if all(own[key] == value for key, value in wanted.items() if key != "dataset"):
+            differing = [
+                f"{key.removeprefix('train.')} {params.get(key)} instead of {value}"
+                for key, value in PAPER_SETTING.items()
+                if params.get(key) != value
+            ]
+            found = {f"paper {name} R@1": row[f"{column}_r1"] for name, column in PAPER_SETS.items()}
+            setting = "the paper's" if not differing else "differs: " + "; ".join(differing)
+            return {"paper run": row["run"], **found, "setting": setting}
+    return {"paper run": "", "setting": "not among the paper's runs"}
+
+
+def formatted(table: pd.DataFrame, style: str) -> str:
+    """The table for a terminal (``table``), as ``markdown`` or as ``csv``."""
+    shown = table.fillna("").astype(str)
+    if style == "csv":
+        text = io.StringIO()
+        shown.to_csv(text, index=False)
+        return text.getvalue().rstrip("\n")
+    form = "github" if style == "markdown" else "simple"
+    return tabulate(shown.to_dict("records"), headers="keys", tablefmt=form, disable_numparse=True)
+
+
+def told_test(name: str, first: str, second: str, test: PairedTest) -> str:
+    """A paired test in words."""
+    low, high = (100 * v for v in test.interval)
+    verdict = "more than chance" if test.p_value < 0.05 else "may be chance"
+    points = f"{100 * test.difference:+.1f} points (95 % {low:+.1f} to {high:+.1f}), p = {test.p_value:.2g}: {verdict}"
+    return (
+        f"{name}: {second} finds {test.only_second} queries that {first} does not, and misses {test.only_first} that "
+        f"it finds, of {test.num_queries}; recall@1 {points}"
+    )

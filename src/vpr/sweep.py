@@ -1,0 +1,186 @@
+"""Many experiments by DVC's queue: named by what they change, so that a sweep that was interrupted goes on.
+
+A sweep is the same again if parameters, code and commit are; what is finished is then not queued, and what DVC's cache
+knows is not trained.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import itertools
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tabulate import tabulate
+
+POLL_S = 3.0
+SHOWN_LINES = 4  # of a failed experiment's log
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One point of a sweep: what it changes in params.yaml, and its name in DVC."""
+
+    name: str
+    overrides: tuple[str, ...]
+
+
+def grid(settings: Sequence[str]) -> list[list[str]]:
+    """``["agg=avg,gem", "loss=A"]`` -> each combination as a list of ``key=value``.
+
+    A comma within brackets is part of the value: ``eval_sets=[val,test]`` is one.
+
+    Raises:
+        ValueError: for what is not ``key=value,value``.
+    """
+    choices = []
+    for setting in settings:
+        key, sign, values = setting.partition("=")
+        if not sign or not key or not values:
+            raise ValueError(f"{setting!r}: expected key=value,value, such as agg=avg,gem")
+        choices.append([f"{key}={value}" for value in re.split(r",(?![^\[({]*[\])}])", values)])
+    return [list(point) for point in itertools.product(*choices)]
+
+
+def experiments(points: Sequence[Sequence[str]], baseline: str) -> list[Experiment]:
+    """Name each point.
+
+    Args:
+        baseline: what else decides the result: the commit.
+    """
+    found = []
+    for point in points:
+        digest = hashlib.sha256("\n".join([baseline, *sorted(point)]).encode()).hexdigest()[:7]
+        values = "-".join(re.sub(r"[^A-Za-z0-9.]+", "", item.partition("=")[2])[:24] for item in point)
+        name = f"{values.strip('.')[:80]}-{digest}"
+        found.append(Experiment(name, tuple(point)))
+    return found
+
+
+def dvc(*command: str) -> str:
+    """Run DVC and return what it printed.
+
+    Raises:
+        ValueError: with DVC's message, if it fails.
+    """
+    done = subprocess.run(["dvc", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise ValueError(f"`dvc {' '.join(command[:3])}` failed: {' '.join(lines[-3:])}")
+    return done.stdout
+
+
+def git(*command: str) -> str:
+    """Run git and return what it printed.
+
+    Raises:
+        ValueError: with git's message, if it fails.
+    """
+    done = subprocess.run(["git", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ValueError(f"`git {command[0]}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def finished() -> set[str]:
+    """Names of the experiments on this commit that came to their end."""
+    return set(dvc("exp", "list", "--name-only").split())
+
+
+def queued() -> dict[str, str]:
+    """State of each task in DVC's queue by the experiment's name: Queued, Running, Success or Failed."""
+    states = {}
+    for line in dvc("queue", "status").splitlines():
+        # Task, name, created, state; the name can be missing.
+        match = re.match(r"^[0-9a-f]{7}\s+(\S+)\s.*\b(Queued|Running|Success|Failed)\s*$", line)
+        if match:
+            states[match[1]] = match[2]
+    return states
+
+
+def why_failed(name: str) -> str:
+    """The last lines of a failed experiment's log."""
+    try:
+        lines = [line for line in dvc("queue", "logs", name).splitlines() if line.strip() and "it/s" not in line]
+    except ValueError:
+        return "no log"
+    telling = [line for line in lines if not line.startswith((">", "Stage ", "Running stage", "To ", "Updating"))]
+    return " ".join(telling[-SHOWN_LINES:])[:600]
+
+
+def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
+    """Queue what is not finished, work through the queue, and say how each ended.
+
+    Returns:
+        ``done`` or the reason of the failure, by name.
+    """
+    done, states = finished(), queued()
+    failed_before = [e.name for e in wanted if states.get(e.name) == "Failed"]
+    if failed_before:
+        dvc("queue", "remove", *failed_before)
+    todo = [e for e in wanted if e.name not in done]
+    print(f"{len(wanted)} experiments, {len(wanted) - len(todo)} of them finished before", flush=True)
+    for number, experiment in enumerate(todo, 1):
+        if states.get(experiment.name) not in ("Queued", "Running"):
+            changes = [part for item in experiment.overrides for part in ("-S", item)]
+            dvc("exp", "run", "--queue", "--name", experiment.name, *changes)
+        print(f"queued {number}/{len(todo)} {experiment.name}", flush=True)
+    outcome = dict.fromkeys((e.name for e in wanted if e.name in done), "done")
+    try:
+        if todo:
+            dvc("queue", "start", "--jobs", str(jobs))
+        started, told = time.monotonic(), set(outcome)
+        while len(outcome) < len(wanted):
+            time.sleep(POLL_S)
+            states = queued()
+            done = finished()
+            for experiment in todo:
+                name = experiment.name
+                if name in done or states.get(name) == "Success":
+                    outcome[name] = "done"
+                elif states.get(name) == "Failed":
+                    outcome[name] = f"failed: {why_failed(name)}"
+            for name in set(outcome) - told:
+                told.add(name)
+                rate = (time.monotonic() - started) / max(1, len(told) - (len(wanted) - len(todo)))
+                left = rate * (len(wanted) - len(outcome)) / 60
+                print(f"{len(outcome)}/{len(wanted)} {name}: {outcome[name]} (about {left:.0f} min left)", flush=True)
+            if not any(states.get(e.name) in ("Queued", "Running") for e in todo) and len(outcome) < len(wanted):
+                lost = [e.name for e in wanted if e.name not in outcome and e.name not in finished()]
+                outcome |= dict.fromkeys(lost, "failed: DVC's queue lost it; run the sweep again")
+    except KeyboardInterrupt:
+        print("stopping; the same command goes on with what is left", file=sys.stderr)
+        dvc("queue", "stop", "--kill")
+        raise
+    return outcome
+
+
+def experiment_table() -> str:
+    """``dvc exp show``'s experiments with the components and the recalls alone, the best first."""
+    rows = list(csv.DictReader(io.StringIO(dvc("exp", "show", "--csv", "--only-changed"))))
+    everything = list(csv.DictReader(io.StringIO(dvc("exp", "show", "--csv"))))
+    varied = [c for c in (rows[0] if rows else {}) if not c.startswith(("metrics/", "src/", "data/", "dvc", "mlruns"))]
+    known = ("backbone", "agg", "loss", "miner")
+    recalls = sorted(
+        {c for row in everything for c in row if re.search(r"recalls/\w+\.json:recall_at_(1|5)$", c)},
+        key=lambda c: (c.partition(":")[0], int(c.rpartition("_")[2])),
+    )
+    hidden = {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor", *known}
+    extra = [c for c in varied if c not in hidden]
+    shown = []
+    for row in everything:
+        name = row.get("Experiment") or row.get("rev", "")
+        line = {"experiment": name, **{k: row.get(k, "") for k in (*known, *extra[:6])}}
+        for column in recalls:
+            set_name, n = re.search(r"recalls/(\w+)\.json:recall_at_(\d+)", column).groups()  # type: ignore[union-attr]
+            line[f"{set_name} R@{n}"] = f"{100 * float(row[column]):.1f}" if row.get(column) else ""
+        shown.append(line)
+    first = next((k for k in (shown[0] if shown else {}) if k.endswith("R@1")), "")
+    shown.sort(key=lambda line: -float(line.get(first) or -1))
+    return tabulate(shown, headers="keys", disable_numparse=True)

@@ -1,0 +1,139 @@
+"""Runs beside each other, and the paired test against its definition."""
+
+from __future__ import annotations
+
+from math import comb
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from vpr.comparison import (
+    PAPER_SETTING,
+    Run,
+    compare,
+    formatted,
+    paired_test,
+    paper_overrides,
+    read_paper,
+    seed_groups,
+    told_test,
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+def predictions(found: list[bool]) -> pd.DataFrame:
+    """Two predictions of each query; the second says nothing about recall@1."""
+    return pd.DataFrame(
+        [(f"q{k}", rank, rank == 2 or right) for k, right in enumerate(found) for rank in (1, 2)],
+        columns=["query", "rank", "is_positive"],
+    ).astype({"is_positive": "boolean"})
+
+
+def test_the_p_value_is_that_of_the_exact_mcnemar_test():
+    # 9 queries found by the second alone, 2 by the first alone.
+    first = [False] * 9 + [True] * 2 + [True] * 20 + [False] * 5
+    second = [True] * 9 + [False] * 2 + [True] * 20 + [False] * 5
+    test = paired_test(predictions(first), predictions(second))
+    assert (test.only_first, test.only_second, test.num_queries) == (2, 9, 36)
+    assert test.difference == pytest.approx(7 / 36)
+    assert test.p_value == pytest.approx(2 * sum(comb(11, k) for k in range(3)) / 2**11)
+    back = paired_test(predictions(second), predictions(first))
+    assert back.difference == -test.difference
+    assert back.p_value == test.p_value
+    assert "may be chance" in told_test("val", "a", "b", test)
+
+
+def test_the_interval_is_that_of_queries_drawn_again():
+    rng = np.random.default_rng(0)
+    first, second = rng.random(400) < 0.5, rng.random(400) < 0.6
+    test = paired_test(predictions(first.tolist()), predictions(second.tolist()))
+    gain = second.astype(int) - first.astype(int)
+    drawn = [gain[rng.integers(0, 400, 400)].mean() for _ in range(4000)]
+    assert test.interval == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.01)
+    same = paired_test(predictions([True, False]), predictions([True, False]))
+    assert (same.p_value, same.difference, same.interval) == (1.0, 0.0, (0.0, 0.0))
+
+
+def test_the_order_of_the_queries_does_not_matter_and_other_queries_are_refused():
+    one, two = predictions([True, False, True]), predictions([True, True, False])
+    turned = two.iloc[::-1].reset_index(drop=True)
+    assert paired_test(one, turned) == paired_test(one, two)
+    with pytest.raises(ValueError, match=r"other queries \(3 and 2, 2 in common\)"):
+        paired_test(one, predictions([True, True]))
+
+
+def run(name: str, recall: float, **params: str) -> Run:
+    base = {f"{k}.name": v for k, v in {"agg": "gem", "loss": "L", "miner": "M", "backbone": "resnet18"}.items()}
+    base |= {"dataset.name": "synthetic", "train.seed": "42", "train.max_epochs": "8"}
+    return Run(name, name, base | params, {"val/recall_at_1": recall, "val/recall_at_5": recall + 0.2})
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_row_with_their_spread():
+    runs = [
+        run("a", 0.5),
+        run("b", 0.6, **{"train.seed": "1"}),
+        run("c", 0.9, **{"agg.name": "mixvpr"}),
+        run("d", 0.52, **{"train.lr": "0.1"}),
+    ]
+    assert [[r.id for r in group] for group in seed_groups(runs)] == [["a", "b"], ["c"], ["d"]]
+    table = compare(runs)
+    assert table["run"].tolist() == ["c", "a and 1 more", "d"]
+    assert table["val R@1"].tolist() == ["90.0", "55.0 ± 7.1", "52.0"]
+    assert "miner" not in table, "what all have in common is left out"
+    with pytest.raises(ValueError, match="no run has the metric 'test/recall_at_1'; choose one of: val/recall_at_1"):
+        compare(runs, "test/recall_at_1")
+    with pytest.raises(ValueError, match="there are no runs with recalls"):
+        compare([])
+
+
+@pytest.mark.parametrize(("style", "told"), [("table", "---"), ("markdown", "|---"), ("csv", "run,agg")])
+def test_the_table_comes_in_three_forms(style, told):
+    text = formatted(compare([run("a", 0.5), run("b", 0.4, **{"agg.name": "avg"})]), style)
+    assert told in text
+    assert "50.0" in text
+
+
+def test_the_paper_stands_beside_what_has_its_setting_and_differences_are_named():
+    params = {k: v for k, v in PAPER_SETTING.items()} | {  # noqa: C416
+        "agg.name": "cosplace",
+        "agg.descriptor_dim": "512",
+        "loss.name": "MultiSimilarityLoss",
+        "miner.name": "MultiSimilarityMiner",
+        "train.max_epochs": "30",
+    }
+    ours = run("ours", 0.8, **params)
+    paper = read_paper(ROOT / "sweeps" / "paper.csv")
+    row = compare([ours], paper=paper).iloc[0]
+    assert (row["paper run"], row["paper val R@1"], row["setting"]) == ("26", "81.00", "the paper's")
+    other = run("other", 0.8, **(params | {"train.lr": "0.001"}))
+    assert compare([other], paper=paper).iloc[0]["setting"] == "differs: lr 0.001 instead of 0.0002"
+    assert compare([run("own", 0.5)], paper=paper).iloc[0]["setting"] == "not among the paper's runs"
+
+
+def test_the_paper_s_setting_is_what_params_yaml_has_for_its_dataset():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    train = params["train"]["gsv_xs"]
+    for key, value in PAPER_SETTING.items():
+        section, _, name = key.partition(".")
+        if section == "train":
+            assert str(train[name]) == value, key
+        elif section == "export":
+            assert str(params["export"][name]) == value, key
+
+
+def test_all_28_reported_runs_are_there_and_can_be_asked_for():
+    paper = read_paper(ROOT / "sweeps" / "paper.csv")
+    assert len(paper) == 28
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    for row in paper:
+        for key, value in (item.split("=", 1) for item in paper_overrides(row)):
+            node = params
+            for part in key.split("."):
+                node = node[part]
+            if key in ("agg", "loss", "miner"):
+                assert value in params[{"agg": "aggregators", "loss": "losses", "miner": "miners"}[key]]
+    assert "train.gsv_xs.max_epochs=30" in paper_overrides(paper[25])
