@@ -186,7 +186,7 @@ function heatCanvas(rows) {
   const context = canvas.getContext("2d"), pixels = context.createImageData(rows[0].length, rows.length);
   rows.forEach((row, y) => [...row].forEach((digit, x) => {
     const value = Number(digit) / 9, at = 4 * (y * row.length + x);
-    pixels.data.set([255 * Math.min(1, 2 * value), 255 * Math.max(0, 1 - Math.abs(2 * value - 1)), 255 * Math.max(0, 1 - 2 * value), 60 + 195 * value], at);
+    pixels.data.set([255 * Math.min(1, 2 * value), 255 * Math.max(0, 1 - Math.abs(2 * value - 1)), 255 * Math.max(0, 1 - 2 * value), 40 + 215 * value], at);
   }));
   context.putImageData(pixels, 0, 0);
   return canvas;
