@@ -10,11 +10,11 @@ from tabulate import tabulate
 from vpr.params import CollectionParams, load_choice, load_dataset, load_eval_sets
 
 NEXT = """
-metrics/        the same numbers, and recall by condition, as files that git compares
-data/models/    best.ckpt, last.ckpt and what they were trained with
-dvc plots show  recall@N and training curves; dvc exp show compares experiments
-make ui         every run in MLflow, at http://127.0.0.1:5000
-next            source .venv/bin/activate; dvc exp run -S agg=mixvpr"""
+data/report.html  all of it on one page: map, conditions, every query with its predictions
+metrics/          the same numbers, and recall by condition, as files that git compares
+data/model.ckpt   the model; vpr localize PHOTO says where a photo was taken
+make ui           every run in MLflow, at http://127.0.0.1:5000; vpr compare sets them side by side
+next              source .venv/bin/activate; dvc exp run -S agg=mixvpr"""
 
 
 def recall_table(folder: Path, set_names: list[str]) -> str:

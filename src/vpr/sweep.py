@@ -6,10 +6,9 @@ knows is not trained.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import itertools
+import json
 import re
 import subprocess
 import sys
@@ -19,7 +18,10 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from vpr.tracking import flat
+
 POLL_S = 3.0
+CHOICES = ("backbone", "agg", "loss", "miner")
 SHOWN_LINES = 4  # of a failed experiment's log
 
 
@@ -93,15 +95,18 @@ def finished() -> set[str]:
     return set(dvc("exp", "list", "--name-only").split())
 
 
-def queued() -> dict[str, str]:
-    """State of each task in DVC's queue by the experiment's name: Queued, Running, Success or Failed."""
-    states = {}
-    for line in dvc("queue", "status").splitlines():
+def queued() -> tuple[dict[str, str], bool]:
+    """State of each task in DVC's queue by the experiment's name, and whether a worker is at work.
+
+    States are Queued, Running, Success and Failed; a task can be Running without a worker, after a kill.
+    """
+    states, table = {}, dvc("queue", "status")
+    for line in table.splitlines():
         # Task, name, created, state; the name can be missing.
         match = re.match(r"^[0-9a-f]{7}\s+(\S+)\s.*\b(Queued|Running|Success|Failed)\s*$", line)
         if match:
             states[match[1]] = match[2]
-    return states
+    return states, not re.search(r"Worker status: 0 active, 0 idle", table)
 
 
 def why_failed(name: str) -> str:
@@ -111,7 +116,7 @@ def why_failed(name: str) -> str:
     except ValueError:
         return "no log"
     telling = [line for line in lines if not line.startswith((">", "Stage ", "Running stage", "To ", "Updating"))]
-    return " ".join(telling[-SHOWN_LINES:])[:600]
+    return " ".join(dict.fromkeys(telling[-SHOWN_LINES:]))[:600]
 
 
 def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
@@ -120,10 +125,14 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
     Returns:
         ``done`` or the reason of the failure, by name.
     """
-    done, states = finished(), queued()
-    failed_before = [e.name for e in wanted if states.get(e.name) == "Failed"]
-    if failed_before:
-        dvc("queue", "remove", *failed_before)
+    done, (states, working) = finished(), queued()
+    for experiment in wanted:
+        state = states.get(experiment.name)
+        if state == "Running" and not working:
+            dvc("queue", "kill", "--force", experiment.name)
+        if state == "Failed" or (state == "Running" and not working):
+            dvc("queue", "remove", experiment.name)
+            del states[experiment.name]
     todo = [e for e in wanted if e.name not in done]
     print(f"{len(wanted)} experiments, {len(wanted) - len(todo)} of them finished before", flush=True)
     for number, experiment in enumerate(todo, 1):
@@ -138,8 +147,7 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
         started, told = time.monotonic(), set(outcome)
         while len(outcome) < len(wanted):
             time.sleep(POLL_S)
-            states = queued()
-            done = finished()
+            (states, _), done = queued(), finished()
             for experiment in todo:
                 name = experiment.name
                 if name in done or states.get(name) == "Success":
@@ -162,25 +170,31 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
 
 
 def experiment_table() -> str:
-    """``dvc exp show``'s experiments with the components and the recalls alone, the best first."""
-    rows = list(csv.DictReader(io.StringIO(dvc("exp", "show", "--csv", "--only-changed"))))
-    everything = list(csv.DictReader(io.StringIO(dvc("exp", "show", "--csv"))))
-    varied = [c for c in (rows[0] if rows else {}) if not c.startswith(("metrics/", "src/", "data/", "dvc", "mlruns"))]
-    known = ("backbone", "agg", "loss", "miner")
-    recalls = sorted(
-        {c for row in everything for c in row if re.search(r"recalls/\w+\.json:recall_at_(1|5)$", c)},
-        key=lambda c: (c.partition(":")[0], int(c.rpartition("_")[2])),
-    )
-    hidden = {"Experiment", "rev", "typ", "Created", "parent", "State", "Executor", *known}
-    extra = [c for c in varied if c not in hidden]
-    shown = []
-    for row in everything:
-        name = row.get("Experiment") or row.get("rev", "")
-        line = {"experiment": name, **{k: row.get(k, "") for k in (*known, *extra[:6])}}
-        for column in recalls:
-            set_name, n = re.search(r"recalls/(\w+)\.json:recall_at_(\d+)", column).groups()  # type: ignore[union-attr]
-            line[f"{set_name} R@{n}"] = f"{100 * float(row[column]):.1f}" if row.get(column) else ""
-        shown.append(line)
-    first = next((k for k in (shown[0] if shown else {}) if k.endswith("R@1")), "")
-    shown.sort(key=lambda line: -float(line.get(first) or -1))
-    return tabulate(shown, headers="keys", disable_numparse=True)
+    """DVC's experiments with the components, the parameters that vary and the recalls, the best first."""
+    rows = []
+    for baseline in json.loads(dvc("exp", "show", "--json")):
+        rows.append((baseline.get("name") or baseline["rev"][:7], "", baseline["data"]))
+        for experiment in baseline.get("experiments") or []:
+            state = (experiment.get("executor") or {}).get("state") or ""
+            rows.append((experiment["revs"][0]["name"], state, experiment["revs"][0]["data"]))
+    params = [flat((data or {}).get("params", {}).get("params.yaml", {}).get("data", {})) for _, _, data in rows]
+    varying = sorted({k for p in params for k in p if len({str(q.get(k)) for q in params}) > 1} - set(CHOICES))
+    lines = []
+    for (name, state, data), values in zip(rows, params, strict=True):
+        line = {"experiment": name, "state": state, **{k: values.get(k, "") for k in (*CHOICES, *varying)}}
+        for path, found in sorted(((data or {}).get("metrics") or {}).items()):
+            metrics = found.get("data", {})
+            # What has not ended shows the numbers of the commit it began from.
+            if "/recalls/" in path and state in ("", "success"):
+                set_name = path.rpartition("/")[2].removesuffix(".json")
+                line |= {
+                    f"{set_name} R@{n}": f"{100 * metrics[f'recall_at_{n}']:.1f}"
+                    for n in (1, 5)
+                    if f"recall_at_{n}" in metrics
+                }
+        lines.append(line)
+    recalls = list(dict.fromkeys(k for line in lines for k in line if k.endswith((" R@1", " R@5"))))
+    header = ["experiment", *(["state"] if any(line["state"] for line in lines) else []), *CHOICES, *varying, *recalls]
+    first = recalls[0] if recalls else ""
+    lines.sort(key=lambda line: -float(line.get(first) or -1))
+    return tabulate([[line.get(k, "") for k in header] for line in lines], headers=header, disable_numparse=True)

@@ -24,8 +24,8 @@ from vpr.model import VPRModel
 from vpr.retrieval import Positives
 
 SHOWN_PREDICTIONS = 5
-THUMB_PX, THUMB_QUALITY = (192, 144), 60
-THUMB_BYTES = 8_000_000  # of all sets together, before base64
+THUMB_PX, THUMB_QUALITY = (160, 120), 55
+THUMB_BYTES = 12_000_000  # of all sets together, before base64
 HEAT_MAPS = 12  # query and first prediction, of each set
 MAX_MAP_POINTS = 4_000
 DISTANCE_BINS_M = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)

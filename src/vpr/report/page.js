@@ -194,7 +194,7 @@ function heatCanvas(rows) {
 function tile(kind, entry, heading, lines, heat) {
   const frame = make("div", { class: "frame" });
   const source = entry.thumb === null ? null : data.thumbs[entry.thumb];
-  if (source) frame.append(make("img", { src: `data:image/jpeg;base64,${source}`, alt: `${heading}: ${entry.image}`, loading: "lazy" }));
+  if (source) frame.append(make("img", { src: `data:image/jpeg;base64,${source}`, alt: `${heading}: ${entry.image}` }));
   else frame.append(make("p", {}, "image not there"));
   if (heat) frame.append(heatCanvas(heat));
   return make("div", { class: `tile ${kind}`, title: entry.image }, frame, make("b", {}, heading), ...lines.map(([text, style]) => make("div", { class: style || "" }, text)));
