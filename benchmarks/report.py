@@ -68,7 +68,7 @@ def main() -> None:
         given = SetInput(parts[0], parts[1], result.predictions, result.metrics)
         started = time.perf_counter()
         thumbnails = Thumbnails(THUMB_BYTES)
-        calibration = Calibration("s", 100, 25.0, 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
+        calibration = Calibration("s", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
         data = set_data("s", given, 25.0, calibration, thumbnails)
         nothing: dict[str, list[list[float]]] = {"loss": [], "validation": [], "informative": []}
         page = folder / "report.html"

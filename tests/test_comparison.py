@@ -11,12 +11,12 @@ import pytest
 import yaml
 
 from vpr.comparison import (
-    PAPER_SETTING,
     Run,
     compare,
     formatted,
     paired_test,
     paper_overrides,
+    paper_settings,
     read_paper,
     seed_groups,
     told_test,
@@ -80,6 +80,10 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_with_their_spread():
         run("d", 0.52, **{"train.lr": "0.1"}),
     ]
     assert [[r.id for r in group] for group in seed_groups(runs)] == [["a", "b"], ["c"], ["d"]]
+    repeated = run("e", 0.1, **{"train.seed": "1"})
+    assert [r.id for r in next(iter(seed_groups([*runs, repeated])))] == ["a", "b"]
+    other_data = Run("f", "f", runs[0].params | {"train.seed": "9"}, runs[0].metrics, digest="other")
+    assert len(seed_groups([*runs, other_data])) == 4
     table = compare(runs)
     assert table["run"].tolist() == ["c", "a and 1 more", "d"]
     assert table["val R@1"].tolist() == ["90.0", "55.0 ± 7.1", "52.0"]
@@ -97,32 +101,42 @@ def test_the_table_comes_in_three_forms(style, told):
     assert "50.0" in text
 
 
+def paper_run(name: str, row: int, **changes: str) -> Run:
+    """A run in the setting of a row of the paper's table, with changes."""
+    setting = paper_settings(ROOT / "sweeps" / "paper.csv", ROOT / "params.yaml")[row - 1]
+    return Run(name, name, setting.others | setting.chosen | changes, {"val/recall_at_1": 0.8, **setting.counts})
+
+
 def test_the_paper_stands_beside_what_has_its_setting_and_differences_are_named():
-    params = {k: v for k, v in PAPER_SETTING.items()} | {  # noqa: C416
-        "agg.name": "cosplace",
-        "agg.descriptor_dim": "512",
-        "loss.name": "MultiSimilarityLoss",
-        "miner.name": "MultiSimilarityMiner",
-        "train.max_epochs": "30",
-    }
-    ours = run("ours", 0.8, **params)
-    paper = read_paper(ROOT / "sweeps" / "paper.csv")
-    row = compare([ours], paper=paper).iloc[0]
+    paper = paper_settings(ROOT / "sweeps" / "paper.csv", ROOT / "params.yaml")
+    row = compare([paper_run("ours", 26)], paper=paper).iloc[0]
     assert (row["paper run"], row["paper val R@1"], row["setting"]) == ("26", "81.00", "the paper's")
-    other = run("other", 0.8, **(params | {"train.lr": "0.001"}))
-    assert compare([other], paper=paper).iloc[0]["setting"] == "differs: lr 0.001 instead of 0.0002"
+    for change, told in (
+        ({"train.lr": "0.001"}, "differs: lr 0.001 instead of 0.0002"),
+        ({"dataset.share_of_places": "0.1"}, "differs: dataset.share_of_places 0.1 instead of 1.0"),
+        ({"loss.alpha": "99"}, "differs: loss.alpha 99 instead of 1.0"),
+        ({"agg.p": "1.0"}, "differs: agg.p 1.0 instead of 3.0"),
+        ({"export.checkpoint": "last"}, "differs: export.checkpoint last instead of best"),
+    ):
+        assert compare([paper_run("other", 26, **change)], paper=paper).iloc[0]["setting"] == told
+    other_set = paper_run("other", 26)
+    other_set.metrics["val/num_queries"] = 100.0
+    assert "val/num_queries 100 instead of 7993" in compare([other_set], paper=paper).iloc[0]["setting"]
     assert compare([run("own", 0.5)], paper=paper).iloc[0]["setting"] == "not among the paper's runs"
 
 
-def test_the_paper_s_setting_is_what_params_yaml_has_for_its_dataset():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    train = params["train"]["gsv_xs"]
-    for key, value in PAPER_SETTING.items():
-        section, _, name = key.partition(".")
-        if section == "train":
-            assert str(train[name]) == value, key
-        elif section == "export":
-            assert str(params["export"][name]) == value, key
+def test_the_setting_is_that_of_the_seed_s_documentation():
+    setting = paper_settings(ROOT / "sweeps" / "paper.csv", ROOT / "params.yaml")[16]
+    assert setting.chosen["agg.descriptor_dim"] == "512"
+    expected = {
+        "train.weights": "imagenet", "train.layers_to_crop": "[4]", "train.image_size": "[320, 320]",
+        "train.places_per_batch": "100", "train.images_per_place": "4", "train.optimizer": "adamw",
+        "train.lr": "0.0002", "train.warmup_steps": "600", "train.milestones": "[5, 10, 15, 25]",
+        "train.lr_mult": "0.3", "train.augment_ops": "3", "train.precision": "32-true",
+        "loss.beta": "50.0", "miner.epsilon": "0.1",
+    }  # fmt: skip
+    assert {key: setting.others[key] for key in expected} == expected
+    assert setting.counts["test/num_database"] == 27191
 
 
 def test_all_28_reported_runs_are_there_and_can_be_asked_for():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+import yaml
 
 
 def test_nothing_runs_again(project, first_run):
@@ -64,6 +65,25 @@ def test_an_experiment_in_a_temporary_copy_shares_images_store_and_cache(project
     assert "aside" in set(runs["tags.dvc.experiment"])
     assert "aside" in project("dvc", "exp", "show", "--csv")
     assert project.recalls("val")["descriptor_dim"] == 512, "the workspace was touched"
+
+
+def test_pca_after_training_trains_nothing_also_where_dvc_lock_names_what_was_never_made_here(
+    project, first_run, tmp_path_factory
+):
+    """As in a clone: the committed dvc.lock is of files that this cache has never seen."""
+    clone = project.copy(tmp_path_factory.mktemp("clone") / "project")
+    lock = yaml.safe_load((clone.folder / "dvc.lock").read_text(encoding="utf-8"))
+    for name, stage in lock["stages"].items():
+        for out in stage.get("outs", []):
+            if name.partition("@")[0] in ("verify", "sets", "train"):
+                out["md5"] = f"{0:032x}"
+    (clone.folder / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False), encoding="utf-8")
+    clone.commit("a lock of another machine")
+    output = clone("dvc", "exp", "run", "--name", "pca", "-S", "export.pca_dim=8")
+    assert "train" not in clone.stages_run(output)
+    assert {"check", "export", "extract@val", "evaluate@val"} <= clone.stages_run(output)
+    assert clone.recalls("val")["descriptor_dim"] == 8
+    assert len(clone.runs()) == len(project.runs()) + 1, "another export of a model is another run"
 
 
 def test_a_wiped_store_gets_its_run_back_without_training(project, first_run):

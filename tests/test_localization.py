@@ -23,7 +23,7 @@ from vpr.model import ModelSpec, VPRModel, save_checkpoint
 from vpr.photo_folder import gps_position, index_folder, located_photos
 
 SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
-CALIBRATION = Calibration("val", 100, 25.0, 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
+CALIBRATION = Calibration("val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -89,9 +89,10 @@ def claiming(width: int, height: int) -> bytes:
     [
         (b"", "it: empty"),
         (b"just a text", "it: not an image; send a JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it: not an image"),
         (jpeg()[:300], "it: can't be read as an image"),
-        (claiming(12_000, 10_000), "12000 x 10000 pixels; send at most 100 million"),
-        (claiming(60_000, 60_000), "too many pixels; send at most 100 million"),
+        (claiming(12_000, 10_000), "12000 x 10000 pixels; send at most 64 million"),
+        (claiming(60_000, 60_000), "too many pixels; send at most 64 million"),
     ],
 )
 def test_what_is_no_photo_has_a_clear_error_and_does_not_stop_the_others(localizer, content, message):
@@ -145,11 +146,14 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     folder.mkdir()
     (folder / "phone.jpg").write_bytes(jpeg(exif=gps(45.0703, 7.6869)))
     (folder / "somewhere.jpg").write_bytes(jpeg())
+    (folder / "@0414182.51@4918084.11@33@T@@@@@@@@@@@.jpg").write_text("no photo")
     named = city.part("val", DATABASE)["image"].iloc[0]
     (folder / Path(named).name).write_bytes((city.folder / named).read_bytes())
     localizer.index.save(tmp_path / "run")
     built = index_folder(folder, checkpoint, tmp_path / "index", tmp_path / "run")
-    assert "1 photos without a position are left out, somewhere.jpg first" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "1 photos without a position are left out, somewhere.jpg first" in told
+    assert "1 files can't be read as images and are left out, @0414182.51" in told
     assert len(built.images) == 2
     assert built.calibration == CALIBRATION
     again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))

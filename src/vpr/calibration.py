@@ -27,14 +27,14 @@ class Calibration:
     Attributes:
         set: the evaluation set it was fitted on.
         num_queries: of that set.
-        radius_m: what makes a prediction a positive there.
+        means: what it is the probability of, such as ``within 25 m``.
         neighbours: predictions of each query that were looked at.
         mean, scale, weights, bias: of the logistic function of ``features``.
     """
 
     set: str
     num_queries: int
-    radius_m: float
+    means: str
     neighbours: int
     mean: tuple[float, float]
     scale: tuple[float, float]
@@ -84,16 +84,14 @@ def features(distances: NDArray[Any], apart: NDArray[np.bool_]) -> Numbers:
     return np.stack([distances[:, 0], gap], axis=1).astype(np.float64)
 
 
-def fit_calibration(
-    found: Numbers, correct: NDArray[np.bool_], name: str, radius_m: float, neighbours: int
-) -> Calibration:
+def fit_calibration(found: Numbers, correct: NDArray[np.bool_], name: str, means: str, neighbours: int) -> Calibration:
     """Learn the confidence from queries whose place is known.
 
     Args:
         found: features ``(num_queries, 2)``.
         correct: whether the first prediction is a positive.
         name: of the set.
-        radius_m, neighbours: see ``Calibration``.
+        means, neighbours: see ``Calibration``.
 
     Raises:
         ValueError: if there are too few queries.
@@ -111,7 +109,7 @@ def fit_calibration(
         fitted = LogisticRegression().fit((found - mean) / scale, correct)
         weights, bias = fitted.coef_[0], float(fitted.intercept_[0])
     first, spread, slope = ((float(v[0]), float(v[1])) for v in (mean, scale, weights))
-    return Calibration(name, len(found), radius_m, neighbours, first, spread, slope, bias)
+    return Calibration(name, len(found), means, neighbours, first, spread, slope, bias)
 
 
 def reliability(confidence: Numbers, correct: NDArray[np.bool_], bins: int = 10) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def _tell(answer: dict[str, Any]) -> None:
     if "error" in answer:
         print(f"  error: {answer['error']}")
         return
-    sure = "" if answer["confidence"] is None else f", within {answer['radius_m']:g} m with {answer['confidence']:.0%}"
+    sure = "" if answer["confidence"] is None else f", {answer['confidence_means']} with {answer['confidence']:.0%}"
     if not answer["known"]:
         print(f"  unknown{sure}")
     elif answer["lat"] is not None:
@@ -76,10 +76,11 @@ def compare(args: argparse.Namespace) -> int:
 
     runs = tracking.finished_runs()
     if args.runs:
-        runs = [tracking.find_run(wanted, runs) for wanted in args.runs]
-    paper = comparison.read_paper() if args.paper else ()
+        runs = list({run.id: run for run in (tracking.find_run(wanted, runs) for wanted in args.runs)}.values())
+    paper = comparison.paper_settings() if args.paper else ()
+    told = sys.stdout if args.format == "table" else sys.stderr  # what is parsed stays what it is
     print(comparison.formatted(comparison.compare(runs, args.sort, paper), args.format))
-    if len(args.runs) != 2:
+    if not args.runs or len(runs) != 2:
         if args.page:
             raise ValueError("--page sets two runs side by side; name two")
         return 0
@@ -87,15 +88,15 @@ def compare(args: argparse.Namespace) -> int:
     sets = [name for name in first.sets() if name in second.sets()]
     if not sets:
         raise ValueError(f"{first.name} and {second.name} have no evaluation set in common")
-    print()
+    print(file=told)
     for name in sets:
         predictions = [tracking.run_predictions(run, name) for run in runs]
-        print(comparison.told_test(name, first.name, second.name, comparison.paired_test(*predictions)))
+        print(comparison.told_test(name, first.name, second.name, comparison.paired_test(*predictions)), file=told)
     if args.page:
-        from vpr.report.side_by_side import write_side_by_side
+        from vpr.side_by_side import write_side_by_side
 
         write_side_by_side(first, second, sets, args.page)
-        print(f"\nquery by query: {args.page}")
+        print(f"\nquery by query: {args.page}", file=told)
     return 0
 
 

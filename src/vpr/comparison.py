@@ -14,33 +14,21 @@ import pandas as pd
 from scipy.stats import binomtest
 from tabulate import tabulate
 
+from vpr.params import PARAMS_FILE, read_params
+
 PAPER = Path("sweeps/paper.csv")
 PAPER_SETS = {"val": "sfxs_val", "test": "sfxs_test", "night": "tokyoxs_test"}  # in datasets.gsv_xs.eval_sets
 COMPONENTS = ("backbone", "agg", "loss", "miner")
 
-# The paper's setting, which `dataset: gsv_xs` brings; what is listed in paper.csv varies.
-PAPER_SETTING = {
-    "dataset.name": "gsv_xs",
-    "backbone.name": "resnet18",
-    "train.weights": "imagenet",
-    "train.layers_to_crop": "[4]",
-    "train.layers_to_freeze": "None",
-    "train.image_size": "[320, 320]",
-    "train.places_per_batch": "100",
-    "train.images_per_place": "4",
-    "train.optimizer": "adamw",
-    "train.lr": "0.0002",
-    "train.weight_decay": "0.0",
-    "train.warmup_steps": "600",
-    "train.milestones": "[5, 10, 15, 25]",
-    "train.lr_mult": "0.3",
-    "train.augment_ops": "3",
-    "train.precision": "32-true",
-    "train.batches": "random",
-    "train.memory_size": "0",
-    "export.image_size": "None",
-    "export.pca_dim": "None",
-}
+_COUNTS = ("/num_queries", "/num_database", "/positive_radius_m", "/image_height_px", "/image_width_px")
+
+# What does not change a result, or is chosen by the paper's row.
+_FREE = {
+    "train.accelerator", "train.devices", "train.num_workers", "train.max_memory_gb", "train.log_every_n_steps",
+    "train.seed", "train.checkpoint", "train.val_set", "train.check_val_every_n_epochs", "train.monitor",
+    "train.max_epochs", "export.seed", "export.pca_images", "export.whiten", "dataset.eval_sets", "dataset.seed",
+    "agg.descriptor_dim", "agg.out_channels", "agg.out_rows", "agg.mix_depth",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,12 +38,14 @@ class Run:
     Attributes:
         params: flat, as text.
         metrics: flat, such as ``val/recall_at_1``.
+        digest: of the training data.
     """
 
     id: str
     name: str
     params: dict[str, str]
     metrics: dict[str, float] = field(default_factory=dict)
+    digest: str = ""
 
     def sets(self) -> list[str]:
         """Evaluation sets that this run has recalls of."""
@@ -112,20 +102,24 @@ def paired_test(first: pd.DataFrame, second: pd.DataFrame, draws: int = 20_000, 
 
 
 def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in their seed alone, together; in the order given."""
-    groups: dict[tuple[tuple[str, str], ...], list[Run]] = {}
+    """Runs that differ in their seed alone, together; in the order given.
+
+    Of several runs with the same seed, which another machine or code made differ, the first given counts.
+    """
+    groups: dict[tuple[Any, ...], dict[str, Run]] = {}
     for run in runs:
-        key = tuple(sorted((k, v) for k, v in run.params.items() if k != "train.seed"))
-        groups.setdefault(key, []).append(run)
-    return list(groups.values())
+        rest = sorted((k, v) for k, v in run.params.items() if k != "train.seed")
+        counts = sorted((k, v) for k, v in run.metrics.items() if k.endswith(_COUNTS))
+        groups.setdefault((run.digest, *rest, *counts), {}).setdefault(run.params.get("train.seed", ""), run)
+    return [list(group.values()) for group in groups.values()]
 
 
-def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Mapping[str, str]] = ()) -> pd.DataFrame:
+def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Setting] = ()) -> pd.DataFrame:
     """A row for each group of runs that differ in the seed alone.
 
     Args:
         sort: a metric such as ``test/recall_at_1``, the best first; by default recall@1 of the first set.
-        paper: rows of paper.csv; ours stand beside theirs, and ``setting`` says whether they are comparable.
+        paper: ``paper_settings``; ours stand beside theirs, and ``setting`` says whether they are comparable.
 
     Raises:
         ValueError: if there are no runs, or no run has the metric.
@@ -194,26 +188,73 @@ def paper_overrides(row: Mapping[str, str]) -> list[str]:
     return overrides
 
 
-def _beside_paper(run: Run, paper: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    params = run.params
-    for row in paper:
+@dataclass(frozen=True)
+class Setting:
+    """A reported run: its row of paper.csv, what chooses it, and all else that it was run with.
+
+    Attributes:
+        chosen, others: parameters of a run, as MLflow has them.
+        counts: metrics that say which sets these are.
+    """
+
+    row: dict[str, str]
+    chosen: dict[str, str]
+    others: dict[str, str]
+    counts: dict[str, float]
+
+
+def paper_settings(paper: Path = PAPER, params_file: Path = PARAMS_FILE) -> list[Setting]:
+    """The reported runs with the setting that ``dataset: gsv_xs`` of params.yaml brings."""
+    params = read_params(params_file)
+    counts = {}
+    for name, source in params["datasets"]["gsv_xs"]["eval_sets"].items():
+        for part in ("queries", "database"):
+            expected = params["sources"][source]["expected"].get(part)
+            if expected:
+                counts[f"{name}/num_{part}"] = float(expected)
+        counts[f"{name}/positive_radius_m"] = 25.0
+    settings = []
+    for row in read_paper(paper):
         wanted = dict(item.split("=", 1) for item in paper_overrides(row))
-        own = {
-            "agg": params.get("agg.name"),
-            "loss": params.get("loss.name"),
-            "miner": params.get("miner.name"),
-            "train.gsv_xs.max_epochs": params.get("train.max_epochs"),
-            **{key: params.get(f"agg.{key.rpartition('.')[2]}") for key in wanted if key.startswith("aggregators.")},
+        chosen = {f"{part}.name": wanted[part] for part in ("agg", "loss", "miner")}
+        chosen["train.max_epochs"] = row["epochs"]
+        chosen |= {f"agg.{key.rpartition('.')[2]}": v for key, v in wanted.items() if key.startswith("aggregators.")}
+        blocks = {
+            "dataset": params["datasets"]["gsv_xs"],
+            "backbone": params["backbones"]["resnet18"],
+            "agg": params["aggregators"][wanted["agg"]],
+            "loss": params["losses"][wanted["loss"]],
+            "miner": params["miners"][wanted["miner"]],
+            "train": params["train"]["gsv_xs"],
+            "export": params["export"],
         }
-        if all(own[key] == value for key, value in wanted.items() if key != "dataset"):
-            differing = [
-                f"{key.removeprefix('train.')} {params.get(key)} instead of {value}"
-                for key, value in PAPER_SETTING.items()
-                if params.get(key) != value
-            ]
-            found = {f"paper {name} R@1": row[f"{column}_r1"] for name, column in PAPER_SETS.items()}
-            setting = "the paper's" if not differing else "differs: " + "; ".join(differing)
-            return {"paper run": row["run"], **found, "setting": setting}
+        others = {"dataset.name": "gsv_xs", "backbone.name": "resnet18"}
+        for part, options in blocks.items():
+            others |= {f"{part}.{key}": str(v) for key, v in options.items() if f"{part}.{key}" not in _FREE}
+        settings.append(Setting(row, chosen, others, counts))
+    return settings
+
+
+def _beside_paper(run: Run, paper: Sequence[Setting]) -> dict[str, Any]:
+    for setting in paper:
+        if any(run.params.get(key) != value for key, value in setting.chosen.items()):
+            continue
+        differing = [
+            f"{key.removeprefix('train.')} {run.params[key]} instead of {value}"
+            for key, value in setting.others.items()
+            if key in run.params and run.params[key] != value
+        ]
+        differing += [
+            f"{key} is not known" for key in setting.others if key not in run.params and "dataset." not in key
+        ]
+        differing += [
+            f"{key} {run.metrics[key]:g} instead of {value:g}"
+            for key, value in setting.counts.items()
+            if key in run.metrics and run.metrics[key] != value
+        ]
+        found = {f"paper {name} R@1": setting.row[f"{column}_r1"] for name, column in PAPER_SETS.items()}
+        told = "the paper's" if not differing else "differs: " + "; ".join(differing)
+        return {"paper run": setting.row["run"], **found, "setting": told}
     return {"paper run": "", "setting": "not among the paper's runs"}
 
 

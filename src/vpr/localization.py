@@ -26,10 +26,11 @@ from vpr.datasets.checksums import file_sha256
 from vpr.datasets.coordinates import to_degrees
 from vpr.datasets.images import Preprocess
 from vpr.model import load_checkpoint
-from vpr.retrieval import search
+from vpr.retrieval import exact_index, search_in
 
 INDEX_COLUMNS = ["image", "utm_east", "utm_north", "utm_zone", "place_id", "heading", "timestamp"]
-MAX_PIXELS = 100_000_000  # decoded, 300 MB; more is no photo, or an attack
+MAX_PIXELS = 64_000_000  # decoded, 192 MB; more is no photo, or an attack
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no decoder that runs another program
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,23 @@ def read_photo(content: bytes, name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise ValueError(f"{name}: {width} x {height} pixels; send at most {MAX_PIXELS // 10**6} million")
+                    raise TooLarge(f"{name}: {width} x {height} pixels; send at most {MAX_PIXELS // 10**6} million")
                 return ImageOps.exif_transpose(image).convert("RGB")
     except UnidentifiedImageError:
         raise ValueError(f"{name}: not an image; send a JPEG, PNG, WebP or another photo") from None
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: too many pixels; send at most {MAX_PIXELS // 10**6} million") from None
-    except (OSError, SyntaxError) as error:
+    except TooLarge:
+        raise
+    except Exception as error:  # decoders fail in many ways
         raise ValueError(f"{name}: can't be read as an image: {error}") from None
+
+
+class TooLarge(ValueError):
+    """An image of more pixels than a photo has."""
 
 
 class Localizer:
@@ -117,6 +124,7 @@ class Localizer:
         self.model, _ = load_checkpoint(checkpoint)
         self.model.to(device)
         self.index, self.device = index, device
+        self.exact = exact_index(index.descriptors)
         sha256 = file_sha256(checkpoint)
         if index.facts["model_sha256"] != sha256:
             raise ValueError(
@@ -144,7 +152,8 @@ class Localizer:
         """One answer for each descriptor, in plain types.
 
         ``known`` is false, and there is no position, where the confidence is below ``min_confidence``. ``confidence``
-        is the probability that the first prediction is within the radius, ``None`` without calibration.
+        is the probability of what ``confidence_means`` says, that the first prediction is within the radius; ``None``
+        without calibration.
 
         Raises:
             ValueError: if ``min_confidence`` is asked of an index without calibration, or numbers are out of range.
@@ -156,8 +165,8 @@ class Localizer:
             raise ValueError(f"num_predictions is {num_predictions}; expected at least 1")
         if min_confidence > 0 and calibration is None:
             raise ValueError("min_confidence needs a calibrated index, and this one has no calibration; leave it at 0")
-        ranking, distances = search(
-            self.index.descriptors, descriptors, max(num_predictions, calibration.neighbours if calibration else 1)
+        ranking, distances = search_in(
+            self.exact, descriptors, max(num_predictions, calibration.neighbours if calibration else 1)
         )
         apart = elsewhere(self.index.images.iloc[ranking.ravel()], len(ranking), radius_m)
         confidence = None
@@ -175,7 +184,13 @@ class Localizer:
             place = ("lat", "lon", "utm_east", "utm_north", "utm_zone", "place_id")
             position = {key: predictions[0][key] if known else None for key in place}
             answers.append(
-                {"known": known, **position, "confidence": sure, "radius_m": radius_m, "predictions": predictions}
+                {
+                    "known": known,
+                    **position,
+                    "confidence": sure,
+                    "confidence_means": calibration.means if calibration else None,
+                    "predictions": predictions,
+                }
             )
         return answers
 

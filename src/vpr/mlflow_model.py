@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class LocalizingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     """A checkpoint and its index behind MLflow's interface."""
 
     def load_context(self, context: Any) -> None:
+        self.one_at_a_time = threading.Lock()  # decoded photos are large
         index = load_index(Path(context.artifacts["index"]))
         self.localizer = Localizer(Path(context.artifacts["checkpoint"]), index, pick_device("auto"))
 
@@ -33,16 +35,17 @@ class LocalizingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
             name = f"photo {number}"
             try:
                 photo = base64.b64decode(encoded, validate=True)
-            except (binascii.Error, ValueError):
+            except (binascii.Error, ValueError, TypeError):
                 answers.append({"photo": name, "error": f"{name}: not in base64"})
                 continue
-            answers += locate_photos(
-                self.localizer,
-                [(name, photo)],
-                int(options.get("num_predictions", 5)),
-                float(options.get("min_confidence", 0.0)),
-                bool(options.get("descriptor", False)),
-            )
+            with self.one_at_a_time:
+                answers += locate_photos(
+                    self.localizer,
+                    [(name, photo)],
+                    int(options.get("num_predictions", 5)),
+                    float(options.get("min_confidence", 0.0)),
+                    bool(options.get("descriptor", False)),
+                )
         return answers
 
 

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
+from tqdm import tqdm
 
 from vpr.datasets.checksums import file_sha256
-from vpr.datasets.coordinates import on_earth, to_utm
+from vpr.datasets.coordinates import on_earth, to_degrees, to_utm
 from vpr.datasets.images import Preprocess
 from vpr.datasets.layouts import list_images
 from vpr.datasets.names import parse_name
 from vpr.datasets.retrieval_set import ImageList, image_loader
 from vpr.extraction import extract, pick_device
-from vpr.localization import Index, load_index
+from vpr.localization import Index, load_index, read_photo
 from vpr.model import load_checkpoint
 
 
@@ -36,7 +38,7 @@ def gps_position(path: Path) -> tuple[float, float] | None:
             degrees, minutes, seconds = (float(v) for v in gps[angle])
             sign = -1 if str(gps.get(reference, "")).strip().upper() == negative else 1
             values.append(sign * (degrees + minutes / 60 + seconds / 3600))
-    except (OSError, SyntaxError, KeyError, ValueError, TypeError, ZeroDivisionError):
+    except Exception:  # tags are broken in many ways
         return None
     return values[0], values[1]
 
@@ -47,27 +49,26 @@ def located_photos(folder: Path) -> pd.DataFrame:
     Raises:
         ValueError: if there is no photo with a position.
     """
-    rows, unknown = [], []
-    for name in list_images(folder):
-        row = {"image": name, "utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
-        row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
+    rows, broken = [], []
+    for name in tqdm(list_images(folder), "reading", unit="photo"):
         try:
-            known = parse_name(name)
-            row |= {"heading": known.heading, "timestamp": known.timestamp, "lat": known.lat, "lon": known.lon}
-            if known.utm_east is not None and known.utm_north is not None and known.utm_zone:
-                row |= {"utm_east": known.utm_east, "utm_north": known.utm_north, "utm_zone": known.utm_zone}
+            read_photo((folder / name).read_bytes(), name)
         except ValueError:
-            position = gps_position(folder / name)
-            if position is not None:
-                row |= {"lat": position[0], "lon": position[1]}
-        rows.append(row)
+            broken.append(name)
+            continue
+        rows.append({"image": name, **_known(folder / name)})
+    if broken:
+        print(f"{len(broken)} files can't be read as images and are left out, {broken[0]} first", file=sys.stderr)
     if not rows:
-        raise ValueError(f"{folder}: no images in it")
+        raise ValueError(f"{folder}: no images in it that can be read")
     table = pd.DataFrame(rows)
     lat, lon = (table[key].to_numpy(dtype=float) for key in ("lat", "lon"))
     to_do = np.flatnonzero((table["utm_zone"] == "").to_numpy() & on_earth(lat, lon))
     for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[to_do], lon[to_do]), strict=True):
         table.loc[table.index[to_do], column] = values
+    east, north = (table[key].to_numpy(dtype=float) for key in ("utm_east", "utm_north"))
+    sound = np.isfinite(to_degrees(east, north, table["utm_zone"].to_list())[0])
+    table.loc[~sound, "utm_zone"] = ""  # no zone on earth
     unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
     if len(unknown) == len(table):
         raise ValueError(
@@ -77,6 +78,23 @@ def located_photos(folder: Path) -> pd.DataFrame:
     if unknown:
         print(f"{len(unknown)} photos without a position are left out, {unknown[0]} first", file=sys.stderr)
     return table[table["utm_zone"] != ""].reset_index(drop=True)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a photo's name says of it, and where that gives no position its EXIF tags."""
+    row: dict[str, Any] = {"utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
+    row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
+    try:
+        name = parse_name(path.name)
+        row |= {"heading": name.heading, "timestamp": name.timestamp}
+        if name.utm_east is not None and name.utm_north is not None and name.utm_zone:
+            return row | {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
+        if name.lat is not None and name.lon is not None:
+            return row | {"lat": name.lat, "lon": name.lon}
+    except ValueError:
+        pass
+    position = gps_position(path)
+    return row if position is None else row | {"lat": position[0], "lon": position[1]}
 
 
 def index_folder(folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, batch_size: int = 32) -> Index:

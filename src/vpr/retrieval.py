@@ -33,18 +33,32 @@ def search(
     """
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise ValueError(f"database {database.shape} and queries {queries.shape} must both be (number, same dimension)")
+    return search_in(exact_index(database, gpu), queries, k)
+
+
+def exact_index(database: NDArray[np.float32], gpu: bool = False) -> Any:
+    """A FAISS index of all descriptors, for ``search_in``; see ``search``."""
     if len(database) == 0:
         raise ValueError("the database is empty; there is nothing to search")
-    for name, descriptors in (("database", database), ("queries", queries)):
-        if not np.isfinite(descriptors).all():
-            raise ValueError(f"{name}: {int((~np.isfinite(descriptors)).any(axis=1).sum())} descriptors are not finite")
+    _require_finite("database", database)
     index: Any = faiss.IndexFlatL2(database.shape[1])
     if gpu:
         require_faiss_gpu(True)
         index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     index.add(np.ascontiguousarray(database, dtype=np.float32))
-    squared, ranking = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, len(database)))
+    return index
+
+
+def search_in(index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Search an ``exact_index``; see ``search``."""
+    _require_finite("queries", queries)
+    squared, ranking = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, index.ntotal))
     return ranking, np.sqrt(np.maximum(squared, 0))
+
+
+def _require_finite(name: str, descriptors: NDArray[np.float32]) -> None:
+    if not np.isfinite(descriptors).all():
+        raise ValueError(f"{name}: {int((~np.isfinite(descriptors)).any(axis=1).sum())} descriptors are not finite")
 
 
 def require_faiss_gpu(wanted: bool) -> None:

@@ -21,6 +21,7 @@ from tabulate import tabulate
 from vpr.tracking import flat
 
 POLL_S = 3.0
+DVC = (sys.executable, "-m", "dvc")
 CHOICES = ("backbone", "agg", "loss", "miner")
 SHOWN_LINES = 4  # of a failed experiment's log
 
@@ -71,7 +72,7 @@ def dvc(*command: str) -> str:
     Raises:
         ValueError: with DVC's message, if it fails.
     """
-    done = subprocess.run(["dvc", *command], capture_output=True, text=True, check=False)
+    done = subprocess.run([*DVC, *command], capture_output=True, text=True, check=False)
     if done.returncode:
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         raise ValueError(f"`dvc {' '.join(command[:3])}` failed: {' '.join(lines[-3:])}")
@@ -143,7 +144,10 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
     outcome = dict.fromkeys((e.name for e in wanted if e.name in done), "done")
     try:
         if todo:
-            dvc("queue", "start", "--jobs", str(jobs))
+            # Workers inherit what they print to; a pipe would be waited for until they end.
+            nothing = subprocess.DEVNULL
+            started_queue = [*DVC, "queue", "start", "--jobs", str(jobs)]
+            subprocess.run(started_queue, stdin=nothing, stdout=nothing, stderr=nothing, check=True)
         started, told = time.monotonic(), set(outcome)
         while len(outcome) < len(wanted):
             time.sleep(POLL_S)
@@ -173,7 +177,8 @@ def experiment_table() -> str:
     """DVC's experiments with the components, the parameters that vary and the recalls, the best first."""
     rows = []
     for baseline in json.loads(dvc("exp", "show", "--json")):
-        rows.append((baseline.get("name") or baseline["rev"][:7], "", baseline["data"]))
+        rev = baseline["rev"]
+        rows.append((baseline.get("name") or (rev if rev == "workspace" else rev[:7]), "", baseline["data"]))
         for experiment in baseline.get("experiments") or []:
             state = (experiment.get("executor") or {}).get("state") or ""
             rows.append((experiment["revs"][0]["name"], state, experiment["revs"][0]["data"]))
@@ -182,7 +187,7 @@ def experiment_table() -> str:
     lines = []
     for (name, state, data), values in zip(rows, params, strict=True):
         line = {"experiment": name, "state": state, **{k: values.get(k, "") for k in (*CHOICES, *varying)}}
-        for path, found in sorted(((data or {}).get("metrics") or {}).items()):
+        for path, found in ((data or {}).get("metrics") or {}).items():
             metrics = found.get("data", {})
             # What has not ended shows the numbers of the commit it began from.
             if "/recalls/" in path and state in ("", "success"):

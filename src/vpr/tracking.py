@@ -28,6 +28,7 @@ from vpr.project import main_root
 EXPERIMENT = "vpr"
 KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model_sha256"
 EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
+INDEX_TAG, DIGEST_TAG = "vpr.index_sha256", "vpr.dataset_digest"
 
 
 def store_folder() -> Path:
@@ -174,10 +175,11 @@ def record(
             mlflow.log_metrics(news)
         for path in artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
-        if not run or run.data.tags.get(MODEL_TAG) != model_sha256:
+        index_sha256 = _folder_sha256(index)
+        if not run or run.data.tags.get(MODEL_TAG) != model_sha256 or run.data.tags.get(INDEX_TAG) != index_sha256:
             _log_model(mlflow, model, index)
             mlflow.log_params(flat({"export": exported}))
-            mlflow.set_tag(MODEL_TAG, model_sha256)
+            mlflow.set_tags({MODEL_TAG: model_sha256, INDEX_TAG: index_sha256})
         return str(active.info.run_id)
 
 
@@ -236,7 +238,7 @@ def _describe(mlflow: Any, configuration: dict[str, Any], facts: dict[str, Any],
         warnings.simplefilter("ignore")  # a folder has two readings, both of them right
         source = resolve_dataset_source(str(manifest.folder))
     mlflow.log_input(MetaDataset(source, name=manifest.name, digest=facts["dataset_digest"]), context="training")
-    tags = {COMMIT_TAG: facts["git_commit"], "vpr.dataset_digest": facts["dataset_digest"]}
+    tags = {COMMIT_TAG: facts["git_commit"], DIGEST_TAG: facts["dataset_digest"]}
     if facts["experiment"]:
         tags[EXPERIMENT_TAG] = facts["experiment"]
     mlflow.set_tags(tags)
@@ -279,6 +281,13 @@ def _log_model(mlflow: Any, checkpoint: Path, index: Path) -> None:
         )
 
 
+def _folder_sha256(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
 def _faiss() -> str:
     """The package that FAISS is installed from."""
     installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
@@ -293,12 +302,24 @@ def receipt(run_id: str | None, model: Path, recalls: dict[str, dict[str, Any]])
 
 
 def finished_runs() -> list[Run]:
-    """Runs of the store that have recalls, newest first."""
-    mlflow = connect()
-    found = mlflow.search_runs(
-        experiment_names=[EXPERIMENT], order_by=["attributes.start_time DESC"], output_format="list", max_results=5000
-    )
-    runs = [Run(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics)) for r in found]
+    """Runs of the store that have recalls, newest first.
+
+    Raises:
+        ValueError: if the store can't be asked.
+    """
+    try:
+        found = connect().search_runs(
+            experiment_names=[EXPERIMENT],
+            order_by=["attributes.start_time DESC"],
+            output_format="list",
+            max_results=5000,
+        )
+    except Exception as error:  # each kind of store has its own
+        raise ValueError(f"MLflow at {tracking_uri()} can't be asked: {str(error)[:200]}") from None
+    runs = [
+        Run(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics), r.data.tags.get(DIGEST_TAG, ""))
+        for r in found
+    ]
     return [run for run in runs if run.sets()]
 
 
@@ -358,14 +379,23 @@ def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str
     why = "the first to hold the alias"
     try:
         holder = client.get_model_version_by_alias(name, alias)
-    except mlflow.exceptions.MlflowException:
+    except mlflow.exceptions.MlflowException as error:
+        if error.error_code not in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # no such model, no such alias
+            raise ValueError(f"MLflow at {tracking_uri()} can't be asked: {str(error)[:200]}") from None
         holder = None
     if holder is not None:
         if holder.run_id == run.id:
             return f"{run.name} is {name}@{alias} already, version {holder.version}"
         held = [other for other in finished_runs() if other.id == holder.run_id]
-        gone = f"the run of version {holder.version}, which held the alias, is gone"
-        why = beats(held[0]) if held else gone
+        if not held:
+            raise ValueError(
+                f"the run of {name}@{alias}, version {holder.version}, is gone, so nothing can be compared; take the "
+                "alias from it in MLflow to start again"
+            )
+        why = beats(held[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         version = mlflow.register_model(f"runs:/{run.id}/model", name)

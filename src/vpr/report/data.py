@@ -17,17 +17,19 @@ from PIL import Image
 
 from vpr.attention import similarity_maps
 from vpr.calibration import Calibration, calibration_error, elsewhere, features, precision_recall, reliability
+from vpr.datasets.coordinates import to_degrees
 from vpr.datasets.images import Preprocess, open_image
 from vpr.datasets.manifest import Manifest
 from vpr.evaluation import condition_columns, has_coordinates, positives_of, utm_of
 from vpr.model import VPRModel
-from vpr.retrieval import Positives
+from vpr.retrieval import Positives, grids
 
 SHOWN_PREDICTIONS = 5
 THUMB_PX, THUMB_QUALITY = (160, 120), 55
 THUMB_BYTES = 12_000_000  # of all sets together, before base64
 HEAT_MAPS = 12  # query and first prediction, of each set
 MAX_MAP_POINTS = 4_000
+SAME_WAY_DEG = 45
 DISTANCE_BINS_M = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
 HEADING_BINS_DEG = (0, 15, 30, 60, 90, 180)
 
@@ -156,20 +158,26 @@ def _conditions(queries: pd.DataFrame, database: pd.DataFrame, positives: Positi
     if positives is None or not (has_coordinates(database) and has_coordinates(queries)):
         return known
     offsets, turns = np.full(len(queries), np.nan), np.full(len(queries), np.nan)
+    utm, query_utm = utm_of(database), utm_of(queries)
+    headings = _turns(database, queries, positives)
     for q, near in enumerate(positives):
         if len(near):
-            metres = np.hypot(*(utm_of(database)[near] - utm_of(queries)[q]).T)
-            offsets[q] = metres.min()
-            headings = database["heading"].to_numpy(dtype=float)[near] - float(queries["heading"].iloc[q])
-            if np.isfinite(headings).any():
-                turns[q] = np.nanmin(np.abs((headings + 180) % 360 - 180))
+            offsets[q] = np.hypot(*(utm[near] - query_utm[q]).T).min()
+            if np.isfinite(headings[q]).any():
+                turns[q] = np.nanmin(headings[q])
     for title, values, edges, unit in (
         ("distance to the nearest positive", offsets, DISTANCE_BINS_M, "m"),
-        ("heading difference to the nearest positive", turns, HEADING_BINS_DEG, "°"),
+        ("smallest heading difference to a positive", turns, HEADING_BINS_DEG, "°"),
     ):
         if np.isfinite(values).any():
             known[title] = pd.Series([_bin(v, edges, unit) for v in values])
     return known
+
+
+def _turns(database: pd.DataFrame, queries: pd.DataFrame, positives: Positives) -> list[NDArray[np.float64]]:
+    """Degrees between the headings of each query and of its positives; not a number where one is not known."""
+    headings, own = (rows["heading"].to_numpy(dtype=float) for rows in (database, queries))
+    return [np.abs((headings[near] - own[q] + 180) % 360 - 180) for q, near in enumerate(positives)]
 
 
 def _bin(value: float, edges: Sequence[float], unit: str) -> str:
@@ -213,14 +221,28 @@ def _error_shares(error_m: NDArray[np.float64]) -> list[dict[str, float]]:
 def _map(database: pd.DataFrame, queries: pd.DataFrame) -> dict[str, Any] | None:
     if not (has_coordinates(database) and has_coordinates(queries)):
         return None
-    origin = np.minimum(utm_of(database).min(axis=0), utm_of(queries).min(axis=0))
-    places = np.unique((utm_of(database) - origin).round(), axis=0)
+    database_at, queries_at = _plane([database, queries])
+    origin = np.minimum(database_at.min(axis=0), queries_at.min(axis=0))
+    places = np.unique((database_at - origin).round(), axis=0)
     step = max(1, -(-len(places) // MAX_MAP_POINTS))
     return {
         "database": places[::step].astype(int).tolist(),
-        "queries": (utm_of(queries) - origin).round(1).tolist(),
+        "queries": (queries_at - origin).round(1).tolist(),
         "origin": [round(float(v), 1) for v in origin],
     }
+
+
+def _plane(parts: list[pd.DataFrame]) -> list[NDArray[np.float64]]:
+    """Metres east and north in one plane, also where the images lie in several UTM zones."""
+    zones = {zone for rows in parts for zone in grids(rows["utm_zone"].to_list())}
+    if len(zones) == 1:
+        return [utm_of(rows) for rows in parts]
+    degrees = []
+    for rows in parts:
+        east, north = utm_of(rows).T
+        degrees.append(to_degrees(east, north, rows["utm_zone"].to_list()))
+    middle = np.radians(np.nanmean(np.concatenate([lat for lat, _ in degrees])))
+    return [np.stack([lon * 111_320 * np.cos(middle), lat * 111_320], axis=1) for lat, lon in degrees]
 
 
 def _cards(
@@ -243,6 +265,9 @@ def _cards(
     order += wrong[len(right) :] + right[len(wrong) :]
     cards = []
     start = thumbnails.used
+    located = positives is not None and has_coordinates(database) and has_coordinates(queries)
+    utm, query_utm = utm_of(database), utm_of(queries)
+    turns = _turns(database, queries, positives) if positives is not None else []
     for q in order:
         if thumbnails.used - start >= thumbnails.budget:
             break
@@ -267,9 +292,11 @@ def _cards(
         if positives is not None and len(positives[q]):
             nearest = int(positives[q][0])
             metres_to = None
-            if has_coordinates(database) and has_coordinates(queries):
-                apart = np.hypot(*(utm_of(database)[positives[q]] - utm_of(queries)[q]).T)
-                nearest, metres_to = int(positives[q][int(apart.argmin())]), round(float(apart.min()), 1)
+            if located:
+                # Of those that look the same way, where that is known.
+                apart = np.hypot(*(utm[positives[q]] - query_utm[q]).T)
+                best = int((apart + 1e6 * (turns[q] > SAME_WAY_DEG)).argmin())
+                nearest, metres_to = int(positives[q][best]), round(float(apart[best]), 1)
             image = database["image"].iloc[nearest]
             card["positive"] = {
                 "thumb": thumbnails.add(given.database.folder / image),

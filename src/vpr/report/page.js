@@ -158,9 +158,11 @@ function listenToMap() {
     const box = map.getBoundingClientRect();
     return [(event.clientX - box.left) * 800 / box.width - 400, (event.clientY - box.top) * 520 / box.height - 260];
   };
-  map.addEventListener("wheel", (event) => { event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...inside(event)); }, { passive: false });
+  map.addEventListener("wheel", (event) => {
+    if (document.activeElement !== map && !event.ctrlKey) return;
+    event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...inside(event)); }, { passive: false });
   let from = null;
-  map.addEventListener("pointerdown", (event) => { from = inside(event); map.setPointerCapture(event.pointerId); });
+  map.addEventListener("pointerdown", (event) => { from = inside(event); map.setPointerCapture(event.pointerId); map.focus({ preventScroll: true }); });
   map.addEventListener("pointermove", (event) => {
     if (!from) return;
     const to = inside(event);
@@ -217,6 +219,7 @@ function card(entry) {
   if (entry.positive) tiles.push(tile("", entry.positive, "nearest positive", entry.positive.metres === null ? [] : [[`${entry.positive.metres} m away`]]));
   const box = make("article", { class: "card", tabindex: "0", "data-query": q }, make("h3", {}, `${queries.image[q]}${state ? ` (${state})` : ""}`), make("div", { class: "row" }, ...tiles));
   if (entry.other) {
+    box.querySelector(".row").before(make("h3", { class: "second" }, `${data.runs[0]}:`));
     box.append(make("h3", { class: "second" }, `${data.runs[1]}:`), make("div", { class: "row" }, ...predictionTiles(entry.other)));
   }
   if (details.length) box.append(make("p", { class: "note" }, details.join(" · ")));
@@ -273,6 +276,7 @@ function showSet(name) {
     charts.push(lineChart("Precision and recall as --min-confidence varies", [{ name: "precision", color: COLORS[0], points: c.precision_recall.map((p) => [100 * p.recall, 100 * p.precision]) }], { xLabel: "queries answered rightly, %", yLabel: "answers that are right, %", xRange: [0, 100], yRange: [0, 100] }));
   }
   byId("set-charts").replaceChildren(...charts);
+  byId("by-condition").hidden = !current.labelled;
   mapPoints(current);
   byId("conditions").replaceChildren(...(current.conditions.length ? current.conditions.map(conditionChart) : [make("p", { class: "note" }, "Nothing is known of these queries beside their position.")]));
   const which = [["all", "all queries"]];
@@ -289,16 +293,14 @@ function showSet(name) {
 function overview() {
   const ns = [...new Set(data.sets.flatMap((s) => Object.keys(s.metrics)).filter((k) => /^recall_at_\d+$/.test(k)).map((k) => Number(k.slice(10))))].sort((a, b) => a - b);
   const head = byId("recalls").tHead.rows[0];
-  const names = ["set", "queries", "database", "positives", "image", "dim", ...ns.map((n) => `R@${n}`), "R@1 interval", "median error"];
-  if (data.runs.length > 1) names.splice(1, 0, "run");
+  const names = ["set", "queries", "database", "positives", "image", "dim", ...ns.map((n) => `R@${n}`), ...(ns.length ? ["R@1 interval", "median error"] : [])];
   names.forEach((name, k) => head.append(make("th", { scope: "col", class: k > 0 && name !== "positives" && name !== "run" ? "number" : "" }, name)));
   for (const set of data.sets) {
     const all = [[data.runs[0], set.metrics, set.interval]];
     if (data.runs.length > 1) all.push([data.runs[1], set.other_metrics, null]);
     for (const [run, m, interval] of all) {
-      const row = make("tr", {}, make("th", { scope: "row" }, set.name));
-      if (data.runs.length > 1) row.append(make("td", {}, run));
-      const cells = [m.num_queries.toLocaleString("en"), m.num_database.toLocaleString("en"), m.positives, m.image_height_px ? `${m.image_height_px}x${m.image_width_px}` : "", m.descriptor_dim || "", ...ns.map((n) => m[`recall_at_${n}`] === undefined ? "" : percent(m[`recall_at_${n}`])), interval ? `${percent(interval[0])} to ${percent(interval[1])}` : "", m.median_error_m === undefined ? "" : `${m.median_error_m.toFixed(0)} m`];
+      const row = make("tr", {}, make("th", { scope: "row" }, set.name, ...(data.runs.length > 1 ? [make("div", { class: "note" }, run)] : [])));
+      const cells = [m.num_queries.toLocaleString("en"), m.num_database.toLocaleString("en"), m.positives, m.image_height_px ? `${m.image_height_px}x${m.image_width_px}` : "", m.descriptor_dim || "", ...ns.map((n) => m[`recall_at_${n}`] === undefined ? "" : percent(m[`recall_at_${n}`])), ...(ns.length ? [interval ? `${percent(interval[0])} to ${percent(interval[1])}` : "", m.median_error_m === undefined ? "" : `${m.median_error_m.toFixed(0)} m`] : [])];
       cells.forEach((text, k) => row.append(make("td", { class: k === 2 ? "" : "number" }, String(text))));
       byId("recalls").tBodies[0].append(row);
     }
@@ -314,6 +316,7 @@ function overview() {
   if (t.validation.length) charts.push(lineChart("Validation recall while training", ["recall@1", "recall@5"].map((name, k) => ({ name, color: COLORS[k], dots: true, points: t.validation.map((row) => [row[0], 100 * row[k + 1]]) })), { xLabel: "epoch", yLabel: "recall, %" }));
   if (t.informative.length) charts.push(lineChart("Share of pairs or triplets that the miner picked", [{ name: "share", color: COLORS[0], points: t.informative.map(([x, y]) => [x, 100 * y]) }], { xLabel: "step", yLabel: "%" }));
   byId("overview").append(...charts);
+  byId("over-all").hidden = !charts.length;
   for (const set of data.sets) {
     const button = make("button", { type: "button", "aria-pressed": "false" }, set.name);
     button.onclick = () => showSet(set.name);

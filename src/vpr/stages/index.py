@@ -14,6 +14,7 @@ import pandas as pd
 from vpr.calibration import Calibration, elsewhere, features, fit_calibration
 from vpr.datasets.checksums import file_sha256
 from vpr.datasets.manifest import read_manifest
+from vpr.evaluation import labels_of
 from vpr.localization import Index
 from vpr.params import load_eval_sets, load_evaluate, load_index_set, load_train
 from vpr.stages import run
@@ -21,7 +22,9 @@ from vpr.stages import run
 NEIGHBOURS = 20  # predictions of each query that the confidence looks at
 
 
-def calibrate(predictions: pd.DataFrame, database: pd.DataFrame, name: str, radius_m: float) -> Calibration | None:
+def calibrate(
+    predictions: pd.DataFrame, database: pd.DataFrame, queries: pd.DataFrame, name: str, radius_m: float
+) -> Calibration | None:
     """The confidence, learnt from the predictions on a set; ``None`` where its places are not known."""
     if predictions["is_positive"].isna().any():
         return None
@@ -32,7 +35,9 @@ def calibrate(predictions: pd.DataFrame, database: pd.DataFrame, name: str, radi
     distances = kept["descriptor_distance"].to_numpy(dtype=float).reshape(num_queries, -1)
     correct = kept.loc[kept["rank"] == 1, "is_positive"].to_numpy(dtype=bool)
     found = features(distances, elsewhere(rows, num_queries, radius_m))
-    return fit_calibration(found, correct, name, radius_m, neighbours)
+    kind = labels_of(database, queries)
+    means = f"within {radius_m:g} m" if kind == "distance" else "the same place" if kind == "place id" else "a positive"
+    return fit_calibration(found, correct, name, means, neighbours)
 
 
 def main() -> None:
@@ -47,9 +52,11 @@ def main() -> None:
     calibration, why = None, f"{val_set} is not among eval_sets"
     if val_set in sets:
         predictions = pd.read_parquet(args.predictions / f"{val_set}.parquet")
-        database = read_manifest(args.descriptors / val_set / "database.parquet").rows
+        database, queries = (
+            read_manifest(args.descriptors / val_set / f"{p}.parquet").rows for p in ("database", "queries")
+        )
         try:
-            calibration = calibrate(predictions, database, val_set, radius_m)
+            calibration = calibrate(predictions, database, queries, val_set, radius_m)
             why = f"{val_set} has no labels"
         except ValueError as error:
             why = str(error)

@@ -54,11 +54,11 @@ def main() -> None:
         sets.append(data)
     configuration = facts["configuration"]
     components = " + ".join(configuration[key]["name"] for key in ("backbone", "agg", "loss", "miner"))
-    title = f"{components} on {configuration['dataset']['name']}"
-    told = (
-        f"best epoch {facts['best_epoch']}, trained in {facts['seconds']:.0f} s on {facts['machine']}; "
-        f"commit {facts['git_commit'][:12]}"
+    title = f"{components} on {given.queries.name}"
+    trained = (
+        f"trained on {configuration['dataset']['name']}, best epoch {facts['best_epoch']}, {facts['seconds']:.0f} s"
     )
+    told = f"{trained} on {facts['machine']}; commit {facts['git_commit'][:12]}"
     rows = [(f"{part}.{key}", str(value)) for part, options in configuration.items() for key, value in options.items()]
     page = render(title, told, rows, [components], sets, thumbnails.encoded, training_curves(args.metrics))
     args.page.write_text(page, encoding="utf-8")
