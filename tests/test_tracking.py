@@ -63,11 +63,11 @@ def files(tmp_path, city):
     return tmp_path, facts, curve, model
 
 
-def record(files, city, recalls, which="best"):
+def record(files, city, recalls, which="best", database=None):
     """Record a model with an index of the city's database."""
     folder, facts, curve, _ = files
     checkpoint, index = folder / f"{which}.ckpt", folder / f"index_{which}"
-    rows = city.part("val", DATABASE)
+    rows = city.part("val", DATABASE).iloc[:database]
     descriptors = np.eye(len(rows), 64, dtype=np.float32)
     Index(descriptors, rows, {"model_sha256": file_sha256(checkpoint), "radius_m": 25.0}, None).save(index)
     return tracking.record(
@@ -151,6 +151,16 @@ def test_the_logged_model_locates_photos(store, files, city):
     assert right["confidence"] is None
     assert garbled["error"] == "photo 2: not in base64"
     assert "photo 3: not an image" in text["error"]
+
+
+def test_another_database_is_logged_with_the_model(store, files, city):
+    import mlflow
+
+    asked = pd.DataFrame({"photo": [photo()[1]]})
+    for number in (None, 3, 5):
+        run_id = record(files, city, {}, database=number)
+        (answer,) = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(asked, params={"num_predictions": 100})
+        assert len(answer["predictions"]) == len(city.part("val", DATABASE).iloc[:number])
 
 
 def test_an_interrupted_training_goes_on_in_its_run(store, files, city):
