@@ -21,7 +21,16 @@ from PIL import Image
 from vpr.datasets import collection
 from vpr.datasets.ground_truth import natural_order, read_ground_truth
 from vpr.datasets.layouts import find_folder, list_images, read_gsv_cities, read_standard
-from vpr.datasets.manifest import DATABASE, QUERY, TRAIN, Manifest, read_manifest, write_parts
+from vpr.datasets.manifest import (
+    DATABASE,
+    QUERY,
+    TRAIN,
+    Manifest,
+    read_manifest,
+    set_manifest,
+    write_manifest,
+    write_parts,
+)
 from vpr.datasets.names import format_name
 from vpr.datasets.verify import verify
 from vpr.evaluation import labels_of, positives_of
@@ -117,7 +126,7 @@ def test_a_source_from_elsewhere_gives_the_same_manifest(gsv, sf, tmp_path, data
     listing = collected(tmp_path / "gsv.zip", sf, tmp_path)
     assert listing.notes["sources"]["gsv"]["sha256"].keys() == {"gsv.zip"}
     write_parts(verified(listing), tmp_path / "two", "val")
-    for part in ("train", "validation", "sets/val"):
+    for part in ("train", "validation", "evaluation"):
         assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
             tmp_path / "two" / f"{part}.parquet"
         ).read_bytes()
@@ -127,8 +136,11 @@ def test_another_evaluation_set_leaves_the_training_manifest_alone(gsv, sf, tmp_
     write_parts(verified(collected(gsv, sf, tmp_path)), tmp_path / "one", "val")
     two = collected(gsv, sf, tmp_path, eval_sets={"val": "sf", "more": "sf"})
     write_parts(verified(two), tmp_path / "two", "val")
-    assert sorted(p.name for p in (tmp_path / "two/sets").iterdir()) == ["more.parquet", "val.parquet"]
-    for part in ("train", "validation", "sets/val"):
+    assert read_manifest(tmp_path / "two/evaluation.parquet").set_names() == ["more", "val"]
+    for number in ("one", "two"):
+        evaluation = read_manifest(tmp_path / number / "evaluation.parquet")
+        write_manifest(set_manifest(evaluation, "val"), tmp_path / number / "val.parquet")
+    for part in ("train", "validation", "val"):
         assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
             tmp_path / "two" / f"{part}.parquet"
         ).read_bytes()

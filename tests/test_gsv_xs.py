@@ -82,7 +82,7 @@ def test_a_folder_on_the_disk_instead_of_the_server_trains_nothing_again(publish
     ours, _ = published
     folder = next((ours.folder / "data/images/unpacked").glob("*/gsv-xs"))
     output = ours("dvc", "exp", "run", "-S", f"sources.gsv_xs.url=file://{folder}")
-    assert ours.stages_run(output) == {"check", "download", "verify", "record"}
+    assert ours.stages_run(output) == {"check", "download", "verify", "report", "record"}
 
 
 def test_counts_that_differ_stop_the_pipeline_or_are_a_warning(published):

@@ -47,7 +47,7 @@ def test_one_trains_and_tests(project, first_run, tmp_path_factory, monkeypatch)
 
 def test_the_other_shows_predictions(project, first_run, monkeypatch):
     code = run_notebook(project, "predictions", monkeypatch)
-    assert f"recall@1 {100 * project.recalls('val')['recall_at_1']:.1f}" in text_of(code[3])
+    assert f"recall@1 {100 * project.recalls('val')['recall_at_1']:.1f}" in text_of(code[2])
     (picture,) = [o["data"]["image/png"] for cell in code for o in cell.outputs if "image/png" in o.get("data", {})]
     image = Image.open(io.BytesIO(base64.b64decode(picture)))
     assert image.width > 600

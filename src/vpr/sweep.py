@@ -61,7 +61,7 @@ def experiments(points: Sequence[Sequence[str]], baseline: str) -> list[Experime
     for point in points:
         digest = hashlib.sha256("\n".join([baseline, *sorted(point)]).encode()).hexdigest()[:7]
         values = "-".join(re.sub(r"[^A-Za-z0-9.]+", "", item.partition("=")[2])[:24] for item in point)
-        name = f"{values.strip('.')[:80]}-{digest}"
+        name = f"{values[:80]}-{digest}".lstrip(".-")
         found.append(Experiment(name, tuple(point)))
     return found
 
