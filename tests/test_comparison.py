@@ -88,6 +88,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_with_their_spread():
     assert table["run"].tolist() == ["c", "a and 1 more", "d"]
     assert table["val R@1"].tolist() == ["90.0", "55.0 ± 7.1", "52.0"]
     assert "miner" not in table, "what all have in common is left out"
+    assert table["id"].tolist() == ["c", "a", "d"]
     with pytest.raises(ValueError, match="no run has the metric 'test/recall_at_1'; choose one of: val/recall_at_1"):
         compare(runs, "test/recall_at_1")
     with pytest.raises(ValueError, match="there are no runs with recalls"):

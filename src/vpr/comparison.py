@@ -149,6 +149,7 @@ def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Settin
                 row[f"{name} R@{n}"] = _spread(value(group, f"{name}/recall_at_{n}"))
         if paper:
             row |= _beside_paper(run, paper)
+        row["id"] = run.id[:8]
         rows.append(row)
     table = pd.DataFrame(rows)
     same = [c for c in (*COMPONENTS, "dataset", "epochs", "seeds") if len(table) > 1 and table[c].nunique() == 1]

@@ -109,7 +109,7 @@ def _cosplace(network: str, dimension: int, method: str) -> Published:
 
 
 def _convap(dimension: int) -> Published:
-    """All stages of the ResNet are kept, unlike in the paper's own experiments here."""
+    """ConvAP on a whole ResNet-50; gsv-cities crops no stage for it."""
     options = {"out_channels": dimension // 4, "s1": 2, "s2": 2}
     spec = ModelSpec("resnet50", {"layers_to_crop": []}, "convap", options, (320, 320))
     return Published(spec, (*_TORCHVISION_RESNET, *_CONVAP), "https://github.com/amaralibey/gsv-cities")

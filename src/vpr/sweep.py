@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
+from vpr.params import load_eval_sets
 from vpr.tracking import flat
 
 POLL_S = 3.0
@@ -174,7 +175,10 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
 
 
 def experiment_table() -> str:
-    """DVC's experiments with the components, the parameters that vary and the recalls, the best first."""
+    """DVC's experiments with the components, the parameters that vary and the recalls.
+
+    The best on the first of ``eval_sets`` is first.
+    """
     rows = []
     for baseline in json.loads(dvc("exp", "show", "--json")):
         rev = baseline["rev"]
@@ -198,7 +202,9 @@ def experiment_table() -> str:
                     if f"recall_at_{n}" in metrics
                 }
         lines.append(line)
-    recalls = list(dict.fromkeys(k for line in lines for k in line if k.endswith((" R@1", " R@5"))))
+    found = {k for line in lines for k in line if k.endswith((" R@1", " R@5"))}
+    first_sets = [f"{name} R@{n}" for name in load_eval_sets() for n in (1, 5)]
+    recalls = [k for k in dict.fromkeys([*first_sets, *sorted(found)]) if k in found]
     header = ["experiment", *(["state"] if any(line["state"] for line in lines) else []), *CHOICES, *varying, *recalls]
     first = recalls[0] if recalls else ""
     lines.sort(key=lambda line: -float(line.get(first) or -1))
