@@ -13,6 +13,7 @@ import yaml
 from vpr.comparison import (
     Run,
     compare,
+    distinct_names,
     formatted,
     paired_test,
     paper_overrides,
@@ -45,6 +46,12 @@ def test_the_p_value_is_that_of_the_exact_mcnemar_test():
     assert back.difference == -test.difference
     assert back.p_value == test.p_value
     assert "may be chance" in told_test("val", "a", "b", test)
+
+
+def test_runs_of_the_same_name_are_told_apart():
+    one, two = Run("0123456789", "same", {}), Run("abcdefghij", "same", {})
+    assert distinct_names(one, two) == ("same (01234567)", "same (abcdefgh)")
+    assert distinct_names(one, Run("x", "other", {})) == ("same", "other")
 
 
 def test_the_interval_is_that_of_queries_drawn_again():

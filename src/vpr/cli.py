@@ -91,7 +91,8 @@ def compare(args: argparse.Namespace) -> int:
     print(file=told)
     for name in sets:
         predictions = [tracking.run_predictions(run, name) for run in runs]
-        print(comparison.told_test(name, first.name, second.name, comparison.paired_test(*predictions)), file=told)
+        names = comparison.distinct_names(first, second)
+        print(comparison.told_test(name, *names, comparison.paired_test(*predictions)), file=told)
     if args.page:
         from vpr.side_by_side import write_side_by_side
 
@@ -113,7 +114,7 @@ def promote(args: argparse.Namespace) -> int:
     def beats(holder: comparison.Run) -> str:
         predictions = [tracking.run_predictions(one, name) for one in (holder, run)]
         test = comparison.paired_test(*predictions)
-        told = comparison.told_test(name, holder.name, run.name, test)
+        told = comparison.told_test(name, *comparison.distinct_names(holder, run), test)
         if test.difference <= 0 or test.p_value >= args.significance:
             raise ValueError(f"{holder.name} keeps {args.model_name}@{args.alias}: {told}")
         return told

@@ -52,6 +52,13 @@ class Run:
         return [key.removesuffix("/recall_at_1") for key in self.metrics if key.endswith("/recall_at_1")]
 
 
+def distinct_names(first: Run, second: Run) -> tuple[str, str]:
+    """What two runs are called beside each other: with their ids, if their names are the same."""
+    if first.name != second.name:
+        return first.name, second.name
+    return f"{first.name} ({first.id[:8]})", f"{second.name} ({second.id[:8]})"
+
+
 @dataclass(frozen=True)
 class PairedTest:
     """Two runs on the same queries.

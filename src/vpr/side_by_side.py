@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vpr.comparison import Run
+from vpr.comparison import Run, distinct_names
 from vpr.datasets.manifest import read_manifest
 from vpr.params import load_evaluate
 from vpr.report.data import THUMB_BYTES, SetInput, Thumbnails, add_other, set_data
@@ -43,7 +43,7 @@ def write_side_by_side(first: Run, second: Run, sets: Sequence[str], page: Path)
     differing = [k for k in keys if first.params.get(k) != second.params.get(k)]
     rows = [(k, f"{first.params.get(k, 'none')} | {second.params.get(k, 'none')}") for k in differing]
     told = f"{first.name} ({first.id[:8]}) and {second.name} ({second.id[:8]}); the configuration shows what differs"
-    names = [first.name, second.name if second.name != first.name else f"{second.name} ({second.id[:8]})"]
+    names = list(distinct_names(first, second))
     training: dict[str, list[list[float]]] = {"loss": [], "validation": [], "informative": []}
     html = render(f"{names[0]} beside {names[1]}", told, rows, names, shown, thumbnails.encoded, training)
     page.write_text(html, encoding="utf-8")
