@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test smoke lint ui record sweep paper docs lock
+.PHONY: setup repro test test-fast smoke lint ui record sweep paper docs lock
 
 setup: $(READY)
 
@@ -20,13 +20,16 @@ $(READY): requirements.txt
 
 repro: $(READY)  ## run what has changed, from images to recalls
 	dvc repro
-	@python -m vpr.summary
+	@python -m vpr.experiments.summary
 
 test: $(READY)  ## all tests, the smoke run included
-	pytest
+	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+
+test-fast: $(READY)  ## the tests of single parts, in under a minute
+	pytest tests/unit --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 smoke: $(READY)  ## the real pipeline on a tiny city, in a scratch copy
-	pytest tests/test_smoke.py
+	pytest tests/pipeline/test_smoke.py
 
 lint: $(READY)
 	ruff check
@@ -35,7 +38,7 @@ lint: $(READY)
 
 ui: $(READY)  ## MLflow on the project's store
 	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000 \
-		--backend-store-uri sqlite:///$$(python -c 'from vpr.tracking import store_folder; print(store_folder())')/mlflow.db
+		--backend-store-uri sqlite:///$$(python -c 'from vpr.experiments.store import store_folder; print(store_folder())')/mlflow.db
 
 record: $(READY)  ## bring the last results into MLflow again, after a server was down
 	dvc repro --force --single-item record
@@ -46,8 +49,8 @@ sweep: $(READY)  ## a grid of experiments, such as GRID="agg=avg,gem loss=NTXent
 paper: $(READY)  ## the 28 runs that the paper reports
 	vpr sweep --paper
 
-docs: $(READY)  ## docs/components.md from the code
-	python -W ignore -m vpr.components_page docs/components.md
+docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow from the code
+	python -m vpr.documentation
 
 lock: $(READY)  ## requirements.in -> requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --no-header requirements.in -o requirements.txt

@@ -24,7 +24,8 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=120)
     args = parser.parse_args()
     from vpr.datasets import synthetic
-    from vpr.params import SyntheticParams
+
+    from vpr.sources.synthetic import SyntheticParams
 
     content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params = replace(

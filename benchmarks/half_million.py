@@ -20,7 +20,7 @@ import yaml
 from tabulate import tabulate
 from verifying import make, photo
 
-from vpr.datasets.names import format_name
+from vpr.data.names import format_name
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path("benchmarks/half_million.json")

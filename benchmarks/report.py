@@ -17,13 +17,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 from playwright.sync_api import sync_playwright
+from vpr.report.data import set_data
 
-from vpr.calibration import Calibration
-from vpr.datasets.manifest import DATABASE, QUERY, Manifest, make_manifest
-from vpr.evaluation import evaluate_ranking
-from vpr.report.data import THUMB_BYTES, SetInput, Thumbnails, set_data
+from vpr.data.manifest import DATABASE, QUERY, Manifest, make_manifest
+from vpr.localization.confidence import Calibration
 from vpr.report.page import render
-from vpr.retrieval import search
+from vpr.report.set_section import SetInput
+from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
+from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.search import search
 
 NUM_QUERIES, NUM_DATABASE = 1_000, 8_000
 

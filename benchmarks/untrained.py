@@ -13,14 +13,17 @@ from pathlib import Path
 import numpy as np
 from tabulate import tabulate
 
-from vpr.configuration import build_model, load_configuration
-from vpr.datasets.images import Preprocess
-from vpr.datasets.manifest import DATABASE, QUERY, read_manifest
-from vpr.datasets.retrieval_set import ImageList, image_loader
-from vpr.evaluation import positives_of
-from vpr.extraction import extract, pick_device
-from vpr.params import load_eval_sets, load_evaluate
-from vpr.retrieval import recall_at, search
+from vpr.config.params import load_eval_sets, load_evaluate
+from vpr.data.preprocess import Preprocess
+from vpr.data.loading import ImageList, image_loader
+from vpr.data.manifest import DATABASE, QUERY, read_manifest
+from vpr.model.device import pick_device
+from vpr.model.extraction import extract
+from vpr.retrieval.positives import positives_of
+from vpr.retrieval.recall import recall_at
+from vpr.retrieval.search import search
+from vpr.training.build import build_model
+from vpr.training.configuration import load_configuration
 
 
 def main() -> None:

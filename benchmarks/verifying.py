@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
-
 from vpr.datasets import collection
-from vpr.datasets.manifest import write_manifest
-from vpr.datasets.names import format_name
-from vpr.datasets.verify import verify
-from vpr.params import CollectionParams, SourceParams
+
+from vpr.data.manifest import write_manifest
+from vpr.data.names import format_name
+from vpr.sources.catalogue import SourceParams
+from vpr.sources.collection import CollectionParams
+from vpr.verification.checks import verify
 
 CITIES, PER_PLACE = 23, 8
 

@@ -2,44 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+# Several test processes share the cores, and threads that wait for each other would take them all; set before torch is
+# imported.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
-import pandas as pd
 import pytest
+from filelock import FileLock
 
-from vpr.datasets import synthetic
-from vpr.datasets.manifest import Manifest
-from vpr.params import SyntheticParams
+from scratch_project import ROOT, TINY, Project
+from tiny_city import TINY_CITY
+from vpr.data.manifest import Manifest
+from vpr.sources.synthetic import SyntheticParams
+from vpr.sources.synthetic.photos import draw
 
-ROOT = Path(__file__).parents[1]
 # A slow machine is no failure.
 hypothesis.settings.register_profile("calm", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("calm")
 SHARED = ROOT.parent / "shared" / "data"
 
-TINY_CITY = {
-    "seed": 3,
-    "width": 48,
-    "height": 36,
-    "train_cities": 2,
-    "train_places": 8,
-    "images_per_place": [3, 4],
-    "blocks": 2,
-    "database_spacing_m": 30.0,
-    "database_headings": 2,
-    "num_queries": 6,
-    "variety": 0.4,
-    "night": 0.1,
-    "night_queries": 0.8,
-    "query_heading_sd_deg": 8.0,
-    "years": [2010, 2020],
-}
+
+# The files that take longest, so that no test process is left with one of them at the end.
+LONGEST = ["test_experiments.py", "test_recipes.py", "test_gsv_xs.py", "test_sweep.py", "test_interruptions.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
     """The tiny city's listing, its images on the disk; the root is absolute, whatever DATA_ROOT is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DATA_ROOT", str(tmp_path_factory.mktemp("city")))
-        listing = synthetic.obtain(SyntheticParams(**TINY_CITY))
+        listing = draw(SyntheticParams(**TINY_CITY))
         return Manifest(listing.name, str(listing.folder), listing.rows)
 
 
@@ -66,91 +58,30 @@ def shared() -> Path:
     return SHARED
 
 
-TINY = [
-    "datasets.synthetic.width=64",
-    "datasets.synthetic.height=48",
-    "datasets.synthetic.train_places=12",
-    "datasets.synthetic.train_cities=1",
-    "datasets.synthetic.blocks=2",
-    "datasets.synthetic.database_spacing_m=20",
-    "datasets.synthetic.database_headings=2",
-    "datasets.synthetic.num_queries=8",
-    "train.synthetic.image_size=[32,48]",
-    "train.synthetic.places_per_batch=4",
-    "train.synthetic.max_epochs=1",
-    "train.synthetic.check_val_every_n_epochs=1",
-    "train.synthetic.num_workers=0",
-    "extract.num_workers=0",
-    "eval_sets=[val]",
-]
-
-
-class Project:
-    """A scratch copy of what git tracks, and commands in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        files = subprocess.run(
-            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        ).stdout.splitlines()  # fmt: skip
-        for file in files:
-            if file.startswith(("tests/", "docs/", "metrics/")) or file == "dvc.lock" or not (ROOT / file).is_file():
-                continue
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / file, folder / file)
-        drop = ("DVC_", "MLFLOW_", "GIT_", "PYTHONPATH", "DATA_ROOT", "PYTHONDONTWRITEBYTECODE")
-        self.env = {k: v for k, v in os.environ.items() if not k.startswith(drop)}
-        self.env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.env['PATH']}"
-        self.env |= {
-            f"GIT_{who}_{what}": "smoke@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
-        }
-        self("git", "init", "--quiet", "--initial-branch=main")
-        self.commit("the project")
-
-    def __call__(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(command, cwd=self.folder, env=self.env, capture_output=True, text=True, check=False)
-        output = done.stdout + done.stderr
-        assert (done.returncode != 0) == fails, output
-        return output
-
-    def copy(self, folder: Path) -> Project:
-        """The project as it is now, somewhere else."""
-        other = object.__new__(Project)
-        other.folder, other.env = folder, self.env
-        shutil.copytree(self.folder, folder, symlinks=True)
-        return other
-
-    def commit(self, message: str) -> None:
-        self("git", "add", "--all")
-        self("git", "commit", "--quiet", "--allow-empty", "--message", message)
-
-    def recalls(self, name: str) -> dict[str, float]:
-        return json.loads((self.folder / "metrics" / "recalls" / f"{name}.json").read_text(encoding="utf-8"))
-
-    def stages_run(self, output: str) -> set[str]:
-        return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
-
-    def runs(self) -> pd.DataFrame:
-        """The MLflow runs of the scratch project's own store."""
-        code = (
-            "import mlflow, sys; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
-            "mlflow.search_runs(experiment_names=['vpr']).to_json(sys.argv[1])"
-        )
-        self(sys.executable, "-c", code, "runs.json")
-        runs = pd.read_json(self.folder / "runs.json")
-        (self.folder / "runs.json").unlink()
-        return runs
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> tuple[Project, str]:
+    """A project that has run once, from nothing to recalls, and what that printed; all test processes share it."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder, printed = shared / "finished", shared / "finished.txt"
+    with FileLock(f"{folder}.lock"):
+        if printed.is_file():
+            return Project.at(folder), printed.read_text(encoding="utf-8")
+        project = Project(folder)
+        output = project("dvc", "exp", "run", "--name", "first", *[part for value in TINY for part in ("-S", value)])
+        project.commit("first run")
+        printed.write_text(output, encoding="utf-8")
+        return project, output
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory) -> Project:
-    return Project(tmp_path_factory.mktemp("project"))
+def first_run(finished) -> str:
+    """What the first run printed."""
+    return finished[1]
 
 
-@pytest.fixture(scope="session")
-def first_run(project) -> str:
-    """From nothing to recalls."""
-    output = project("dvc", "exp", "run", "--name", "first", *[part for value in TINY for part in ("-S", value)])
-    project.commit("first run")
-    return output
+@pytest.fixture(scope="module")
+def project(finished, tmp_path_factory) -> Project:
+    """A copy of the finished project for the tests of one file."""
+    return finished[0].copy(tmp_path_factory.mktemp("copy") / "project")

@@ -1,4 +1,4 @@
-"""The command ``vpr``: what one does with trained models. Training and evaluation are DVC's: ``dvc repro``."""
+"""The command ``vpr``: work with trained models. To train and evaluate, run ``dvc repro``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from vpr.config.errors import UserError, exit_code
+
+if TYPE_CHECKING:
+    from vpr.experiments.runs import Run
 
 MODEL, INDEX = Path("data/model.ckpt"), Path("data/index")
 
 
 def localize(args: argparse.Namespace) -> int:
     """Print where photos were taken; 1 if one of them could not be read."""
-    from vpr.extraction import pick_device
-    from vpr.localization import Localizer, load_index, locate_photos
+    from vpr.localization.index import load_index
+    from vpr.localization.localizer import Localizer, locate_photos
+    from vpr.model.device import pick_device
 
     index = load_index(args.index)
     localizer = Localizer(args.model, index, pick_device("auto"))
@@ -29,7 +35,7 @@ def localize(args: argparse.Namespace) -> int:
             answers += locate_photos(localizer, [(str(photo), content)], args.num_predictions, args.min_confidence)
         failed |= "error" in answers[-1]
         if not args.json:
-            _tell(answers[-1])
+            _print_answer(answers[-1])
     if args.json:
         print(json.dumps(answers, indent=2))
     elif index.calibration is None:
@@ -37,89 +43,107 @@ def localize(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _print_answer(answer: dict[str, Any]) -> None:
     print(answer["photo"])
     if "error" in answer:
         print(f"  error: {answer['error']}")
         return
-    sure = "" if answer["confidence"] is None else f", {answer['confidence_means']} with {answer['confidence']:.0%}"
+    confidence = (
+        "" if answer["confidence"] is None else f", {answer['confidence_means']} with {answer['confidence']:.0%}"
+    )
     if not answer["known"]:
-        print(f"  unknown{sure}")
+        print(f"  unknown{confidence}")
     elif answer["lat"] is not None:
         utm = f"{answer['utm_east']:.2f} E {answer['utm_north']:.2f} N {answer['utm_zone']}"
-        print(f"  {answer['lat']:.6f}, {answer['lon']:.6f}  ({utm}){sure}")
+        print(f"  {answer['lat']:.6f}, {answer['lon']:.6f}  ({utm}){confidence}")
     elif answer["utm_east"] is not None:
-        print(f"  {answer['utm_east']:.2f} E {answer['utm_north']:.2f} N{sure}")
+        print(f"  {answer['utm_east']:.2f} E {answer['utm_north']:.2f} N{confidence}")
     else:
-        print(f"  place {answer['place_id'] or 'of the first prediction'}{sure}")
+        print(f"  place {answer['place_id'] or 'of the first prediction'}{confidence}")
     for rank, prediction in enumerate(answer["predictions"], 1):
         print(f"  {rank}. similarity {prediction['similarity']:.3f}  {prediction['image']}")
 
 
 def index(args: argparse.Namespace) -> int:
     """Build an index from a folder of geo-tagged photos."""
-    from vpr.photo_folder import index_folder
+    from vpr.config.params import load
+    from vpr.localization.photo_folder import index_folder
+    from vpr.retrieval.params import EvaluateParams
 
     if not args.folder.is_dir():
-        raise ValueError(f"{args.folder}: no such folder")
+        raise UserError(f"{args.folder}: no such folder")
     calibrated = args.calibration
     if calibrated is None and (INDEX / "index.json").is_file() and args.model == MODEL:
         calibrated = INDEX
-    built = index_folder(args.folder, args.model, args.out, calibrated)
+        print(f"confidence as learnt in {INDEX}; name another index of the model with --calibration", file=sys.stderr)
+    radius_m = args.radius_m
+    if radius_m is None:
+        radius_m = load(EvaluateParams).positive_radius_m
+    built = index_folder(args.folder, args.model, args.out, calibrated, radius_m)
     print(f"{args.out}: {len(built.images)} photos; locate others with: vpr localize --index {args.out} PHOTO")
     return 0
 
 
 def compare(args: argparse.Namespace) -> int:
-    """Print runs beside each other; two of them also query by query."""
-    from vpr import comparison, tracking
+    """Print runs side by side; two of them also query by query."""
+    from vpr.experiments import comparison, paper
+    from vpr.experiments.runs import find_run, finished_runs
 
-    runs = tracking.finished_runs()
+    runs = finished_runs()
     if args.runs:
-        runs = list({run.id: run for run in (tracking.find_run(wanted, runs) for wanted in args.runs)}.values())
-    paper = comparison.paper_settings() if args.paper else ()
-    told = sys.stdout if args.format == "table" else sys.stderr  # what is parsed stays what it is
-    print(comparison.formatted(comparison.compare(runs, args.sort, paper), args.format))
-    if not args.runs or len(runs) != 2:
-        if args.page:
-            raise ValueError("--page sets two runs side by side; name two")
-        return 0
-    first, second = runs
+        runs = list({run.id: run for run in (find_run(wanted, runs) for wanted in args.runs)}.values())
+    settings = paper.paper_settings() if args.paper else ()
+    print(comparison.formatted(comparison.compare(runs, args.sort, settings), args.format))
+    if args.runs and len(runs) == 2:
+        _compare_two(runs[0], runs[1], args)
+    elif args.page:
+        raise UserError("--page compares two runs; name two")
+    return 0
+
+
+def _compare_two(first: Run, second: Run, args: argparse.Namespace) -> None:
+    from vpr.experiments.paired_test import in_words, paired_test
+    from vpr.experiments.runs import distinct_names, run_predictions
+    from vpr.retrieval.predictions import first_is_positive
+
+    output = sys.stdout if args.format == "table" else sys.stderr  # a table to parse stays alone
     sets = [name for name in first.sets() if name in second.sets()]
     if not sets:
-        raise ValueError(f"{first.name} and {second.name} have no evaluation set in common")
-    print(file=told)
+        raise UserError(f"{first.name} and {second.name} have no evaluation set in common")
+    print(file=output)
     for name in sets:
-        predictions = [tracking.run_predictions(run, name) for run in runs]
-        names = comparison.distinct_names(first, second)
-        print(comparison.told_test(name, *names, comparison.paired_test(*predictions)), file=told)
+        one, two = (first_is_positive(run_predictions(run, name)) for run in (first, second))
+        print(in_words(name, *distinct_names(first, second), paired_test(one, two)), file=output)
     if args.page:
-        from vpr.side_by_side import write_side_by_side
+        from vpr.config.params import load
+        from vpr.experiments.side_by_side import write_side_by_side
+        from vpr.retrieval.params import EvaluateParams
 
-        write_side_by_side(first, second, sets, args.page)
-        print(f"\nquery by query: {args.page}", file=told)
-    return 0
+        write_side_by_side(first, second, sets, load(EvaluateParams).positive_radius_m, args.page)
+        print(f"\nquery by query: {args.page}", file=output)
 
 
 def promote(args: argparse.Namespace) -> int:
     """Register a run's model if it beats the holder of the alias on the validation set by more than chance."""
-    from vpr import comparison, tracking
+    from vpr.experiments import registry
+    from vpr.experiments.paired_test import in_words, paired_test
+    from vpr.experiments.runs import distinct_names, find_run, finished_runs, run_predictions
+    from vpr.retrieval.predictions import first_is_positive
 
-    runs = tracking.finished_runs()
-    run = tracking.find_run(args.run, runs)
+    run = find_run(args.run, finished_runs())
     name = args.set or run.params.get("train.val_set", "")
     if name not in run.sets():
-        raise ValueError(f"{run.name} has no recalls on {name!r}; choose --set from {', '.join(run.sets())}")
+        raise UserError(f"{run.name} has no recalls on {name!r}; choose --set from {', '.join(run.sets())}")
 
-    def beats(holder: comparison.Run) -> str:
-        predictions = [tracking.run_predictions(one, name) for one in (holder, run)]
-        test = comparison.paired_test(*predictions)
-        told = comparison.told_test(name, *comparison.distinct_names(holder, run), test)
+    def beats(holder: Run) -> str:
+        one, two = (first_is_positive(run_predictions(each, name)) for each in (holder, run))
+        test = paired_test(one, two)
+        message = in_words(name, *distinct_names(holder, run), test)
         if test.difference <= 0 or test.p_value >= args.significance:
-            raise ValueError(f"{holder.name} keeps {args.model_name}@{args.alias}: {told}")
-        return told
+            raise UserError(f"{holder.name} keeps {args.model_name}@{args.alias}: {message}")
+        return message
 
-    print(tracking.promote(run, args.model_name, args.alias, beats))
+    print(registry.promote(run, args.model_name, args.alias, beats))
     return 0
 
 
@@ -127,15 +151,15 @@ def sweep(args: argparse.Namespace) -> int:
     """Run a grid of experiments, or the paper's, through DVC's queue."""
     from tabulate import tabulate
 
-    from vpr import comparison
-    from vpr import sweep as sweeping
+    from vpr.experiments import paper
+    from vpr.experiments import sweep as sweeping
 
     points = sweeping.grid(args.settings)
     if args.paper:
-        reported = comparison.read_paper()
-        points = [[*comparison.paper_overrides(row), *point] for row in reported for point in points]
+        reported = paper.read_paper()
+        points = [[*paper.paper_overrides(row), *point] for row in reported for point in points]
     elif not args.settings:
-        raise ValueError("name what to vary, such as agg=avg,gem loss=MultiSimilarityLoss,NTXentLoss, or use --paper")
+        raise UserError("name what to vary, such as agg=avg,gem loss=MultiSimilarityLoss,NTXentLoss, or use --paper")
     baseline = sweeping.git("rev-parse", "HEAD")
     wanted = sweeping.experiments(points, baseline)
     if args.dry_run:
@@ -143,7 +167,7 @@ def sweep(args: argparse.Namespace) -> int:
         return 0
     changed = sweeping.git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!metrics")
     if changed:
-        raise ValueError(
+        raise UserError(
             f"the queue runs what is committed, and these files differ: {changed.split()[1::2]}; commit them"
         )
     outcome = sweeping.run_sweep(wanted, args.jobs)
@@ -157,7 +181,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 def experiments(args: argparse.Namespace) -> int:
     """Print DVC's experiments: the components and the recalls."""
-    from vpr.sweep import experiment_table
+    from vpr.experiments.sweep import experiment_table
 
     print(experiment_table())
     return 0
@@ -168,8 +192,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="vpr", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, call: Any, told: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=told, description=told)
+    def command(name: str, call: Any, summary: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=summary, description=summary)
         sub.set_defaults(call=call)
         return sub
 
@@ -185,14 +209,21 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("folder", type=Path, metavar="FOLDER")
     one.add_argument("--out", type=Path, required=True, help="folder to write")
     one.add_argument("--model", type=Path, default=MODEL)
-    one.add_argument("--calibration", type=Path, help="index of the same model to take the confidence from")
+    one.add_argument(
+        "--calibration", type=Path, help="index of the same model to take the confidence from; by default data/index"
+    )
+    one.add_argument(
+        "--radius-m",
+        type=float,
+        help="photos within it show the same place; by default evaluate.positive_radius_m of params.yaml",
+    )
 
-    one = command("compare", compare, "runs of MLflow beside each other; two of them also query by query")
+    one = command("compare", compare, "show runs of MLflow side by side; two of them also query by query")
     one.add_argument("runs", nargs="*", metavar="RUN", help="name, or id or its beginning; all runs if none is given")
     one.add_argument("--sort", help="metric, such as test/recall_at_1; the best first")
     one.add_argument("--format", choices=["table", "markdown", "csv"], default="table")
     one.add_argument(
-        "--paper", action="store_true", help="put the paper's recalls beside, and say where settings differ"
+        "--paper", action="store_true", help="show the paper's recalls beside, and say where settings differ"
     )
     one.add_argument("--page", type=Path, help="write an HTML page with two runs side by side, query by query")
 
@@ -203,24 +234,19 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--set", help="evaluation set to compare on; by default the run's validation set")
     one.add_argument("--significance", type=float, default=0.05, help="largest p-value that counts as more than chance")
 
-    one = command("sweep", sweep, "queue a grid of experiments, go on where it stopped, say what failed")
+    one = command("sweep", sweep, "queue a grid of experiments, continue where it stopped, say what failed")
     one.add_argument("settings", nargs="*", metavar="KEY=VALUE,VALUE")
     one.add_argument("--paper", action="store_true", help="the runs of sweeps/paper.csv")
     one.add_argument("--jobs", type=int, default=1, help="experiments at a time")
     one.add_argument("--dry-run", action="store_true", help="print the experiments and stop")
 
-    command("experiments", experiments, "DVC's experiments: the components and the recalls, not every key")
+    command("experiments", experiments, "show DVC's experiments: the components and the recalls, not every key")
     return top
 
 
 def main() -> None:
     args = parser().parse_args()
-    try:
-        sys.exit(args.call(args))
-    except (ValueError, OSError) as error:
-        sys.exit(f"vpr {args.command}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(exit_code(f"vpr {args.command}", lambda: int(args.call(args)), ""))
 
 
 if __name__ == "__main__":

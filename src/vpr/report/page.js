@@ -51,11 +51,11 @@ function lineChart(title, lines, { xLabel, yLabel, yRange, xRange, logX = false,
   const span = place(x1) - place(x0) || 1;
   const px = (v) => left + (width - left - right) * (place(v) - place(x0)) / span;
   const py = (v) => height - bottom - (height - top - bottom) * (v - y0) / (y1 - y0);
-  const told = lines.map((line) => {
+  const description = lines.map((line) => {
     const last = line.points[line.points.length - 1];
     return last ? `${line.name}: ${format(line.points[0][1])} to ${format(last[1])}` : line.name;
   }).join("; ");
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${told}` });
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${description}` });
   for (const t of ticks(y0, y1)) {
     svg.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: py(t), y2: py(t) }));
     svg.append(draw("text", { x: left - 6, y: py(t) + 4, "text-anchor": "end" }, format(t)));
@@ -83,8 +83,8 @@ function conditionChart(bars) {
   const rowHeight = 26, left = 150, width = 480, right = 96, top = 4;
   const height = top + rowHeight * bars.rows.length + 26;
   const px = (v) => left + (width - left - right) * v;
-  const told = bars.rows.map((r) => `${r.value}: ${percent(r.recall)} % of ${r.n}`).join("; ");
-  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `recall@1 by ${bars.title}. ${told}` });
+  const description = bars.rows.map((r) => `${r.value}: ${percent(r.recall)} % of ${r.n}`).join("; ");
+  const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `recall@1 by ${bars.title}. ${description}` });
   for (const t of [0, 0.25, 0.5, 0.75, 1]) {
     svg.append(draw("line", { class: "grid", x1: px(t), x2: px(t), y1: top, y2: height - 24 }));
     svg.append(draw("text", { x: px(t), y: height - 8, "text-anchor": "middle" }, String(100 * t)));
@@ -130,7 +130,7 @@ function mapPoints(set) {
     group.append(mark);
   });
   map.append(group);
-  byId("map-told").textContent = set.labelled ? `${found} of ${set.map.queries.length} queries found` : "";
+  byId("map-status").textContent = set.labelled ? `${found} of ${set.map.queries.length} queries found` : "";
   map.setAttribute("aria-label", `Map of the queries: ${found} of ${set.map.queries.length} found`);
   showAll();
 }
@@ -250,7 +250,7 @@ function showCards() {
   const cards = chosenCards();
   byId("cards").replaceChildren(...cards.slice(0, shown).map(card));
   const left = current.queries.image.length - current.cards.length;
-  byId("gallery-told").textContent = `${Math.min(shown, cards.length)} of ${cards.length} queries` + (left > 0 ? `; ${left} further queries have no thumbnails here, so that the page stays small` : "");
+  byId("gallery-status").textContent = `${Math.min(shown, cards.length)} of ${cards.length} queries` + (left > 0 ? `; ${left} further queries have no thumbnails here, so that the page stays small` : "");
   byId("more").hidden = shown >= cards.length;
 }
 function listenToGallery() {
@@ -313,7 +313,7 @@ function overview() {
   if (curves.length) charts.push(lineChart("recall@N", curves, { xLabel: "N", yLabel: "recall, %", yRange: [0, 100] }));
   const t = data.training;
   if (t.loss.length) charts.push(lineChart("Training loss", [{ name: "loss", color: COLORS[0], points: t.loss }], { xLabel: "step" }));
-  if (t.validation.length) charts.push(lineChart("Validation recall while training", ["recall@1", "recall@5"].map((name, k) => ({ name, color: COLORS[k], dots: true, points: t.validation.map((row) => [row[0], 100 * row[k + 1]]) })), { xLabel: "epoch", yLabel: "recall, %" }));
+  if (t.validation.length) charts.push(lineChart("Validation recall while training", data.training.recalls.map((name, k) => ({ name, color: COLORS[k], dots: true, points: t.validation.map((row) => [row[0], 100 * row[k + 1]]) })), { xLabel: "epoch", yLabel: "recall, %" }));
   if (t.informative.length) charts.push(lineChart("Share of pairs or triplets that the miner picked", [{ name: "share", color: COLORS[0], points: t.informative.map(([x, y]) => [x, 100 * y]) }], { xLabel: "step", yLabel: "%" }));
   byId("overview").append(...charts);
   byId("over-all").hidden = !charts.length;
@@ -324,8 +324,17 @@ function overview() {
   }
 }
 
+// What no two runs share (time, machine, commit) is in run.js beside the page, if that is of the same model.
+function showRun() {
+  const foot = byId("run");
+  if (!foot || !window.vprRun || window.vprRun.model_sha256 !== foot.dataset.model) return;
+  foot.textContent = window.vprRun.text;
+  foot.hidden = false;
+}
+
 overview();
 listenToMap();
 listenToGallery();
 showSet(data.sets[0].name);
+showRun();
 document.body.dataset.ready = "yes";

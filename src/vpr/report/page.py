@@ -1,42 +1,24 @@
-"""Numbers -> one HTML file that loads nothing."""
+"""Sections -> one HTML file that needs no network."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
+from vpr.report.sections import Report
+
 _HERE = Path(__file__).parent
 
 
-def render(
-    title: str,
-    told: str,
-    configuration: list[tuple[str, str]],
-    runs: list[str],
-    sets: list[dict[str, Any]],
-    thumbnails: list[str],
-    training: dict[str, list[list[float]]],
-) -> str:
-    """The page.
-
-    Args:
-        told: a line under the title.
-        configuration: keys and values.
-        runs: the run's name; two of them where a second is set beside the first.
-        sets: see ``vpr.report.data``.
-        thumbnails: JPEG in base64; the sets name them by number.
-        training: ``loss``, ``validation`` and ``informative``: rows of numbers.
-    """
-    data = json.dumps({"runs": runs, "sets": sets, "thumbs": thumbnails, "training": training}, allow_nan=False)
+def render(report: Report) -> str:
+    """The page."""
+    data = json.dumps(report.data(), allow_nan=False)
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_read("page.html"))
     return template.render(
-        title=title,
-        told=told,
-        configuration=configuration,
+        report=report,
         css=Markup(_read("page.css")),
         js=Markup(_read("page.js")),
         data=Markup(data.replace("<", "\\u003c")),

@@ -6,19 +6,19 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from vpr.datasets.manifest import read_manifest
-from vpr.evaluation import evaluate_ranking
-from vpr.params import load_evaluate
-from vpr.retrieval import search
-from vpr.stages import run
+from vpr.config.errors import run_stage
+from vpr.config.params import load
+from vpr.data.described_set import DescribedSet
+from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.params import EvaluateParams
+from vpr.retrieval.search import search
 
 
-def table(rows: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
-    """The rows, or an empty table with its header, which an unlabelled set has."""
-    return rows if len(rows) else pd.DataFrame(columns=columns)
+def write_table(rows: pd.DataFrame, columns: list[str], path: Path) -> None:
+    """Write the rows; of an unlabelled set, which has none, the header alone."""
+    (rows if len(rows) else pd.DataFrame(columns=columns)).to_csv(path, index=False)
 
 
 def main() -> None:
@@ -29,32 +29,27 @@ def main() -> None:
     parser.add_argument("--conditions", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     args = parser.parse_args()
-    params = load_evaluate()
-    database, queries = (
-        (np.load(args.descriptors / f"{part}.npy", mmap_mode="r"), read_manifest(args.descriptors / f"{part}.parquet"))
-        for part in ("database", "queries")
-    )
+    params = load(EvaluateParams)
+    described = DescribedSet.load(args.descriptors)
+    database, queries = described.database, described.queries
     k = max(params.num_predictions, *params.recall_at)
-    ranking, distances = search(database[0], queries[0], k, params.faiss_gpu)
+    ranking, distances = search(database.descriptors, queries.descriptors, k, params.faiss_gpu)
     result = evaluate_ranking(
-        ranking, distances, database[1].rows, queries[1].rows, params.recall_at, params.positive_radius_m
+        ranking, distances, database.rows, queries.rows, params.recall_at, params.positive_radius_m
     )
-    facts = json.loads((args.descriptors / "facts.json").read_text(encoding="utf-8"))
-    numbers = {k: facts[k] for k in ("image_height_px", "image_width_px", "descriptor_dim")}
-    for path in (args.recalls, args.curve, args.conditions, args.predictions):
+    facts = {key: described.facts[key] for key in ("image_height_px", "image_width_px", "descriptor_dim")}
+    for path in (args.recalls, args.curve, args.conditions):
         path.parent.mkdir(parents=True, exist_ok=True)
-    args.recalls.write_text(json.dumps({**result.metrics, **numbers}, indent=2) + "\n", encoding="utf-8")
-    name = args.recalls.stem
-    table(result.curve, ["N", "recall"]).to_csv(args.curve, index=False)
-    table(result.conditions, ["condition", "value"]).to_csv(args.conditions, index=False)
-    kept = result.predictions[result.predictions["rank"] <= params.num_predictions]
-    kept.reset_index(drop=True).to_parquet(args.predictions)
-    told = ", ".join(
-        f"R@{n} {100 * result.metrics[f'recall_at_{n}']:.1f}" for n in params.recall_at if result.curve.size
+    args.recalls.write_text(json.dumps({**result.metrics, **facts}, indent=2) + "\n", encoding="utf-8")
+    write_table(result.curve, ["N", "recall"], args.curve)
+    write_table(result.conditions, ["condition", "value"], args.conditions)
+    result.predictions.first(params.num_predictions).save(args.predictions)
+    recalls = ", ".join(
+        f"R@{n} {100 * result.metrics[f'recall_at_{n}']:.1f}" for n in params.recall_at if len(result.curve)
     )
-    counts = f"{len(queries[1].rows)} queries, {len(database[1].rows)} database images"
-    print(f"{name}: {counts}, {told or 'no labels, no recall'}")
+    counts = f"{len(queries.rows)} queries, {len(database.rows)} database images"
+    print(f"{described.name}: {counts}, {recalls or 'no labels, so no recall'}")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

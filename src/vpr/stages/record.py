@@ -1,4 +1,4 @@
-"""Stage ``record``: models and metrics -> the model's MLflow run.
+"""Stage ``record``: models and metrics -> the model's MLflow run, and what the report says of the run.
 
 The receipt lies beside the store and goes with it: wipe ``mlruns`` and the next ``dvc repro`` records again.
 """
@@ -6,17 +6,14 @@ The receipt lies beside the store and goes with it: wipe ``mlruns`` and the next
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-
-from vpr.datasets.manifest import read_manifest
-from vpr.params import load_eval_sets, load_export
-from vpr.stages import run
-from vpr.tracking import receipt, record, tracking_uri, warn
+from vpr.config.errors import run_stage
+from vpr.config.params import load, load_eval_sets
+from vpr.experiments.record import gather, receipt, record
+from vpr.experiments.store import tracking_uri, warn
+from vpr.model.params import ExportParams
+from vpr.report.run_facts import write_run_facts
 
 
 def main() -> None:
@@ -32,37 +29,20 @@ def main() -> None:
     )
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
-    recalls: dict[str, dict[str, Any]] = {}
-    artifacts = [args.models / "training.json", args.report]
-    for name in load_eval_sets():
-        path = args.metrics / "recalls" / f"{name}.json"
-        recalls[name] = json.loads(path.read_text(encoding="utf-8"))
-        artifacts += [path, args.metrics / "conditions" / f"{name}.csv", args.predictions / f"{name}.parquet"]
-    curve: Any = [
-        row
-        for name in ("training.csv", "validation.csv")
-        for row in pd.read_csv(args.metrics / name).to_dict("records")
-    ]
+    results = gather(
+        args.manifest, args.models, args.model, args.index, args.predictions, args.report, args.metrics,
+        load_eval_sets(), load(ExportParams),
+    )  # fmt: skip
     run_id = None
     try:
-        facts = json.loads((args.models / "training.json").read_text(encoding="utf-8"))
-        run_id = record(
-            facts,
-            args.models,
-            args.model,
-            args.index,
-            asdict(load_export()),
-            curve,
-            recalls,
-            artifacts,
-            read_manifest(args.manifest),
-        )
+        run_id = record(results)
         print(f"recorded run {run_id} in {tracking_uri()}")
     except Exception as error:  # results must not be lost with a tracking server
         warn(f"not recorded: {error}")
+    write_run_facts(args.report, args.model, results.log, run_id)
     args.receipt.parent.mkdir(parents=True, exist_ok=True)
-    args.receipt.write_text(receipt(run_id, args.model, recalls), encoding="utf-8")
+    args.receipt.write_text(receipt(run_id, args.model, results.recalls), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vpr.datasets.manifest import read_manifest, set_manifest, write_manifest
-from vpr.stages import run
+from vpr.config.errors import run_stage
+from vpr.data.manifest import read_manifest, set_manifest, write_manifest
 
 
 def main() -> None:
@@ -22,4 +22,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    run_stage(main)

@@ -1,0 +1,64 @@
+"""Tell people's mistakes from our bugs."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+# What the machine refuses, and a person can put right.
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
+
+
+class UserError(Exception):
+    """Something that the user can put right: the message says where, what is wrong, and what to do."""
+
+
+def run_stage(main: Callable[[], None]) -> None:
+    """Call a stage's ``main``, and end with exit code 1 if it fails."""
+    name = Path(sys.argv[0]).stem
+
+    def call() -> int:
+        main()
+        return 0
+
+    sys.exit(exit_code(name, call, f"{name}: interrupted; the next `dvc repro` continues"))
+
+
+def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
+    """Run a command. A ``UserError`` becomes one line; any other exception keeps its traceback.
+
+    Args:
+        name: of the command, for messages.
+        call: the command; its result is the exit code.
+        interrupted: what to print after Ctrl-C.
+    """
+    try:
+        return call()
+    except UserError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        if interrupted:
+            print(interrupted, file=sys.stderr)
+        return 130
+    except OSError as error:
+        if error.errno not in _MACHINE:
+            return _bug(name)
+        print(
+            f"{name}: {error}; nothing that was finished is lost, so run it again once that is mended", file=sys.stderr
+        )
+    except Exception:
+        return _bug(name)
+    return 1
+
+
+def _bug(name: str) -> int:
+    traceback.print_exc()
+    print(
+        f"{name}: this is a bug in vpr, not a mistake of yours; please report it in the project's issue tracker, with "
+        "the lines above and your params.yaml",
+        file=sys.stderr,
+    )
+    return 1

@@ -1,0 +1,272 @@
+"""Read ``params.yaml`` strictly. The classes that say what each section holds live with their owners.
+
+A section is a subclass of ``Section`` that names its key; ``load`` reads it. The key of an option that belongs to the
+chosen dataset or component is written as DVC writes it: ``datasets.${dataset}.images``.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from vpr.config.errors import UserError
+
+PARAMS_FILE = Path("params.yaml")
+COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
+SECTIONS = ("verify", "train", "export", "extract", "evaluate", "index")
+_KEYS = {"dataset", "eval_sets", "datasets", *SECTIONS, *COMPONENTS, *COMPONENTS.values()}
+
+
+F = TypeVar("F")
+
+
+class Options(BaseModel):
+    """Values checked strictly: no unknown key, no string taken for a number or a boolean."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Section(Options):
+    """A part of ``params.yaml``.
+
+    Attributes:
+        key: where it is, such as ``evaluate``.
+    """
+
+    key: ClassVar[str]
+
+
+def reads(*keys: str) -> Callable[[F], F]:
+    """Mark a function with the keys of ``params.yaml`` that it reads; a test holds them against ``dvc.yaml``."""
+
+    def mark(function: F) -> F:
+        function.reads = keys  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+S = TypeVar("S", bound=Section)
+P = TypeVar("P", bound=Options)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A component by name, with the options of that name's block."""
+
+    name: str
+    options: dict[str, Any]
+
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, many times faster
+
+
+class _Loader(_Base):  # type: ignore[misc]
+    """Reads ``1e-05``, as DVC writes it, as a number, where YAML 1.1 reads a string."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), [*"-+0123456789"]
+)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML file as a mapping.
+
+    Raises:
+        UserError: if it is not there or not valid.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not found; run from the project's root, where params.yaml is")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid YAML: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a mapping at the top, got {type(content).__name__}")
+    return content
+
+
+def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """The whole file as a mapping, its top-level keys checked."""
+    content = read_yaml(path)
+    reject_unknown(content, _KEYS, str(path))
+    missing = sorted(_KEYS - content.keys())
+    if missing:
+        raise UserError(f"{path}: missing keys {missing}")
+    for table in ("datasets", *COMPONENTS.values()):
+        if not isinstance(content[table], Mapping):
+            raise UserError(f"{path}: {table} is {content[table]!r}; expected a block for each name")
+    check_value(content["dataset"], str, f"{path}: dataset")
+    return content
+
+
+def load(section: type[S], path: Path = PARAMS_FILE) -> S:
+    """Read a section.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    return parse(value_at(section.key, path), section, f"{path}: {resolved(section.key, path)}")
+
+
+def load_choice(key: str, path: Path = PARAMS_FILE) -> Choice:
+    """The chosen component of a kind (``backbone``, ``agg``, ``loss`` or ``miner``) with its options."""
+    content, table = read_params(path), COMPONENTS[key]
+    name = check_value(content[key], str, f"{path}: {key}")
+    options = _block(content, table, name, path)
+    if options is not None and not isinstance(options, Mapping):
+        raise UserError(f"{path}: {table}.{name} is {options!r}; expected its options, or {{}} for none")
+    return Choice(name, dict(options or {}))
+
+
+@reads("dataset")
+def load_dataset_name(path: Path = PARAMS_FILE) -> str:
+    """The chosen dataset."""
+    name: str = read_params(path)["dataset"]
+    return name
+
+
+@reads("eval_sets")
+def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
+    """The evaluation sets to extract and evaluate."""
+    names: list[str] = check_value(read_params(path)["eval_sets"], list[str], f"{path}: eval_sets")
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{path}: eval_sets is {names}; expected one or more names, each once")
+    return names
+
+
+def value_at(key: str, path: Path = PARAMS_FILE) -> Any:
+    """What stands under a key such as ``datasets.${dataset}.images``."""
+    content = read_params(path)
+    value: Any = content
+    parts = resolved(key, path).split(".")
+    for depth, part in enumerate(parts):
+        if depth == 1:
+            value = _block(content, parts[0], part, path)
+        elif not isinstance(value, Mapping) or part not in value:
+            raise UserError(f"{path}: {'.'.join(parts[:depth])} lacks the key {part!r}")
+        else:
+            value = value[part]
+    return value
+
+
+def load_value(key: str, annotation: Any, path: Path = PARAMS_FILE) -> Any:
+    """A single value, such as ``train.checkpoint``."""
+    return check_value(value_at(key, path), annotation, f"{path}: {resolved(key, path)}")
+
+
+def resolved(key: str, path: Path = PARAMS_FILE) -> str:
+    """A key with ``${dataset}`` and the like replaced by what is chosen."""
+    return re.sub(r"\$\{(\w+)\}", lambda match: str(read_params(path)[match[1]]), key)
+
+
+def parse(value: Any, options: type[P], where: str, elsewhere: Mapping[str, str] | None = None) -> P:
+    """``value`` as ``options``.
+
+    Args:
+        where: what errors call it, such as ``params.yaml: evaluate``.
+        elsewhere: the same for single keys that come from another place.
+
+    Raises:
+        UserError: naming the key, the value and what is allowed.
+    """
+    if not isinstance(value, Mapping):
+        raise UserError(f"{where} is {value!r}; expected the keys {sorted(options.model_fields)}")
+    reject_unknown(value, options.model_fields, where)
+    try:
+        return options.model_validate(dict(value))
+    except ValidationError as error:
+        first = error.errors()[0]
+        if first["type"] == "value_error":  # a check of our own, whose message begins with the key
+            message = str(first["ctx"]["error"])
+            place = (elsewhere or {}).get(message.split(" ")[0], where)
+            raise UserError(f"{place}.{message}") from None
+        name = str(first["loc"][0])
+        where = (elsewhere or {}).get(name, where)
+        if first["type"] == "missing" and len(first["loc"]) == 1:
+            raise UserError(f"{where} lacks the key {name!r}") from None
+        shown = value[name] if name in value else first["input"]
+        field = options.model_fields[name]
+        allowed = field.title or expected(field.annotation, field.metadata)
+        raise UserError(f"{where}.{name} is {shown!r}; expected {allowed}") from None
+
+
+def check_value(value: Any, annotation: Any, where: str) -> Any:
+    """A single value of a type, strictly.
+
+    Raises:
+        UserError: with the value and what is allowed.
+    """
+    try:
+        return TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError:
+        raise UserError(f"{where} is {value!r}; expected {expected(annotation)}") from None
+
+
+def reject_unknown(value: Mapping[str, Any], known: Any, where: str) -> None:
+    """Refuse keys that are not known, with those that are."""
+    unknown = sorted(str(key) for key in value if key not in known)
+    if unknown:
+        raise UserError(f"{where} has unknown keys {unknown}; choose from {sorted(known)}")
+
+
+_PLAIN = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    list[int]: "a list of whole numbers",
+    list[str]: "a list of names",
+    type(None): "null",
+}
+
+
+def expected(annotation: Any, metadata: Any = ()) -> str:
+    """What a type allows, in words: ``a whole number, at least 1, or null``."""
+    limits = _limits(metadata)
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return "one of: " + ", ".join(map(str, get_args(annotation)))
+    if origin in (Union, types.UnionType):
+        parts = [expected(part, metadata if part is not type(None) else ()) for part in get_args(annotation)]
+        return " or ".join(parts)
+    if hasattr(annotation, "__metadata__"):  # Annotated
+        return expected(annotation.__origin__, annotation.__metadata__)
+    if origin is list and hasattr(get_args(annotation)[0], "__metadata__"):
+        (item,) = get_args(annotation)
+        return f"a list of whole numbers{_limits(item.__metadata__, ' from ')}{limits}"
+    return f"{_PLAIN.get(annotation, str(annotation))}{limits}"
+
+
+def _limits(metadata: Any, least: str = " of at least ") -> str:
+    metadata = [limit for field in metadata for limit in getattr(field, "metadata", [field])]
+    words = ""
+    for limit in metadata:
+        if (value := getattr(limit, "ge", None)) is not None:
+            words += f"{least}{value:g}"
+        if (value := getattr(limit, "gt", None)) is not None:
+            words += f" above {value:g}"
+        if (value := getattr(limit, "le", None)) is not None:
+            words += f" and at most {value:g}" if words else f" of at most {value:g}"
+        if (value := getattr(limit, "lt", None)) is not None:
+            words += f" and below {value:g}" if words else f" below {value:g}"
+        if (value := getattr(limit, "min_length", None)) is not None:
+            most = next((m.max_length for m in metadata if getattr(m, "max_length", None) is not None), None)
+            words += f", {value} of them" if most == value else f", {value} or more"
+    return words
+
+
+def _block(content: Mapping[str, Any], table: str, name: str, path: Path) -> Any:
+    blocks = content[table]
+    if not isinstance(blocks, Mapping) or name not in blocks:
+        known = ", ".join(sorted(blocks or []))
+        raise UserError(f"{path}: {table} has no block {name!r}; choose one of: {known}")
+    return blocks[name]

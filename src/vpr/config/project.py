@@ -1,0 +1,63 @@
+"""Where the project is: the one checkout whose data and MLflow store all experiments share; and its commit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from vpr.config.errors import UserError
+
+_PACKAGE = Path(__file__).resolve()
+
+
+def main_root() -> Path:
+    """The main repository, also from a DVC experiment's temporary copy of it.
+
+    DVC sets ``DVC_ROOT`` to the main repository for every stage, but a shell can hand down the one of
+    another project: it counts only if this package lies under it.
+    """
+    dvc_root = os.environ.get("DVC_ROOT")
+    if dvc_root and Path(dvc_root).resolve() in _PACKAGE.parents:
+        return Path(dvc_root).resolve()
+    return _PACKAGE.parents[3]
+
+
+def data_root() -> Path:
+    """Where image folders lie: ``$DATA_ROOT``, or ``data/images`` of the main repository."""
+    return Path(os.environ.get("DATA_ROOT") or main_root() / "data" / "images").resolve()
+
+
+def resolve_root(root: str) -> Path:
+    """The folder that a manifest's ``root`` means.
+
+    ``data:<name>`` lies under ``data_root()``, ``project:<path>`` is relative to the main repository,
+    ``file:<path>`` is what that file in the working directory says, anything else is an absolute path.
+
+    Raises:
+        UserError: if a ``file:`` is not there.
+    """
+    kind, _, rest = root.partition(":")
+    if kind == "file":
+        if not Path(rest).is_file():
+            raise UserError(f"{rest}: not there, so where the images lie is not known; run `dvc repro download`")
+        return resolve_root(Path(rest).read_text(encoding="utf-8").strip())
+    if kind == "data":
+        return data_root() / rest
+    if kind == "project":
+        return (main_root() / rest).resolve()
+    return Path(root)
+
+
+def git_commit() -> str:
+    """The commit that runs, with ``+changes`` if parameters or code differ from it; ``unknown`` outside git."""
+
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        # What a run itself rewrites does not change what runs.
+        changes = git("status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!metrics")
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

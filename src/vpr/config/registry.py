@@ -1,0 +1,137 @@
+"""Tables of components by name. A component registers itself in its own file, and so becomes a choice.
+
+A table imports the files of its folder when it is first asked, so that adding a file is all there is to do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vpr.config.errors import UserError
+
+B = TypeVar("B", bound=Callable[..., Any])
+# Arguments that the rest of the model hands in; all others are options.
+GIVEN = {
+    "self", "weights", "num_classes", "embedding_size", "descriptors_dim", "in_channels", "map_size",
+    "layers_to_crop", "layers_to_freeze",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component of a table.
+
+    Attributes:
+        name: as it is written in ``params.yaml``.
+        build: the class or function that makes it; the defaults of its options are those of its signature.
+        paper: link in Markdown, or ``""`` where there is none.
+        facts: what else its table has to know.
+    """
+
+    name: str
+    build: Callable[..., Any]
+    paper: str
+    facts: Mapping[str, Any]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options and their defaults."""
+        parameters = inspect.signature(self.build).parameters
+        return {k: p.default for k, p in parameters.items() if k not in GIVEN and p.default is not p.empty}
+
+    def with_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that the component is built with, those left at their defaults included."""
+        return {**self.options, **options}
+
+
+class Registry(Mapping[str, Entry]):
+    """Components of one kind by name.
+
+    Args:
+        kind: for messages, such as ``aggregator``.
+        package: folder whose files register the components.
+    """
+
+    def __init__(self, kind: str, package: str) -> None:
+        self.kind, self.package = kind, package
+        self._entries: dict[str, Entry] = {}
+        self._is_loaded = False
+
+    def register(self, name: str, paper: str, **facts: Any) -> Callable[[B], B]:
+        """Decorate a class or function that builds a component, to make it a choice."""
+
+        def add(build: B) -> B:
+            self.add(name, build, paper, **facts)
+            return build
+
+        return add
+
+    def add(self, name: str, build: Callable[..., Any], paper: str, **facts: Any) -> None:
+        """Make a component a choice."""
+        assert name not in self._entries, f"two components are named {name}"
+        self._entries[name] = Entry(name, build, paper, facts)
+
+    def _all(self) -> dict[str, Entry]:
+        if not self._is_loaded:
+            self._is_loaded = True
+            folder = importlib.import_module(self.package)
+            for module in sorted(pkgutil.iter_modules(folder.__path__), key=lambda m: m.name):
+                importlib.import_module(f"{self.package}.{module.name}")
+            self._entries = dict(sorted(self._entries.items()))
+        return self._entries
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._all():
+            raise UserError(f"unknown {self.kind} {name!r}; choose one of: {', '.join(self._all())}")
+        return self._entries[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._all()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all())
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def build(self, name: str, options: Mapping[str, Any], **given: Any) -> Any:
+        """Make a component of the user's options and of those of ``given`` that it takes.
+
+        Raises:
+            UserError: for an unknown name or option, a value of another type than the default's, or one that the
+                component refuses; the message names component and option.
+        """
+        entry = self[name]
+        parameters = inspect.signature(entry.build).parameters
+        allowed = {k for k in parameters if k not in given and k not in ("self", "args", "kwargs")}
+        unknown = sorted(set(options) - allowed)
+        if unknown:
+            raise UserError(f"{self.kind} {name} has unknown options {unknown}; choose from {sorted(allowed)}")
+        for option, value in options.items():
+            default = parameters[option].default
+            if option not in getattr(entry.build, "choices", ()) and not _same_type(value, default):
+                raise UserError(f"{self.kind} {name}: {option} is {value!r}; expected a value like {default!r}")
+        try:
+            return entry.build(**{k: v for k, v in given.items() if k in parameters}, **options)
+        except (ValueError, AssertionError) as error:  # a component names its argument
+            raise UserError(f"{self.kind} {name}: {error}") from None
+
+
+def _same_type(value: Any, default: Any) -> bool:
+    if default is inspect.Parameter.empty or default is None:
+        return True
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, int):
+        return isinstance(value, int)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and math.isfinite(value)
+    if isinstance(default, (tuple, list)):
+        return isinstance(value, (tuple, list))
+    return isinstance(value, type(default))

@@ -1,0 +1,171 @@
+"""The manifest: one table with a row for each image and role, whatever the dataset.
+
+Adapters yield *listings* (what should be there); the verify stage reads the files and writes the
+*manifest* (what is there), a file for the training images and one for each evaluation set, so that another set
+changes nothing for the training. All are this table; sizes and hashes are filled in by verify.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vpr.config.errors import UserError
+from vpr.config.project import resolve_root
+
+TRAIN, DATABASE, QUERY = "train", "database", "query"
+ROLES = (TRAIN, DATABASE, QUERY)
+KEY = ["role", "set", "image"]
+
+# Columns of every manifest. Text is "" and a number NaN where nothing is known.
+COLUMNS: dict[str, str] = {
+    "image": "str",  # path relative to the root, with forward slashes
+    "role": "str",  # train, database or query
+    "set": "str",  # name of the evaluation set; "" for training images
+    "place_id": "str",  # unique within the role and set
+    "utm_east": "float64",  # metres
+    "utm_north": "float64",
+    "utm_zone": "str",  # number and band, such as 32T
+    "heading": "float64",  # degrees clockwise from north
+    "timestamp": "str",  # YYYYMM or finer
+}
+VERIFIED_COLUMNS: dict[str, str] = {"num_bytes": "int64", "sha256": "str", "width": "int64", "height": "int64"}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A dataset's table and the folder its image paths start from (see ``vpr.config.project.resolve_root``).
+
+    Attributes:
+        metadata: what else is known: ``options`` the training images follow from, ``sources`` they came from.
+    """
+
+    name: str
+    root: str
+    rows: pd.DataFrame
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the images lie."""
+        return resolve_root(self.root)
+
+    def train(self) -> pd.DataFrame:
+        """Rows of the training images."""
+        return self._part(TRAIN, "")
+
+    def part(self, set_name: str, role: str) -> pd.DataFrame:
+        """Rows of the database or of the queries of an evaluation set.
+
+        Raises:
+            UserError: if the dataset has no such set.
+        """
+        names = self.set_names()
+        if set_name not in names:
+            raise UserError(f"dataset {self.name} has no evaluation set {set_name!r}; it has: {', '.join(names)}")
+        return self._part(role, set_name)
+
+    def set_names(self) -> list[str]:
+        """Names of the evaluation sets."""
+        return sorted(set(self.rows.loc[self.rows["role"] != TRAIN, "set"]))
+
+    def _part(self, role: str, set_name: str) -> pd.DataFrame:
+        chosen = (self.rows["role"] == role) & (self.rows["set"] == set_name)
+        return self.rows[chosen].reset_index(drop=True)
+
+
+def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, Any] | None = None) -> Manifest:
+    """Bring an adapter's rows to the common columns, in a fixed order."""
+    table = rows.copy()
+    for column, dtype in COLUMNS.items():
+        if column not in table:
+            table[column] = "" if dtype == "str" else float("nan")
+        elif dtype == "str":
+            table[column] = table[column].fillna("")
+        table[column] = table[column].astype(dtype)
+    unknown = sorted(set(table["role"]) - set(ROLES))
+    if unknown:
+        raise UserError(f"dataset {name}: unknown roles {unknown}; choose from {list(ROLES)}")
+    extra = [c for c in table.columns if c not in COLUMNS]
+    for column in extra:
+        known = table[column].dropna()
+        if len(known) and known.map(type).eq(str).all():
+            table[column] = table[column].fillna("")
+    table = table[[*COLUMNS, *extra]].sort_values(KEY, kind="stable").reset_index(drop=True)
+    return Manifest(name, root, table, metadata or {})
+
+
+def city_of(rows: pd.DataFrame) -> pd.Series[str]:
+    """The city of each image: its column, or what comes before the last slash of the place."""
+    return rows["city"] if "city" in rows else rows["place_id"].str.rpartition("/")[0]
+
+
+def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) -> None:
+    """Write ``train.parquet``, ``evaluation.parquet`` (all sets) and ``validation.parquet``, one of the sets.
+
+    Each part has the columns and metadata that concern it alone.
+
+    Args:
+        validation_set: what training validates on; ``None`` leaves that file without rows.
+    """
+    options = {"options": manifest.metadata.get("options", {})}
+    train = Manifest(manifest.name, manifest.root, _own_columns(manifest.train()), options)
+    write_manifest(train, folder / "train.parquet")
+    others = manifest.rows[manifest.rows["role"] != TRAIN].reset_index(drop=True)
+    evaluation = Manifest(manifest.name, manifest.root, others)
+    write_manifest(evaluation, folder / "evaluation.parquet")
+    if validation_set is None:
+        validation = Manifest(manifest.name, manifest.root, manifest.rows.iloc[:0])
+    else:
+        validation = set_manifest(evaluation, validation_set)
+    write_manifest(validation, folder / "validation.parquet")
+
+
+def set_manifest(manifest: Manifest, name: str) -> Manifest:
+    """The rows of one evaluation set, with the columns that concern it.
+
+    Raises:
+        UserError: if the dataset has no such set.
+    """
+    known = manifest.set_names()
+    if name not in known:
+        raise UserError(f"dataset {manifest.name} has no evaluation set {name!r}; it has: {', '.join(known)}")
+    rows = manifest.rows[manifest.rows["set"] == name].reset_index(drop=True)
+    return Manifest(manifest.name, manifest.root, _own_columns(rows))
+
+
+def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the columns beyond the common ones of which these rows know nothing."""
+    empty = [c for c in rows if c not in COLUMNS and bool((rows[c].isna() | (rows[c].astype(object) == "")).all())]
+    return rows.drop(columns=empty) if len(rows) else rows
+
+
+def write_manifest(manifest: Manifest, path: Path) -> None:
+    """Write a manifest as Parquet, its name and root in the file's metadata."""
+    table = pa.Table.from_pandas(manifest.rows, preserve_index=False)
+    header = json.dumps({"name": manifest.name, "root": manifest.root, "metadata": manifest.metadata})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), b"vpr": header.encode()}), path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read what ``write_manifest`` wrote.
+
+    Raises:
+        UserError: if the stage that writes it has not run.
+        UserError: if the file is another Parquet file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: not there; run `dvc repro verify` first")
+    table = pq.read_table(path)
+    header = (table.schema.metadata or {}).get(b"vpr")
+    if header is None:
+        raise UserError(f"{path}: not a manifest, its metadata has no 'vpr' entry; run `dvc repro verify`")
+    return Manifest(**json.loads(header), rows=table.to_pandas())

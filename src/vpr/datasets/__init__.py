@@ -1,1 +1,0 @@
-"""Datasets: from images on a disk to batches."""

@@ -1,0 +1,26 @@
+"""``make docs``: write what follows from the code. Run from the project's root."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from vpr.documentation import components, parameters
+from vpr.documentation.blocks import write_blocks
+from vpr.documentation.reruns import with_tables
+
+PARAMS, PIPELINE, DOCS = Path("params.yaml"), Path("dvc.yaml"), Path("docs")
+
+
+def main() -> None:
+    write_blocks(PARAMS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of modules made on the meta device
+        (DOCS / "components.md").write_text(components.page(), encoding="utf-8")
+    (DOCS / "parameters.md").write_text(parameters.page(PARAMS), encoding="utf-8")
+    page = DOCS / "pipeline.md"
+    page.write_text(with_tables(page.read_text(encoding="utf-8"), PIPELINE), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Follow a training in MLflow while it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vpr.data.checksums import file_sha256
+from vpr.data.manifest import Manifest
+from vpr.experiments.store import CHECKPOINT_TAG, KEY_TAG, connect, describe_run, newest_run, run_name, warn
+from vpr.training.configuration import RunConfiguration
+from vpr.training.summary import TrainingLog
+
+
+class TrainingRun:
+    """Logs a training while it goes on; an interrupted one continues under the same run.
+
+    Args:
+        key: of the training, see ``vpr.training.run.run_key``.
+        configuration: what is trained.
+        manifest: the dataset.
+        digest: of the training manifest.
+        training_log: commit and experiment of this process.
+    """
+
+    def __init__(
+        self, key: str, configuration: RunConfiguration, manifest: Manifest, digest: str, training_log: TrainingLog
+    ) -> None:
+        self.key, self.configuration, self.manifest = key, configuration, manifest
+        self.digest, self.training_log = digest, training_log
+        self.mlflow: Any = None
+        self.curve_is_whole = True
+
+    def __enter__(self) -> TrainingRun:
+        try:
+            mlflow = connect()
+            unfinished = newest_run(mlflow, KEY_TAG, self.key)
+            mlflow.set_system_metrics_sampling_interval(5)
+            if unfinished is not None and CHECKPOINT_TAG not in unfinished.data.tags:
+                mlflow.start_run(run_id=unfinished.info.run_id, log_system_metrics=True)
+            else:
+                name = run_name(self.configuration, self.training_log)
+                mlflow.start_run(run_name=name, log_system_metrics=True)
+                mlflow.set_tag(KEY_TAG, self.key)
+                describe_run(mlflow, self.configuration, self.digest, self.training_log, self.manifest)
+            self.mlflow = mlflow
+        except Exception as error:  # tracking must never stop training
+            warn(f"this training is not tracked: {error}")
+        return self
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Add a row of the training curve."""
+        if self.mlflow is not None and self.curve_is_whole:
+            try:
+                self.mlflow.log_metrics({f"training/{k}": v for k, v in values.items()}, step=step)
+            except Exception as error:  # tracking must never stop training
+                self.curve_is_whole = False
+                warn(f"the training curve is no longer tracked: {error}")
+
+    def finish(self, checkpoint: Path) -> None:
+        """Tie the run to the model that came out; with a gap in its curve, leave that to ``record``."""
+        if self.mlflow is not None and self.curve_is_whole:
+            try:
+                self.mlflow.set_tag(CHECKPOINT_TAG, file_sha256(checkpoint))
+            except Exception as error:  # tracking must never stop training
+                warn(f"the run is not finished: {error}")
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if self.mlflow is not None:
+            status = "FINISHED" if kind is None else "KILLED" if issubclass(kind, KeyboardInterrupt) else "FAILED"
+            try:
+                self.mlflow.end_run(status)
+            except Exception as failure:  # tracking must never stop training
+                warn(f"the run is not closed: {failure}")

@@ -1,0 +1,192 @@
+"""Bring what the stages left into MLflow."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+import vpr
+from vpr.data.checksums import file_sha256
+from vpr.data.manifest import Manifest, read_manifest
+from vpr.experiments.store import (
+    CHECKPOINT_TAG,
+    INDEX_TAG,
+    KEY_TAG,
+    MODEL_TAG,
+    connect,
+    describe_run,
+    newest_run,
+    run_name,
+)
+from vpr.model.params import ExportParams
+from vpr.training.configuration import flat
+from vpr.training.summary import TrainingLog, TrainingSummary
+
+
+@dataclass(frozen=True)
+class Results:
+    """What the stages left of a model.
+
+    Attributes:
+        summary: of the train stage.
+        log: of the training; ``None`` where the model was trained on another machine.
+        best: the trained checkpoint, whose hash finds the run.
+        model, index: checkpoint of the model that was evaluated, and what it locates photos in; logged together.
+        exported: how that was made of the trained one; made in another way, it has a run of its own.
+        curve: rows of ``metrics/training.csv`` and ``validation.csv``.
+        recalls: metrics by evaluation set.
+        artifacts: small files to keep with the run.
+        manifest: the dataset.
+    """
+
+    summary: TrainingSummary
+    log: TrainingLog | None
+    best: Path
+    model: Path
+    index: Path
+    exported: dict[str, Any]
+    curve: list[dict[str, float]]
+    recalls: dict[str, dict[str, Any]]
+    artifacts: list[Path]
+    manifest: Manifest
+
+
+def gather(
+    manifest: Path, models: Path, model: Path, index: Path, predictions: Path, report: Path, metrics: Path,
+    set_names: Sequence[str], exported: ExportParams,
+) -> Results:  # fmt: skip
+    """Read what the stages left; see ``Results``.
+
+    Args:
+        models: folder of ``best.ckpt`` and ``training.json``.
+        predictions: folder of ``<set>.parquet``.
+        metrics: folder of ``training.csv``, ``validation.csv``, ``recalls/`` and ``conditions/``.
+        set_names: evaluation sets.
+    """
+    recalls: dict[str, dict[str, Any]] = {}
+    artifacts = [models / "training.json", report]
+    for name in set_names:
+        path = metrics / "recalls" / f"{name}.json"
+        recalls[name] = json.loads(path.read_text(encoding="utf-8"))
+        artifacts += [path, metrics / "conditions" / f"{name}.csv", predictions / f"{name}.parquet"]
+    curve: Any = [
+        row for name in ("training.csv", "validation.csv") for row in pd.read_csv(metrics / name).to_dict("records")
+    ]
+    best = models / "best.ckpt"
+    return Results(
+        TrainingSummary.load(models), TrainingLog.find(best), best, model, index, exported.model_dump(), curve, recalls,
+        artifacts, read_manifest(manifest),
+    )  # fmt: skip
+
+
+def record(results: Results) -> str:
+    """Bring a trained model's run up to date, from the files; make it if this store has none.
+
+    Returns:
+        The run's id.
+    """
+    mlflow = connect()
+    summary, log = results.summary, results.log
+    sha256, model_sha256 = file_sha256(results.best), file_sha256(results.model)
+    whole = newest_run(mlflow, CHECKPOINT_TAG, sha256, model_sha256)
+    run = whole or (newest_run(mlflow, KEY_TAG, summary.run_key, model_sha256) if summary.run_key else None)
+    started = {"run_id": run.info.run_id} if run else {"run_name": run_name(summary.configuration, log)}
+    with mlflow.start_run(**started) as active:
+        if run is None:
+            describe_run(mlflow, summary.configuration, summary.dataset_digest, log, results.manifest)
+        if whole is None:
+            for row in results.curve:
+                values = {f"training/{k}": v for k, v in row.items() if k not in ("step", "epoch") and v == v}
+                mlflow.log_metrics(values, step=int(row["step"]))
+            mlflow.set_tag(CHECKPOINT_TAG, sha256)
+        known = run.data.metrics if run else {}
+        new = {k: v for k, v in _numbers(results).items() if known.get(k) != v}
+        if new:
+            mlflow.log_metrics(new)
+        for path in results.artifacts:
+            mlflow.log_artifact(str(path), artifact_path=path.parent.name)
+        index_sha256 = _folder_sha256(results.index)
+        if not run or run.data.tags.get(MODEL_TAG) != model_sha256 or run.data.tags.get(INDEX_TAG) != index_sha256:
+            _log_model(mlflow, results.model, results.index)
+            mlflow.log_params(flat({"export": results.exported}))
+            mlflow.set_tags({MODEL_TAG: model_sha256, INDEX_TAG: index_sha256})
+        return str(active.info.run_id)
+
+
+def _numbers(results: Results) -> dict[str, float]:
+    """The metrics of a run that are not of its curve."""
+    summary = results.summary
+    numbers = {"training/best_epoch": float(summary.best_epoch)}
+    if results.log is not None:
+        numbers["training/seconds"] = results.log.seconds
+    # A checkpoint may be evaluated on other data than it was trained on: its own recalls must stay.
+    is_own = results.manifest.name == summary.configuration.dataset.name
+    prefix = "" if is_own else f"{results.manifest.name}/"
+    for name, metrics in results.recalls.items():
+        numbers |= {f"{prefix}{name}/{k}": float(v) for k, v in metrics.items() if k != "positives"}
+    return numbers
+
+
+def _log_model(mlflow: Any, checkpoint: Path, index: Path) -> None:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+    package = Path(vpr.__file__).parent
+    options = [
+        ParamSpec("min_confidence", "double", 0.0),
+        ParamSpec("num_predictions", "long", 5),
+        ParamSpec("descriptor", "boolean", False),
+    ]
+    signature = ModelSignature(Schema([ColSpec("string", "photo")]), params=ParamSchema(options))
+    needs = [
+        "mlflow",
+        "torch",
+        "torchvision",
+        "numpy",
+        "pandas",
+        "pillow",
+        "pyarrow",
+        "pydantic",
+        "pyyaml",
+        "scipy",
+        "utm",
+    ]
+    needs += ["timm", _faiss()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it asks for an input example, which the signature makes needless
+        mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(package / "experiments" / "served_model.py"),
+            artifacts={"checkpoint": str(checkpoint), "index": str(index)},
+            code_paths=[str(package)],
+            signature=signature,
+            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needs],
+        )
+
+
+def _folder_sha256(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for file in sorted(folder.iterdir()):
+        digest.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def _faiss() -> str:
+    """The package that FAISS is installed from."""
+    installed = {d.metadata["Name"] for d in importlib.metadata.distributions()}
+    return next(name for name in ("faiss-gpu", "faiss-cpu") if name in installed)
+
+
+def receipt(run_id: str | None, model: Path, recalls: dict[str, dict[str, Any]]) -> str:
+    """What the record stage leaves: the same text for the same results, whichever run and store."""
+    digest = hashlib.sha256(json.dumps(recalls, sort_keys=True).encode()).hexdigest()
+    content = {"recorded": run_id is not None, "model_sha256": file_sha256(model), "recalls_sha256": digest}
+    return json.dumps(content, indent=2) + "\n"

@@ -1,0 +1,105 @@
+"""The MLflow store. The modules of this folder are the only ones that import MLflow.
+
+Files are the truth: a stage never fails because of MLflow, and ``record`` can rebuild a run from what the stages left.
+A run belongs to a trained model and is found by the hash of its checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from vpr.config.project import main_root
+from vpr.data.manifest import Manifest
+from vpr.training.configuration import RunConfiguration
+from vpr.training.summary import TrainingLog
+
+EXPERIMENT = "vpr"
+KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model_sha256"
+EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
+INDEX_TAG, DIGEST_TAG = "vpr.index_sha256", "vpr.dataset_digest"
+
+
+def store_folder() -> Path:
+    """Where the project's own store lies: ``mlruns`` of the main repository, whatever the working directory."""
+    return main_root() / "mlruns"
+
+
+def tracking_uri() -> str:
+    """``$MLFLOW_TRACKING_URI``, or the project's SQLite store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / 'mlflow.db'}"
+
+
+def connect() -> Any:
+    """Import MLflow and point it to the store and the project's experiment, made on first use."""
+    # A server that is down would block for minutes at each call.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    store_folder().mkdir(parents=True, exist_ok=True)
+    import mlflow
+
+    uri = tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    # Two processes that initialise a new SQLite store together break it.
+    with FileLock(store_folder() / "store.lock"):
+        if mlflow.get_experiment_by_name(EXPERIMENT) is None:
+            location = (store_folder() / "artifacts").as_uri() if uri.startswith("sqlite") else None
+            mlflow.create_experiment(EXPERIMENT, artifact_location=location)
+        mlflow.set_experiment(EXPERIMENT)
+    return mlflow
+
+
+def warn(message: str) -> None:
+    """Say on stderr what went wrong with tracking, and how to mend it."""
+    print(f"MLflow: {message}; results are safe in files, `make record` brings them into MLflow", file=sys.stderr)
+
+
+def newest_run(mlflow: Any, tag: str, value: str, model_sha256: str | None = None) -> Any:
+    """The newest run of the experiment with a tag, and with this model or none yet, or ``None``."""
+    found = mlflow.search_runs(
+        experiment_names=[EXPERIMENT],
+        filter_string=f"tags.`{tag}` = '{value}'",
+        order_by=["attributes.start_time DESC"],
+        output_format="list",
+    )
+    fits = [run for run in found if not model_sha256 or run.data.tags.get(MODEL_TAG, model_sha256) == model_sha256]
+    return fits[0] if fits else None
+
+
+def run_name(configuration: RunConfiguration, log: TrainingLog | None) -> str:
+    """The name of the DVC experiment that trained the model, or the chosen components."""
+    return (log.experiment if log else None) or "-".join(configuration.components)
+
+
+def describe_run(
+    mlflow: Any, configuration: RunConfiguration, digest: str, log: TrainingLog | None, manifest: Manifest
+) -> None:
+    """Set parameters, dataset, commit and experiment of the active run.
+
+    Args:
+        digest: of the training manifest.
+        log: ``None`` where the model was trained on another machine, so that commit and experiment are not known.
+        manifest: the dataset.
+    """
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+    from mlflow.data.meta_dataset import MetaDataset
+
+    mlflow.log_params(configuration.as_params())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a folder can be read in two ways, both of them right
+        source = resolve_dataset_source(str(manifest.folder))
+    mlflow.log_input(MetaDataset(source, name=manifest.name, digest=digest), context="training")
+    tags = {DIGEST_TAG: digest}
+    if log is not None:
+        tags[COMMIT_TAG] = log.git_commit
+        if log.experiment:
+            tags[EXPERIMENT_TAG] = log.experiment
+    mlflow.set_tags(tags)

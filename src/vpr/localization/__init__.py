@@ -1,0 +1,1 @@
+"""Where was this photo taken? An index of described photos, and a calibrated confidence."""

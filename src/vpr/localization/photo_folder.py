@@ -1,0 +1,128 @@
+"""A folder of geo-tagged photos -> an index to locate others in.
+
+Positions are in the file names (the standard VPR naming) or in the EXIF GPS tags.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import ExifTags, Image
+from tqdm import tqdm
+
+from vpr.config.errors import UserError
+from vpr.data.checksums import file_sha256
+from vpr.data.coordinates import on_earth, to_degrees, to_utm
+from vpr.data.files import list_images
+from vpr.data.loading import ImageList, image_loader
+from vpr.data.names import parse_name
+from vpr.localization.index import Index, load_index
+from vpr.localization.photos import read_photo
+from vpr.model.checkpoint import load_checkpoint
+from vpr.model.device import pick_device
+from vpr.model.extraction import extract
+
+BATCH_SIZE = 32
+
+
+def gps_position(path: Path) -> tuple[float, float] | None:
+    """Latitude and longitude of a photo's EXIF GPS tags, in degrees; ``None`` if it has none or broken ones."""
+    try:
+        with Image.open(path) as image:
+            gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        values = []
+        for angle, reference, negative in (
+            (ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S"),
+            (ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W"),
+        ):
+            degrees, minutes, seconds = (float(v) for v in gps[angle])
+            sign = -1 if str(gps.get(reference, "")).strip().upper() == negative else 1
+            values.append(sign * (degrees + minutes / 60 + seconds / 3600))
+    except Exception:  # tags are broken in many ways
+        return None
+    return values[0], values[1]
+
+
+def located_photos(folder: Path) -> pd.DataFrame:
+    """Rows of the photos whose position is known; how many are left out is said.
+
+    Raises:
+        UserError: if there is no photo with a position.
+    """
+    rows, broken = [], []
+    for name in tqdm(list_images(folder), "reading", unit="photo"):
+        try:
+            read_photo((folder / name).read_bytes(), name)
+        except UserError:
+            broken.append(name)
+            continue
+        rows.append({"image": name, **_known(folder / name)})
+    if broken:
+        print(f"{len(broken)} files can't be read as images and are left out, {broken[0]} first", file=sys.stderr)
+    if not rows:
+        raise UserError(f"{folder}: no images in it that can be read")
+    table = pd.DataFrame(rows)
+    lat, lon = (table[key].to_numpy(dtype=float) for key in ("lat", "lon"))
+    to_do = np.flatnonzero((table["utm_zone"] == "").to_numpy() & on_earth(lat, lon))
+    for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[to_do], lon[to_do]), strict=True):
+        table.loc[table.index[to_do], column] = values
+    east, north = (table[key].to_numpy(dtype=float) for key in ("utm_east", "utm_north"))
+    sound = np.isfinite(to_degrees(east, north, table["utm_zone"].to_list())[0])
+    table.loc[~sound, "utm_zone"] = ""  # no zone on earth
+    unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
+    if len(unknown) == len(table):
+        raise UserError(
+            f"{folder}: none of {len(table)} images says where it was taken; name them in the standard VPR naming or "
+            f"keep their EXIF GPS tags. {unknown[0]} is the first"
+        )
+    if unknown:
+        print(f"{len(unknown)} photos without a position are left out, {unknown[0]} first", file=sys.stderr)
+    return table[table["utm_zone"] != ""].reset_index(drop=True)
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What a photo's name says of it, and where that gives no position its EXIF tags."""
+    row: dict[str, Any] = {"utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
+    row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
+    try:
+        name = parse_name(path.name)
+        row |= {"heading": name.heading, "timestamp": name.timestamp}
+        if name.utm_east is not None and name.utm_north is not None and name.utm_zone:
+            return row | {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
+        if name.lat is not None and name.lon is not None:
+            return row | {"lat": name.lat, "lon": name.lon}
+    except ValueError:
+        pass
+    position = gps_position(path)
+    return row if position is None else row | {"lat": position[0], "lon": position[1]}
+
+
+def index_folder(folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, radius_m: float) -> Index:
+    """Describe the photos of a folder and write an index.
+
+    Args:
+        checkpoint: of the model.
+        out: folder to write.
+        calibrated: an index of the same model whose calibration is taken over; ``None`` for none.
+        radius_m: two photos within it show the same place; that of ``calibrated`` comes first.
+    """
+    model, _ = load_checkpoint(checkpoint)
+    rows = located_photos(folder)
+    sha256 = file_sha256(checkpoint)
+    calibration = None
+    if calibrated is not None:
+        other = load_index(calibrated)
+        if other.facts["model_sha256"] != sha256:
+            raise UserError(f"{calibrated}: of another model than {checkpoint}; its confidence means nothing here")
+        calibration, radius_m = other.calibration, float(other.facts["radius_m"])
+    images = ImageList(folder, rows["image"], model.spec.preprocess())
+    descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
+    extract(model, image_loader(images, BATCH_SIZE, None), descriptors, pick_device("auto"), "describing")
+    facts = {"model_sha256": sha256, "name": str(folder), "radius_m": radius_m}
+    index = Index(descriptors, rows, facts, calibration)
+    index.save(out)
+    return index

@@ -1,0 +1,155 @@
+"""Starting weights of a backbone: random, ImageNet, or the user's file."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+
+from vpr.config.errors import UserError
+from vpr.model.backbones.base import Backbone
+
+
+def import_torchvision() -> Any:
+    """torchvision, without torch's compiler, which it imports for a single function of its ops.
+
+    The compiler takes as long to import as all the rest, and every stage that builds a model would wait for it.
+    """
+    compiler, names = "torch._dynamo", ("torch._dynamo", "torch._dynamo.utils")
+    if "torchvision" not in sys.modules and compiler not in sys.modules:
+        stand_ins = {name: types.ModuleType(name) for name in names}
+        stand_ins[compiler].__path__ = []
+        stand_ins[f"{compiler}.utils"].is_compile_supported = _is_compile_supported  # type: ignore[attr-defined]
+        sys.modules.update(stand_ins)
+        try:
+            return importlib.import_module("torchvision")
+        except ImportError:  # another version needs more of the compiler
+            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+                del sys.modules[name]
+        finally:
+            for name in names:
+                del sys.modules[name]
+            vars(torch).pop("_dynamo", None)
+    return importlib.import_module("torchvision")
+
+
+def _is_compile_supported(device_type: str) -> bool:
+    """The compiler's own answer, when it is asked."""
+    supported: bool = importlib.import_module("torch._dynamo.utils").is_compile_supported(device_type)
+    return supported
+
+
+def torchvision_network(name: str, weights: str | None) -> Any:
+    """A torchvision network with random or, if ``weights`` is ``"imagenet"``, with ImageNet weights."""
+    torchvision = import_torchvision()
+    network: nn.Module = torchvision.models.get_model(name, weights=None)
+    if weights == "imagenet":
+        network.load_state_dict(_imagenet(name))
+    return network
+
+
+def timm_model(name: str, weights: str | None) -> Any:
+    """A timm network without its classifier, with random or, for ``"imagenet"``, its published weights."""
+    import timm  # takes seconds to import
+
+    options: dict[str, Any] = {"pretrained": weights == "imagenet", "num_classes": 0}
+    try:
+        try:
+            # Position embeddings that are resized to the image, where the network knows how.
+            return timm.create_model(name, **options, dynamic_img_size=True)
+        except TypeError:
+            return timm.create_model(name, **options)
+    except Exception as error:  # a download fails in many ways
+        raise UserError(
+            f"weights of {name} can't be had: {error}; set weights to the path of a state dict, or to null"
+        ) from None
+
+
+def with_file(take_apart: Callable[[Any], Backbone], network: nn.Module, name: str, weights: str | None) -> Backbone:
+    """Make a backbone of a network, and load the user's file into what is left of it.
+
+    The file names its tensors as the network does, as the network inside another model, or, if it is a checkpoint of
+    ours, as the backbone does. What cropping leaves out, and a classifier, is not asked for.
+
+    Args:
+        take_apart: makes the backbone, out of the network's own modules.
+        weights: the file's path; ``None`` and ``"imagenet"`` load nothing more.
+
+    Raises:
+        UserError: if there is no such file, or if it holds no state dict, or one of another network.
+    """
+    published = set(network.state_dict())
+    backbone = take_apart(network)
+    if weights in (None, "imagenet"):
+        return backbone
+    state = read_state_dict(Path(str(weights)))
+    parts = {id(tensor) for tensor in backbone.state_dict(keep_vars=True).values()}
+    fits = []
+    for module, known in ((network, published), (backbone, set(backbone.state_dict()))):
+        needed = {key for key, tensor in module.state_dict(keep_vars=True).items() if id(tensor) in parts}
+        for prefix in {key.removesuffix(own) for own in sorted(needed)[:1] for key in state if key.endswith(own)}:
+            under = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+            fits.append((len(needed & set(under)), module, under, needed, known))
+    if not fits:
+        raise UserError(f"weights {weights!r} do not fit {name}: none of its tensors is in the file")
+    _, module, under, needed, known = max(fits, key=lambda fit: fit[0])
+    missing = sorted(needed - set(under))
+    units = {_unit(key, module is backbone) for key in known}
+    unexpected = sorted(key for key in set(under) - known if _unit(key, module is backbone) in units)
+    if missing or unexpected:
+        raise UserError(f"weights {weights!r} do not fit {name}: missing {missing[:3]}, unexpected {unexpected[:3]}")
+    try:
+        module.load_state_dict({key: value for key, value in under.items() if key in needed}, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"weights {weights!r} do not fit {name}: {error}") from None
+    return backbone
+
+
+def _unit(key: str, ours: bool) -> str:
+    """The part of a network that is there or not as a whole: a module at its top; in our backbones, a stage."""
+    first, second = [*key.split("."), ""][:2]
+    return f"{first}.{second}" if ours and first in ("stages", "blocks") else first
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The tensors of a ``.pth``, of a Lightning checkpoint or of a checkpoint of ours, without running code.
+
+    Raises:
+        UserError: if there is no such file, or if the file holds no state dict, or more than plain types.
+    """
+    if not path.is_file():
+        raise UserError(f"weights {str(path)!r}: no such file; choose null, imagenet or a state dict's path")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no weights file fails in many ways
+        raise UserError(f"weights {str(path)!r} can't be read as a state dict: {str(error)[:200]}") from None
+    if isinstance(content, dict):
+        for key in ("state_dict", "model_state_dict", "model"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+                break
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise UserError(f"weights {str(path)!r} hold no state dict; expected names and tensors")
+    return content
+
+
+def _imagenet(name: str) -> dict[str, Tensor]:
+    """torchvision's first ImageNet weights, through its download cache."""
+    torchvision = import_torchvision()
+    entry: Any = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]  # type: ignore[misc]
+    try:
+        state: dict[str, Tensor] = entry.get_state_dict(progress=True, check_hash=True)
+    except (URLError, OSError, RuntimeError) as error:
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"ImageNet weights of {name} can't be had: {error}; fetch {entry.url} on a machine with a network and put "
+            f"the file {Path(entry.url).name} into {folder}, or set weights to null in params.yaml"
+        ) from None
+    return state

@@ -1,0 +1,37 @@
+"""``export`` and ``extract`` of ``params.yaml``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vpr.config.params import Section
+
+
+class ExportParams(Section):
+    """The model that training left, as it is evaluated and used."""
+
+    key = "export"
+
+    checkpoint: Literal["best", "last"] = Field(description="`best` by the validation recalls, or `last`")
+    image_size: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] | None = Field(
+        title="null or [height, width] in pixels",
+        description="height and width in pixels that images are resized to; `null` for the size of the training",
+    )
+    pca_dim: Annotated[int, Field(ge=1)] | None = Field(
+        description="size of the descriptors after PCA, fitted on training images; `null` for no PCA"
+    )
+    whiten: bool = Field(description="after PCA all directions vary equally")
+    pca_images: int = Field(ge=2, description="training images that PCA is fitted on")
+    seed: int = Field(ge=0, description="seed of their choice")
+
+
+class ExtractParams(Section):
+    """How descriptors are computed."""
+
+    key = "extract"
+
+    batch_size: int = Field(ge=1, description="images at a time")
+    num_workers: int | None = Field(description="loader processes; `null` takes one less than the cores, at most 8")
+    accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")

@@ -1,0 +1,97 @@
+"""``VPRModel``: a backbone, an aggregator, and a projection if there is one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from vpr.config.errors import UserError
+from vpr.model.aggregators import build_aggregator
+from vpr.model.backbones import build_backbone
+from vpr.model.projection import Projection
+from vpr.model.spec import ModelSpec
+
+
+class VPRModel(nn.Module):
+    """Normalised images ``(B, 3, H, W)`` -> descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.
+
+    Args:
+        spec: what to build.
+        weights: of the backbone: ``None``, ``"imagenet"`` or the path of a state dict.
+    """
+
+    def __init__(self, spec: ModelSpec, weights: str | None = None) -> None:
+        super().__init__()
+        self.spec = spec
+        backbone = build_backbone(spec.backbone, weights, **spec.backbone_options)
+        map_size = feature_map_size(backbone, spec.image_size)
+        aggregator = build_aggregator(spec.aggregator, backbone.out_channels, map_size, **spec.aggregator_options)
+        self.descriptor_dim = aggregator.descriptor_dim
+        self.backbone, self.aggregator = backbone, aggregator
+        self.projection: nn.Module = nn.Identity()
+        if spec.pca_dim is not None:
+            self.projection = Projection(self.descriptor_dim, spec.pca_dim)
+            self.descriptor_dim = spec.pca_dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        if self.aggregator.wants_token:
+            return self.describe(*self.backbone.forward_with_token(images))
+        return self.describe(self.backbone(images), None)
+
+    def describe(self, features: Tensor, token: Tensor | None) -> Tensor:
+        """Feature map ``(B, C, h, w)``, and token ``(B, C)`` if the aggregator wants one -> descriptors."""
+        aggregated = self.aggregator(features, token) if self.aggregator.wants_token else self.aggregator(features)
+        descriptors: Tensor = self.projection(aggregated)
+        return descriptors
+
+
+def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the feature map of an image of ``image_size``.
+
+    Raises:
+        UserError: if the backbone takes no images of that size.
+    """
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            height, width = backbone(torch.zeros(1, 3, *image_size)).shape[-2:]
+    except (AssertionError, RuntimeError, ValueError) as error:  # the library's, of any kind
+        raise UserError(
+            f"the backbone takes no images of {image_size[0]} x {image_size[1]}: {str(error)[:200]}; choose another "
+            "image_size"
+        ) from None
+    finally:
+        backbone.train(was_training)
+    return int(height), int(width)
+
+
+def at_image_size(model: VPRModel, image_size: tuple[int, int], where: str) -> VPRModel:
+    """The same weights for images of another size, in evaluation mode.
+
+    Args:
+        image_size: height and width in pixels.
+        where: the key that asks for it, for messages.
+
+    Raises:
+        UserError: if the model takes no other size, with both sizes.
+    """
+    (old_height, old_width), (height, width) = model.spec.image_size, image_size
+    sizes = f"params.yaml: {where} is {height} x {width} and the model was trained at {old_height} x {old_width}"
+    try:
+        resized = VPRModel(replace(model.spec, image_size=image_size)).eval()
+    except UserError as error:
+        raise UserError(f"{sizes}: {error}") from None
+    fixed = [m.aggregator.fixed_map_size for m in (model, resized)]
+    if fixed[0] != fixed[1]:
+        raise UserError(
+            f"{sizes}: {model.spec.aggregator} has weights for a feature map of {fixed[0]} alone, not of {fixed[1]}; "
+            "set it to null, or train a model at the other size"
+        )
+    try:
+        resized.load_state_dict(model.state_dict())
+    except RuntimeError as error:
+        raise UserError(f"{sizes}: its weights are for one size alone: {error}") from None
+    return resized

@@ -1,0 +1,79 @@
+"""What the stages left -> the report of a run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from vpr.data.checksums import file_sha256
+from vpr.data.described_set import DescribedSet
+from vpr.localization.index import load_index
+from vpr.model.checkpoint import load_checkpoint
+from vpr.report.sections import Report, TrainingSection
+from vpr.report.set_section import SetInput, set_section
+from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
+from vpr.retrieval.predictions import Predictions
+from vpr.training.configuration import flat
+from vpr.training.summary import TrainingSummary
+
+SHOWN_RECALLS = 2  # of the validation, in its chart
+
+
+def training_section(metrics: Path) -> TrainingSection:
+    """The training charts.
+
+    Args:
+        metrics: folder of ``training.csv`` and ``validation.csv``.
+    """
+    steps, epochs = (pd.read_csv(metrics / name) for name in ("training.csv", "validation.csv"))
+    if not len(steps):
+        return TrainingSection()
+    recalls = [column for column in epochs if column.startswith("val_recall_at_")][:SHOWN_RECALLS]
+    return TrainingSection(
+        steps[["step", "loss"]].dropna().values.tolist(),
+        steps[["step", "informative_share"]].dropna().values.tolist(),
+        epochs[["epoch", *recalls]].values.tolist(),
+        [column.replace("val_recall_at_", "recall@") for column in recalls],
+    )
+
+
+def build_report(
+    model: Path, models: Path, index: Path, descriptors: Path, predictions: Path, metrics: Path,
+    set_names: Sequence[str], radius_m: float,
+) -> Report:  # fmt: skip
+    """Gather everything that the page shows.
+
+    Args:
+        model: checkpoint of the model that was evaluated.
+        models: folder of ``training.json``.
+        index: holds the calibration.
+        descriptors: folder of ``<set>/``.
+        predictions: folder of ``<set>.parquet``.
+        metrics: folder of ``recalls/<set>.json`` and the training curves.
+        set_names: evaluation sets to show.
+        radius_m: a database image within it is a positive.
+    """
+    network, _ = load_checkpoint(model)
+    summary, calibration = TrainingSummary.load(models), load_index(index).calibration
+    thumbnails = Thumbnails(THUMB_BYTES // len(set_names))
+    sections = []
+    for name in set_names:
+        recalls = json.loads((metrics / "recalls" / f"{name}.json").read_text(encoding="utf-8"))
+        described = DescribedSet.load(descriptors / name)
+        given = SetInput.of(described, Predictions.load(predictions / f"{name}.parquet"), recalls)
+        sections.append(set_section(given, radius_m, calibration, thumbnails, network))
+    configuration = summary.configuration
+    components = " + ".join(configuration.components)
+    return Report(
+        title=f"{components} on {given.queries.name}",
+        subtitle=f"trained on {configuration.dataset.name}, best epoch {summary.best_epoch}",
+        configuration=[(key, str(value)) for key, value in flat(configuration.as_dict()).items()],
+        runs=[components],
+        sets=sections,
+        thumbs=thumbnails.encoded,
+        training=training_section(metrics),
+        model_sha256=file_sha256(model),
+    )

@@ -1,0 +1,1 @@
+"""From descriptors to a ranking, and from a ranking to recalls."""

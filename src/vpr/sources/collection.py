@@ -1,0 +1,181 @@
+"""Published sets put together: fetch each source, list its images, filter the training places."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from vpr.config.errors import UserError
+from vpr.config.params import Options
+from vpr.config.project import resolve_root
+from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest
+from vpr.sources.base import DATASETS, Context, DatasetAdapter
+from vpr.sources.catalogue import SourceParams, load_sources
+from vpr.sources.download import check_url, fetch, redacted
+from vpr.sources.layouts import LAYOUTS
+
+
+class CollectionParams(Options):
+    """Published sets put together: what to train on and what to evaluate on, both out of the catalogue."""
+
+    train: list[str] = Field(description="training sets of `data/sources.yaml`; several are joined")
+    eval_sets: dict[str, str] = Field(
+        description="names that `eval_sets` and `val_set` go by here, and the source that each stands for"
+    )
+    cities: list[str] | None = Field(description="training cities to keep; `null` for all")
+    dates: list[int] | None = Field(
+        description="first and last month of the training images to keep, such as `[201501, 201912]`; `null` for all"
+    )
+    share_of_places: float = Field(gt=0, le=1, description="share of each city's training places to keep")
+    seed: int = Field(description="seed of the choice of that share")
+
+
+@DATASETS.register("gsv_xs", "[Ali-bey 2022](https://arxiv.org/abs/2210.10239)")
+@DATASETS.register("gsv_cities", "[Ali-bey 2022](https://arxiv.org/abs/2210.10239)")
+class Collection(DatasetAdapter):
+    """A dataset made of published sets."""
+
+    Params = CollectionParams
+
+    def check(self, params: CollectionParams, context: Context, where: str) -> None:
+        sources = load_sources(context.catalogue)
+        for key, names, training in (("train", params.train, True), ("eval_sets", params.eval_sets.values(), False)):
+            fitting = sorted(s for s, source in sources.items() if (source.layout != "standard") == training)
+            for source in names:
+                if source not in fitting:
+                    raise UserError(f"{where}.{key} names {source!r}; choose from the sources {fitting}")
+        if params.dates is not None and (
+            len(params.dates) != 2 or not 100001 <= params.dates[0] <= params.dates[1] <= 999912
+        ):
+            raise UserError(
+                f"{where}.dates is {params.dates}; expected [first, last] as YYYYMM, such as [201501, 201912]"
+            )
+        named = [sources[source].expected.get("cities") for source in params.train]
+        if params.cities is not None and all(isinstance(cs, list) and isinstance(cs[0], str) for cs in named):
+            known = {str(city).lower() for cities in named if isinstance(cities, list) for city in cities}
+            unknown = [city for city in params.cities if city.lower() not in known]
+            if unknown:
+                raise UserError(f"{where}.cities names {unknown}; choose from {sorted(known)}")
+
+    def check_chosen(self, params: CollectionParams, context: Context, where: str, set_names: Sequence[str]) -> None:
+        for name in set_names:
+            if name not in params.eval_sets:
+                raise UserError(
+                    f"{where}.eval_sets has no {name!r}, which eval_sets or val_set names; it has "
+                    f"{sorted(params.eval_sets)}"
+                )
+        sources = load_sources(context.catalogue)
+        for name in dict.fromkeys([*params.train, *params.eval_sets.values()]):
+            url = sources[name].url
+            if url is None:
+                raise UserError(
+                    f"{context.catalogue}: {name}.url is null: its owner has to be asked for it, see docs/datasets.md; "
+                    "set the url to file:// and where you have it"
+                )
+            check_url(f"{context.catalogue}: {name}", url)
+
+    def describe_sets(self, params: CollectionParams, set_names: Sequence[str]) -> str:
+        return ", ".join(f"{name} is {params.eval_sets[name]}" for name in set_names)
+
+    def prepare(self, params: CollectionParams, context: Context) -> Manifest:
+        """Fetch what is missing of the sources, and list their images.
+
+        Raises:
+            UserError: if a source can't be had or is not laid out as the catalogue says, or a filter leaves nothing.
+        """
+        sources = load_sources(context.catalogue)
+        return collect(self.name, params, sources, context)
+
+
+def collect(name: str, params: CollectionParams, sources: Mapping[str, SourceParams], context: Context) -> Manifest:
+    """Fetch what is missing of the sources, and list their images; see ``Collection.prepare``."""
+    training: list[pd.DataFrame] = []
+    evaluation: list[pd.DataFrame] = []
+    provenance: dict[str, Any] = {}
+    folders: dict[str, Path] = {}
+    uses = [(source, TRAIN, "") for source in params.train]
+    uses += [(source, "", set_name) for set_name, source in params.eval_sets.items()]
+    for source_name, role, set_name in uses:
+        source = sources[source_name]
+        where = f"{context.catalogue}: {source_name}"
+        assert source.url is not None, "the check stage refuses a source without a URL"
+        fetched = fetch(where, source.url, source.sha256, context.known_hashes)
+        folder, rows = LAYOUTS[source.layout](where, source_name, fetched.folder, source)
+        if rows.empty:
+            raise UserError(f"{where}: {folder} holds no images in the layout {source.layout}")
+        folders[source_name] = folder
+        rows["image"] = f"{source_name}/" + rows["image"]
+        rows["source"], rows["set"] = source_name, set_name
+        provenance[source_name] = {
+            "url": redacted(source.url),
+            "sha256": fetched.sha256,
+            "expected": dict(source.expected),
+            "found": counts(rows),
+        }
+        (training if role == TRAIN else evaluation).append(rows)
+    if training:
+        training = [filtered(pd.concat(training, ignore_index=True), params, name)]
+    options = {key: value for key, value in params.model_dump().items() if key != "eval_sets"}
+    rows = pd.concat([*training, *evaluation], ignore_index=True)
+    return make_manifest(name, link_all(folders), rows, {"options": options, "sources": provenance})
+
+
+def counts(rows: pd.DataFrame) -> dict[str, Any]:
+    """What a source holds, before anything is filtered."""
+    if (rows["role"] == TRAIN).all():
+        places = int(rows.loc[rows["place_id"] != "", "place_id"].nunique())
+        cities = sorted(set(rows["city"]))
+        return {"images": len(rows), "places": places, "cities": len(cities), "city_names": cities}
+    return {"database": int((rows["role"] == DATABASE).sum()), "queries": int((rows["role"] == QUERY).sum())}
+
+
+def filtered(rows: pd.DataFrame, params: CollectionParams, name: str) -> pd.DataFrame:
+    """The training images that the filters leave.
+
+    Which places make up a share depends on the seed and the place alone: another city or a larger share keeps those
+    that were chosen. Rows with a problem stay, for the verify stage to report.
+    """
+    bad = rows["problem"] != ""
+    rows, wrong = rows[~bad], rows[bad]
+    where = f"params.yaml: datasets.{name}.images"
+    if params.cities is not None:
+        wanted = {city.lower() for city in params.cities}
+        unknown = sorted(wanted - set(rows["city"]))
+        if unknown:
+            raise UserError(f"{where}.cities names {unknown}; choose from {sorted(set(rows['city']))}")
+        rows = rows[rows["city"].isin(wanted)]
+    if params.dates is not None and len(rows):
+        month = pd.to_numeric(rows["timestamp"].str[:6], errors="coerce")
+        rows = rows[month.between(*params.dates)]
+    if params.share_of_places < 1:
+        keep: set[str] = set()
+        for _, places in rows.groupby("city")["place_id"]:
+            ranked = sorted(
+                places.unique(), key=lambda place: hashlib.sha256(f"{params.seed}/{place}".encode()).digest()
+            )
+            keep |= set(ranked[: max(1, round(params.share_of_places * len(ranked)))])
+        rows = rows[rows["place_id"].isin(keep)]
+    if rows.empty and wrong.empty:
+        raise UserError(f"{where}: cities, dates and share_of_places leave no training image")
+    return pd.concat([rows, wrong], ignore_index=True)
+
+
+def link_all(folders: Mapping[str, Path]) -> str:
+    """A root with a link to each source's folder, under the same name wherever it lies; links are never changed."""
+    digest = hashlib.sha256(json.dumps({k: str(v) for k, v in sorted(folders.items())}).encode()).hexdigest()[:10]
+    root = f"data:links/{digest}"
+    for name, folder in folders.items():
+        link = resolve_root(root) / name
+        if not link.is_symlink():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            part = link.with_name(f".{name}.{os.getpid()}")
+            part.symlink_to(folder, target_is_directory=True)
+            part.replace(link)
+    return root

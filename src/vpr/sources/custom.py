@@ -1,0 +1,209 @@
+"""The user's own images: a table, or a folder in the standard VPR naming.
+
+A table (CSV or Parquet) has the columns ``image, split, place_id`` and optionally ``utm_east,
+utm_north, utm_zone`` or ``lat, lon``, ``heading`` and ``timestamp``; all others are kept. ``split`` is
+``train``, ``<set>/database`` or ``<set>/queries``. A folder holds ``<set>/database``, ``<set>/queries``
+and optionally ``train``; coordinates and places come from the file names where these are standard.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from vpr.config.errors import UserError
+from vpr.config.params import Options
+from vpr.config.project import main_root
+from vpr.data.coordinates import on_earth, to_utm
+from vpr.data.files import list_images
+from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
+from vpr.data.names import parse_name
+from vpr.sources.base import DATASETS, Context, DatasetAdapter
+
+_PARTS = {"database": DATABASE, "queries": QUERY}
+
+
+class CustomParams(Options):
+    """The user's own images."""
+
+    source: str = Field(
+        description="CSV or Parquet table, or a folder in the standard naming; a relative path starts at the "
+        "project's root. DVC watches it: when it changes, the dataset is listed again"
+    )
+    root: str | None = Field(description="folder that image paths of a table start from; `null` for the table's own")
+    columns: dict[str, str] = Field(
+        description="names in the table for the names expected here, such as `{place_id: floor}`; with "
+        "`train_place_id` training images get places of their own"
+    )
+    splits: dict[str, str | list[str]] = Field(
+        description="what a value of `split` means: `train`, `<set>/database` or `<set>/queries`; a list where an "
+        "image plays several roles. Values spelt like that need no entry"
+    )
+
+
+@DATASETS.register("custom", "")
+class Custom(DatasetAdapter):
+    """The user's own images; nothing is copied."""
+
+    Params = CustomParams
+
+    def prepare(self, params: CustomParams, context: Context) -> Manifest:
+        """List the images of ``params.source``.
+
+        Raises:
+            UserError: if the table or folder is not there, a column is missing or a split is not understood.
+        """
+        # DVC hashes the table in the working directory, so that is the one to read; images lie in the main checkout.
+        source = Path(params.source).expanduser().resolve()
+        if source.is_dir():
+            rows = pd.DataFrame(_folder_rows(source))
+            root = source if params.root is None else (main_root() / params.root).resolve()
+            if root != source:
+                raise UserError("datasets.custom.images.root must be null when source is a folder; paths start there")
+        elif source.is_file():
+            rows = pd.DataFrame(_table_rows(_read_table(source), params, source))
+            root = (main_root() / Path(params.root or Path(params.source).parent).expanduser()).resolve()
+        else:
+            raise UserError(
+                f"{source}: not found; set datasets.custom.images.source in params.yaml to your table or folder, "
+                "see docs/own-data.md"
+            )
+        if rows.empty:
+            raise UserError(
+                f"{source}: no images listed; expected rows, or <set>/database, <set>/queries or train folders"
+            )
+        return make_manifest("custom", _portable(root), rows, {"options": params.model_dump()})
+
+
+def _portable(root: Path) -> str:
+    """The root relative to the project where it lies under it, so that a manifest is the same elsewhere."""
+    main = main_root()
+    return f"project:{root.relative_to(main).as_posix()}" if root.is_relative_to(main) else root.as_posix()
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path)
+        # Ids such as 0012 keep their zeros; numbers are made of the numeric columns below.
+        return pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are of these kinds
+        raise UserError(f"{path}: can't be read as a table: {error}; expected CSV in UTF-8 or Parquet") from None
+
+
+def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list[dict[str, Any]]:
+    missing = sorted(set(params.columns.values()) - set(table.columns))
+    if missing:
+        raise UserError(f"datasets.custom.images.columns names {missing}, but {source} has {sorted(table.columns)}")
+    for wanted, name in params.columns.items():
+        table[wanted] = table[name]
+    lacking = [c for c in ("image", "split") if c not in table]
+    if lacking:
+        raise UserError(
+            f"{source} has no column {lacking[0]!r}, only {sorted(table.columns)}; rename it or map it with "
+            "datasets.custom.images.columns"
+        )
+    if "place_id" not in table:
+        table["place_id"] = ""
+    # The pipeline's own columns keep their names; yours are kept under another.
+    table = table.rename(columns={c: f"own_{c}" for c in ("role", "set", "problem", *VERIFIED_COLUMNS) if c in table})
+    table["problem"] = ""
+    for column in ("utm_east", "utm_north", "lat", "lon", "heading"):
+        if column in table:
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            wrong = (numbers.isna() & table[column].notna() & (table[column].astype(str).str.strip() != "")).to_numpy()
+            table.loc[wrong, "problem"] = f"{column} is no number: " + table.loc[wrong, column].astype(str)
+            table[column] = numbers
+    for column in ("place_id", "train_place_id", "timestamp", "utm_zone"):
+        if column in table:
+            table[column] = table[column].fillna("").astype(str)
+    if {"lat", "lon"} <= set(table.columns):
+        _fill_utm(table)
+    rows = []
+    for record in table.to_dict("records"):
+        record["image"] = str(record["image"]).replace("\\", "/")
+        train_place = record.pop("train_place_id", None)
+        for split in _as_list(params.splits.get(record["split"], record["split"])):
+            role, set_name = _role_of(split, source)
+            row = {k: v for k, v in record.items() if k != "split"} | {"role": role, "set": set_name}
+            if role == TRAIN and train_place:
+                row["place_id"] = train_place
+            rows.append(row)
+    return rows
+
+
+def _as_list(value: str | list[str]) -> list[str]:
+    return value if isinstance(value, list) else [value]
+
+
+def _role_of(split: str, source: Path) -> tuple[str, str]:
+    if split == TRAIN:
+        return TRAIN, ""
+    set_name, _, part = str(split).rpartition("/")
+    if part not in _PARTS or set_name == TRAIN or not set_name.replace("-", "_").isidentifier():
+        raise UserError(
+            f"{source}: split {split!r} is none of train, <set>/database, <set>/queries, with <set> a name of letters, "
+            "digits, - and _ that begins with a letter; map it with datasets.custom.images.splits"
+        )
+    return _PARTS[part], set_name
+
+
+def _fill_utm(table: pd.DataFrame) -> None:
+    """UTM coordinates from degrees, where a row has no UTM of its own."""
+    for column, empty in (("utm_east", np.nan), ("utm_north", np.nan), ("utm_zone", "")):
+        if column not in table:
+            table[column] = empty
+    lat, lon = table["lat"].to_numpy(dtype=float), table["lon"].to_numpy(dtype=float)
+    to_do = table["utm_east"].isna().to_numpy() & table["utm_north"].isna().to_numpy()
+    given = ~(np.isnan(lat) & np.isnan(lon))
+    sound = on_earth(lat, lon)
+    wrong = to_do & given & ~sound & (table["problem"] == "").to_numpy()
+    table.loc[wrong, "problem"] = "lat and lon are no position on earth"
+    rows = np.flatnonzero(to_do & sound)
+    for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[rows], lon[rows]), strict=True):
+        table.loc[table.index[rows], column] = values
+
+
+def _folder_rows(folder: Path) -> list[dict[str, Any]]:
+    rows, ignored = [], []
+    for image in list_images(folder):
+        parts = PurePosixPath(image).parts
+        if parts[0] == TRAIN and len(parts) > 1:
+            split = TRAIN
+        elif len(parts) >= 3 and parts[1] in _PARTS:
+            split = f"{parts[0]}/{parts[1]}"
+        elif parts[0] in _PARTS and len(parts) > 1:
+            split = f"test/{parts[0]}"
+        else:
+            ignored.append(image)
+            continue
+        role, set_name = _role_of(split, folder)
+        row: dict[str, Any] = {"image": image, "role": role, "set": set_name}
+        rows.append(row | _from_name(parts[-1], role, parts))
+    if ignored:
+        print(
+            f"{folder}: {len(ignored)} images outside train, <set>/database and <set>/queries are not used, "
+            f"{ignored[0]} first",
+            file=sys.stderr,
+        )
+    return rows
+
+
+def _from_name(file_name: str, role: str, parts: tuple[str, ...]) -> dict[str, Any]:
+    """What the file's name says; outside the standard naming a training image's folder is its place."""
+    try:
+        name = parse_name(file_name)
+    except ValueError:
+        return {"place_id": parts[1]} if role == TRAIN and len(parts) == 3 else {}
+    known: dict[str, Any] = {"heading": name.heading, "timestamp": name.timestamp}
+    if name.utm_east is not None and name.utm_north is not None:
+        known |= {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
+    if role == TRAIN and name.note:
+        number, _, city = name.note.partition("_")
+        known["place_id"] = f"{city or parts[1]}/{number}"
+    return known

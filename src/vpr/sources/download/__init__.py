@@ -1,0 +1,11 @@
+"""Bring a source to the disk: ``kaggle://``, ``gdrive://``, ``http(s)://`` or ``file://``.
+
+Kaggle's login and addresses are kagglehub's, the confirmation pages and folders of Google Drive gdown's. The
+transfer is ours, on requests: pooch begins anew after a break, fsspec leaves resuming to its caller, and gdown
+splices a file that changed between two runs.
+"""
+
+from vpr.sources.download.addresses import check_url, redacted
+from vpr.sources.download.cache import Fetched, fetch
+
+__all__ = ["Fetched", "check_url", "fetch", "redacted"]

@@ -1,0 +1,183 @@
+"""Transfer one file over HTTP: resumed after a break, repeated while the trouble may pass."""
+
+from __future__ import annotations
+
+import errno
+import json
+import random
+import re
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+import requests
+import urllib3
+from tqdm import tqdm
+
+from vpr.config.errors import UserError
+from vpr.config.project import data_root
+from vpr.sources.download.addresses import redacted
+from vpr.sources.unpack import require_room
+
+ATTEMPTS = 6  # without a single new byte; every break after some progress starts the count again
+LONGEST_WAIT_S = 60.0
+TIMEOUT_S = (15, 60)  # to connect, between bytes
+CHUNK_BYTES = 1 << 16  # what a break can cost
+BUSY = {408, 425, 429}  # and all from 500
+HTTP_LOGIN = "a login: name server, user and password in ~/.netrc, or set a mirror that needs none"
+
+
+class Transient(Exception):
+    """What may be gone at the next attempt.
+
+    Attributes:
+        wait_s: what the server asks to wait.
+        advice: what to do when it doesn't go.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None, advice: str = "set a mirror") -> None:
+        super().__init__(" ".join(reason.split()))
+        self.wait_s, self.advice = wait_s, advice
+
+
+def raise_for(where: str, response: requests.Response, url: str, login: str) -> None:
+    """Turn an HTTP error into a transient one, or into a message that says what to do."""
+    status = response.status_code
+    if status in BUSY or status >= 500:
+        raise Transient(f"HTTP {status} {response.reason}", retry_after(response))
+    if status in (401, 403):
+        raise UserError(f"{where}.url: {redacted(url)} answers HTTP {status} {response.reason}; it wants {login}")
+    if status >= 400 and status != 416:
+        raise UserError(
+            f"{where}.url: {redacted(url)} answers HTTP {status} {response.reason}: the link is dead; set a mirror, or "
+            "download the file by hand and set the url to file:// and its path"
+        )
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """Seconds to wait, from a number or a date."""
+    text = response.headers.get("Retry-After", "")
+    if text.isdigit():
+        return float(text)
+    with suppress(TypeError, ValueError):
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    return None
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong, without the signatures that addresses carry."""
+    return re.sub(r"\?[^\s'\")]*", "?...", f"{type(error).__name__}: {error}")
+
+
+def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Callable[[], int]) -> Any:
+    """Attempt until it works; give up after ``ATTEMPTS`` without progress, with longer and longer waits between."""
+    failures, most = 0, progress()
+    while True:
+        try:
+            return attempt()
+        except Transient as trouble:
+            now = progress()
+            failures = 1 if now > most else failures + 1
+            most = max(most, now)
+            if failures >= ATTEMPTS:
+                raise UserError(
+                    f"{where}.url: gave up on {redacted(url)} after {ATTEMPTS} attempts: {trouble}. What was fetched "
+                    f"is kept: run again to go on, or {trouble.advice}"
+                ) from None
+            wait_s = min(LONGEST_WAIT_S, 2.0**failures) * random.uniform(0.5, 1.0)
+            wait_s = min(10 * LONGEST_WAIT_S, trouble.wait_s) if trouble.wait_s is not None else wait_s
+            print(f"{redacted(url)}: {trouble}; attempt {failures + 1} of {ATTEMPTS} in {wait_s:.0f} s", flush=True)
+            time.sleep(wait_s)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise UserError(
+                f"{data_root()}: the disk is full while downloading {redacted(url)}; make room and run again, it goes "
+                "on where it stopped; or set DATA_ROOT to a larger disk"
+            ) from None
+
+
+def transfer(where: str, url: str, resolve: Callable[[], tuple[str, dict[str, str]]], target: Path) -> Path:
+    """Download one file; an earlier part is continued if the server still has the same file and answers ranges.
+
+    Args:
+        resolve: the address to fetch ``url`` from, and its cookies; asked for at each attempt, as signed ones expire.
+    """
+    part = target.with_name(f"{target.name}.part")
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with_retries(
+            where,
+            url,
+            lambda: _attempt(where, url, *resolve(), part),
+            lambda: part.stat().st_size if part.is_file() else 0,
+        )
+        part.replace(target)
+        _note_of(part).unlink(missing_ok=True)
+    return target
+
+
+def _note_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: Path) -> None:
+    before: dict[str, Any] = {}
+    if part.is_file():
+        with suppress(OSError, ValueError):
+            before = json.loads(_note_of(part).read_text(encoding="utf-8"))
+    # Without a name for its version, a file could change between two requests and be spliced.
+    offset = part.stat().st_size if before.get("validator") else 0
+    if offset and offset == before["total"]:
+        return
+    headers = {"Accept-Encoding": "identity", "User-Agent": "vpr (place-recognition pipeline)"}
+    if offset:
+        headers |= {"Range": f"bytes={offset}-", "If-Range": before["validator"]}
+    try:
+        with requests.get(address, headers=headers, cookies=cookies, stream=True, timeout=TIMEOUT_S) as response:
+            raise_for(where, response, url, HTTP_LOGIN)
+            validator = _validator(response)
+            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            if response.status_code in (206, 416):
+                same = response.status_code == 206 and span is not None and int(span[1]) == offset
+                total = int(span[2]) if span is not None else None
+                if not same or validator != before["validator"] or before["total"] not in (None, total):
+                    part.unlink()
+                    raise Transient("the file has changed since the download began; beginning anew")
+            else:
+                length = response.headers.get("Content-Length", "")
+                total, offset = (int(length) if length.isdigit() else None), 0
+            if total is not None:
+                require_room(part.parent, 2 * total - offset, f"downloading and unpacking {part.stem}")
+            with part.open("ab" if offset else "wb") as file:
+                write_json(_note_of(part), {"validator": validator, "total": total})
+                with _bar(part.stem, total, offset) as bar:
+                    for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+                        file.write(chunk)
+                        bar.update(len(chunk))
+    except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
+        raise UserError(f"{where}.url: {redacted(url)} is no address: {reason_of(error)}") from None
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        raise Transient(reason_of(error)) from None
+    if total is not None and part.stat().st_size != total:
+        raise Transient(f"the connection broke off at {part.stat().st_size:,} of {total:,} bytes")
+
+
+def _validator(response: requests.Response) -> str | None:
+    """What names this version of the file."""
+    tag = response.headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
+
+
+def _bar(name: str, total: int | None, done: int) -> Any:
+    return tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=f"downloading {name}", mininterval=1)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a file that is there whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    part.replace(path)

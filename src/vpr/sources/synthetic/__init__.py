@@ -1,0 +1,65 @@
+"""The embedded city: streets drawn in perspective from a seed, with everything a real dataset has."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from vpr.config.params import Options
+from vpr.data.manifest import Manifest
+from vpr.sources.base import DATASETS, Context, DatasetAdapter
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class SyntheticParams(Options):
+    """The embedded city."""
+
+    seed: int = Field(ge=0, description="seed of everything in it")
+    width: int = Field(ge=1, description="width of an image in pixels")
+    height: int = Field(ge=1, description="height of an image in pixels")
+    train_cities: int = Field(ge=1, description="cities that the training places are spread over")
+    train_places: int = Field(ge=1, description="training places, at least 100 m apart within a city")
+    images_per_place: list[int] = Field(
+        min_length=2, max_length=2, title="[least, most]", description="least and most images of a place"
+    )
+    blocks: int = Field(ge=2, description="blocks of an evaluation city along each side, about 90 m each")
+    database_spacing_m: float = Field(
+        gt=0, description="distance between neighbouring database positions along a street"
+    )
+    database_headings: int = Field(ge=1, description="images at each database position, evenly turned")
+    num_queries: int = Field(ge=1, description="queries of each evaluation set")
+    variety: Share = Field(description="0 for clear days of the warm months, 1 for every season, weather and hour")
+    night: Share = Field(description="share of photos taken at night, in training and in the sets `val` and `test`")
+    night_queries: Share = Field(description="the same for the queries of the set `night`")
+    query_heading_sd_deg: float = Field(
+        description="how far a query's heading strays from the nearest database heading"
+    )
+    years: list[int] = Field(
+        min_length=2, max_length=2, title="[first, last]", description="first and last year of the photos"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> SyntheticParams:
+        least, most = self.images_per_place
+        if not 1 <= least <= most:
+            raise ValueError(f"images_per_place is {self.images_per_place}; expected [least, most]")
+        if not 1900 <= self.years[0] <= self.years[1] <= 2100:
+            raise ValueError(f"years is {self.years}; expected [first, last] between 1900 and 2100")
+        if self.train_places < self.train_cities:
+            raise ValueError(f"train_places is {self.train_places}, fewer than train_cities {self.train_cities}")
+        return self
+
+
+@DATASETS.register("synthetic", "")
+class Synthetic(DatasetAdapter):
+    """The embedded city, drawn offline."""
+
+    Params = SyntheticParams
+
+    def prepare(self, params: SyntheticParams, context: Context) -> Manifest:
+        """Draw the images that are not there yet and list them all."""
+        from vpr.sources.synthetic.photos import draw  # numba takes a second to import
+
+        return draw(params)

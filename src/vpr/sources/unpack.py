@@ -1,0 +1,216 @@
+"""Unpack archives whose content nobody has checked yet: zip, tar, tar.gz (bz2, xz) and tar.zst."""
+
+from __future__ import annotations
+
+import bz2
+import errno
+import gzip
+import io
+import lzma
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+import zstandard
+from tqdm import tqdm
+
+from vpr.config.errors import UserError
+
+CHUNK_BYTES = 1 << 20
+_MAGIC = {
+    b"PK\x03\x04": "zip",
+    b"PK\x05\x06": "zip",
+    b"\x1f\x8b": "gz",
+    b"BZh": "bz2",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x28\xb5\x2f\xfd": "zst",
+}
+_BROKEN = (zstandard.ZstdError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+_END = bytes(1024)  # of a tar: two blocks of zeros
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Write an archive's files under ``folder``; those that an interrupted run has written are kept.
+
+    Raises:
+        UnusableArchive: if the file is no archive, or a broken one.
+        UserError: if an entry is anything but a file or folder inside it: a path that leaves the folder, an
+            absolute path, a link, a device.
+        UserError: if the disk is too small.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if _kind(archive) == "zip":
+            _unpack_zip(archive, folder)
+        else:
+            _unpack_tar(archive, folder)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
+        raise UserError(f"{archive}: refused, it holds a file and a folder of one name: {error.filename}") from None
+    except (zipfile.BadZipFile, tarfile.TarError, *_BROKEN) as error:
+        raise UnusableArchive(f"{archive}: the archive is broken: {error}") from None
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise UserError(
+                f"{folder}: the disk is full while unpacking {archive.name}; make room and run again, "
+                "what is unpacked is kept"
+            ) from None
+        raise
+
+
+class UnusableArchive(UserError):
+    """A file that is not an archive, or a broken one: fetched again it may be whole."""
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file can be unpacked, by its content."""
+    return _kind(path) is not None
+
+
+def _kind(path: Path) -> str | None:
+    """The kind of archive by its first bytes; one inside another does not count."""
+    with path.open("rb") as file:
+        start = file.read(262)
+    if start[257:262] == b"ustar":
+        return "tar"
+    for magic, kind in _MAGIC.items():
+        if start.startswith(magic):
+            return kind
+    if start[:1] in b"PQRSTUVWXYZ[\\]^_" and start[1:4] == b"\x2a\x4d\x18":
+        return "zst"  # a skippable frame before the first
+    return "zip" if zipfile.is_zipfile(path) else "tar" if tarfile.is_tarfile(path) else None
+
+
+def require_room(folder: Path, num_bytes: float, purpose: str) -> None:
+    """Refuse to start what the disk has no room for."""
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        raise UserError(
+            f"{folder}: {purpose} needs {num_bytes / 1e9:.2f} GB, the disk has {free / 1e9:.2f} GB free; make room, or "
+            "set DATA_ROOT to a larger disk"
+        )
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as content:
+        entries = content.infolist()
+        for entry in entries:
+            kind = stat.S_IFMT(entry.external_attr >> 16)
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise _refusal(archive, entry.filename, "a link" if stat.S_ISLNK(kind) else "a device")
+            if entry.flag_bits & 1:
+                raise UserError(f"{archive}: {entry.filename} is encrypted; unpack it by hand and give the folder")
+        todo = [(e, _inside(archive, e.filename)) for e in entries if not e.is_dir()]
+        todo = [(e, path) for e, path in todo if path.parts]
+        missing = [(e, path) for e, path in todo if not _is_written(folder / path, e.file_size)]
+        require_room(folder, sum(e.file_size for e, _ in missing), f"unpacking {archive.name}")
+        made: set[Path] = set()
+        with _progress(archive, len(todo), len(todo) - len(missing)) as bar:
+            for entry, path in missing:
+                with content.open(entry) as file:
+                    _write(file, folder / path, made)
+                bar.update()
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    made: set[Path] = set()
+    with _open_tar(archive) as content, _progress(archive, None, 0) as bar:
+        for entry in content:
+            if entry.issym() or entry.islnk():
+                raise _refusal(archive, entry.name, "a link")
+            if not (entry.isreg() or entry.isdir()):
+                raise _refusal(archive, entry.name, "a device")
+            path = _inside(archive, entry.name)
+            if entry.isdir() or not path.parts or _is_written(folder / path, entry.size):
+                continue
+            file = content.extractfile(entry)
+            assert file is not None, "a regular file has content"
+            _write(file, folder / path, made)
+            bar.update()
+
+
+class _Stream(io.RawIOBase):
+    """Reads on, and remembers how it ended: what is cut off between two files would look whole otherwise."""
+
+    def __init__(self, plain: IO[bytes]) -> None:
+        super().__init__()
+        self.plain, self.tail = plain, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.plain.read(size)
+        self.tail = (self.tail + data[-len(_END) :])[-len(_END) :]
+        return data
+
+
+@contextmanager
+def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
+    """The archive to read once; on leaving it is read to its end, where checksums are."""
+    kind = _kind(archive)
+    with ExitStack() as stack:
+        if kind is None:
+            with archive.open("rb") as file:
+                start = file.read(40)
+            raise UnusableArchive(
+                f"{archive}: no zip, tar, tar.gz or tar.zst, it begins with {start!r}; a web page instead of the file "
+                "usually means that the link wants a login or a confirmation"
+            )
+        if kind == "zst":
+            file = stack.enter_context(archive.open("rb"))
+            decompressor = zstandard.ZstdDecompressor(max_window_size=2**31)
+            plain: Any = stack.enter_context(decompressor.stream_reader(file, read_across_frames=True))
+        else:
+            opening: Any = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}.get(kind, open)
+            plain = stack.enter_context(opening(archive, "rb"))
+        stream = _Stream(plain)
+        with tarfile.open(fileobj=stream, mode="r|") as content:
+            yield content
+        while stream.read(CHUNK_BYTES):
+            pass
+        if stream.tail != _END:
+            raise EOFError("it ends before its end mark")
+
+
+def _inside(archive: Path, name: str) -> PurePosixPath:
+    """An entry's path below the folder.
+
+    Raises:
+        UserError: if it is absolute or leaves the folder.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or re.match(r"[A-Za-z]:", name):
+        raise _refusal(archive, name, "an absolute path")
+    if ".." in path.parts:
+        raise _refusal(archive, name, "a path that leaves the folder")
+    return path
+
+
+def _refusal(archive: Path, name: str, what: str) -> UserError:
+    return UserError(f"{archive}: refused, it holds {what}: {name!r}; get the archive from its publisher")
+
+
+def _is_written(path: Path, size: int) -> bool:
+    try:
+        return path.stat().st_size == size
+    except OSError:
+        return False
+
+
+def _write(file: IO[bytes], path: Path, made: set[Path]) -> None:
+    if path.parent not in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made.add(path.parent)
+    with path.open("wb") as out:
+        shutil.copyfileobj(file, out, CHUNK_BYTES)
+
+
+def _progress(archive: Path, total: int | None, done: int) -> tqdm:  # type: ignore[type-arg]
+    return tqdm(total=total, initial=done, unit="file", desc=f"unpacking {archive.name}", mininterval=1)

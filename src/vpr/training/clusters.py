@@ -1,0 +1,55 @@
+"""Clusters of an aggregator from local features of the training images, before the first step.
+
+500 images with 100 random positions each, k-means of FAISS, as in the deep visual geo-localization benchmark
+(Berton et al., CVPR 2022, https://arxiv.org/abs/2204.03444).
+"""
+
+from __future__ import annotations
+
+import faiss
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from tqdm import tqdm
+
+from vpr.config.errors import UserError
+from vpr.data.loading import ImageList
+from vpr.model.vpr_model import VPRModel
+
+NUM_IMAGES, PER_IMAGE, ITERATIONS = 500, 100, 100
+
+
+def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device, seed: int) -> None:
+    """Set the clusters of an aggregator that starts from some; others are left as they are.
+
+    Args:
+        images: training images, preprocessed as for evaluation.
+        seed: of the images, the positions and k-means.
+
+    Raises:
+        UserError: if there are fewer local features than clusters.
+    """
+    aggregator = model.aggregator
+    num_clusters = aggregator.num_clusters_to_initialise
+    if num_clusters == 0:
+        return
+    rng = np.random.default_rng([seed, 20])
+    chosen = rng.choice(len(images), min(NUM_IMAGES, len(images)), replace=False)
+    local = torch.cat([_positions(model, images[int(k)], device, rng) for k in tqdm(chosen, "clusters", unit="image")])
+    if len(local) < num_clusters:
+        raise UserError(f"{len(local)} local features of {len(chosen)} images make no {num_clusters} clusters")
+    kmeans = faiss.Kmeans(local.shape[1], num_clusters, niter=ITERATIONS, seed=seed, min_points_per_centroid=1)
+    kmeans.train(local.numpy())
+    aggregator.initialise(torch.from_numpy(kmeans.centroids).to(local.dtype), local)
+
+
+@torch.inference_mode()
+def _positions(model: VPRModel, image: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
+    """Local features ``(PER_IMAGE or fewer, C)`` of unit norm, at random positions of an image."""
+    training = model.training
+    model.to(device).eval()
+    features = model.backbone(image[None].to(device))[0].flatten(1).T.float().cpu()
+    model.train(training)
+    picked = rng.choice(len(features), min(PER_IMAGE, len(features)), replace=False)
+    return normalize(features[torch.from_numpy(picked)], dim=1)

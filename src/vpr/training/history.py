@@ -1,0 +1,70 @@
+"""The training curve as it is made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.callbacks import Callback
+
+Report = Callable[[dict[str, float], int], None]
+
+
+class History(Callback):
+    """Keeps the training curve, and reports each row as it is made; survives an interruption."""
+
+    def __init__(self, every: int, batch_images: int, report: Report) -> None:
+        self.every, self.batch_images, self.report = every, batch_images, report
+        self.rows: list[dict[str, float]] = []
+        self.seconds = 0.0
+        self._since: float | None = None
+        self._images = 0
+        self._losses: list[float] = []
+        self._shares: list[float] = []
+        self._nothing = 0
+        self._epoch_started = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds + time.monotonic() - self._epoch_started}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.seconds = list(state_dict["rows"]), float(state_dict["seconds"])
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self._epoch_started = self._since = time.monotonic()
+        self._images = 0
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self._images += self.batch_images
+        self._losses.append(pl_module.last_loss)
+        self._shares.append(pl_module.mined.informative_share)
+        self._nothing += pl_module.mined.nothing
+        step = trainer.global_step
+        if step % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
+            rate = self._images / max(1e-9, time.monotonic() - (self._since or 0.0))
+            self._images, self._since = 0, time.monotonic()
+            pl_module.log("images_per_s", rate, prog_bar=True)
+            values = {
+                "loss": float(np.mean(self._losses)),
+                "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
+                "informative_share": float(np.mean(self._shares)),
+                "batches_without_pairs": float(self._nothing),
+            }
+            self._add(step, trainer.current_epoch, values, {"images_per_s": rate})
+            self._losses, self._shares, self._nothing = [], [], 0
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        recall_at = pl_module.params.val_recall_at
+        found = {f"val_recall_at_{n}": float(trainer.callback_metrics[f"recall_at_{n}"]) for n in recall_at}
+        self._add(trainer.global_step, trainer.current_epoch, found)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seconds += time.monotonic() - self._epoch_started
+        self._epoch_started = time.monotonic()
+
+    def _add(self, step: int, epoch: int, values: dict[str, float], rates: dict[str, float] | None = None) -> None:
+        """Keep a row, and report it together with rates, which no two runs have in common."""
+        self.rows.append({"step": step, "epoch": epoch + 1, **values})
+        self.report({**values, **(rates or {})}, step)

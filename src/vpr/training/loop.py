@@ -1,0 +1,229 @@
+"""The training loop: model + batches -> weights and history. It writes to its scratch folder alone."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from vpr.config.errors import UserError
+from vpr.model.vpr_model import VPRModel
+from vpr.retrieval.recall import recall_at
+from vpr.retrieval.search import search
+from vpr.training.batches import PlaceSampler
+from vpr.training.criterion import Criterion, Mined
+from vpr.training.history import History, Report
+from vpr.training.params import TrainParams
+from vpr.training.validation import Validation
+
+
+@dataclass
+class Trained:
+    """What training leaves.
+
+    Attributes:
+        best, last: state dicts of the model, at the best validation and at the end.
+        best_epoch: the epoch of ``best``, counted from 1.
+        history: a row per report, with ``step`` and ``epoch``.
+        seconds, num_images: of training, validation included in the time.
+    """
+
+    best: dict[str, Tensor]
+    last: dict[str, Tensor]
+    best_epoch: int
+    history: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+    num_images: int = 0
+
+
+class TrainingModule(lightning.LightningModule):
+    """Model and criterion in Lightning's loop.
+
+    Args:
+        model, criterion: what is trained.
+        params: the settings.
+        steps_per_epoch: batches in an epoch.
+        validation: computed every ``check_val_every_n_epochs`` epochs.
+    """
+
+    def __init__(
+        self,
+        model: VPRModel,
+        criterion: Criterion,
+        params: TrainParams,
+        steps_per_epoch: int,
+        validation: Validation,
+    ) -> None:
+        super().__init__()
+        self.model = model.to(memory_format=torch.channels_last)
+        self.criterion = criterion
+        self.params = params
+        self.steps_per_epoch = steps_per_epoch
+        self.validation = validation
+        self.mined = Mined(0.0, False)
+        self.last_loss = 0.0
+        self._descriptors: dict[int, list[Tensor]] = {}
+
+    def configure_optimizers(self) -> Any:
+        params = self.params
+        weights = [p for p in self.parameters() if p.requires_grad]
+        if params.optimizer == "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                weights, params.lr, momentum=params.momentum, weight_decay=params.weight_decay
+            )
+        elif params.optimizer == "adam":
+            optimizer = torch.optim.Adam(weights, params.lr, weight_decay=params.weight_decay)
+        else:
+            optimizer = torch.optim.AdamW(weights, params.lr, weight_decay=params.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: lr_factor(step, self.steps_per_epoch, params)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        # Miners that sample draw the same again after an interruption.
+        seed = int(np.random.SeedSequence([self.params.seed, self.global_step]).generate_state(1)[0])
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002, some miners draw from it
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
+        images, labels = batch
+        descriptors = self.model(images.contiguous(memory_format=torch.channels_last))
+        loss, self.mined = self.criterion(descriptors, labels)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.global_step}; lower lr, raise warmup_steps or use precision "
+                "32-true"
+            )
+        self.log("loss", loss, prog_bar=True)
+        self.last_loss = float(loss.detach())
+        # A step with gradients of zero would still move weights by momentum and decay.
+        return None if self.mined.nothing else loss
+
+    def val_dataloader(self) -> list[DataLoader[Tensor]]:
+        return list(self.validation.loaders)
+
+    def on_validation_epoch_start(self) -> None:
+        self._descriptors = {0: [], 1: []}
+
+    def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
+        images = batch.contiguous(memory_format=torch.channels_last)
+        self._descriptors[dataloader_idx].append(self.model(images).float().cpu())
+
+    def on_validation_epoch_end(self) -> None:
+        database, queries = (torch.cat(self._descriptors[k]).numpy() for k in (0, 1))
+        self._descriptors = {}
+        ns = self.params.val_recall_at
+        ranking, _ = search(database, queries, max(ns))
+        for n, recall in recall_at(ranking, self.validation.positives, ns).items():
+            self.log(f"recall_at_{n}", recall, prog_bar=n == 1)
+
+
+def lr_factor(step: int, steps_per_epoch: int, params: TrainParams) -> float:
+    """What the learning rate is multiplied by: a linear warm-up, and ``lr_mult`` for each milestone passed."""
+    warmup = min(1.0, (step + 1) / params.warmup_steps) if params.warmup_steps > 0 else 1.0
+    passed = sum(step // steps_per_epoch >= milestone for milestone in params.milestones)
+    return float(warmup * params.lr_mult**passed)
+
+
+def fit(
+    model: VPRModel,
+    criterion: Criterion,
+    dataset: Any,
+    sampler: PlaceSampler,
+    validation: Validation,
+    params: TrainParams,
+    num_workers: int,
+    scratch: Path,
+    report: Report = lambda values, step: None,
+) -> Trained:
+    """Train, and go on where an interrupted run in ``scratch`` stopped.
+
+    Args:
+        dataset, sampler: as in ``vpr.training.places`` and ``batches``; each item of the dataset is a batch.
+        validation: where the best epoch is chosen.
+        scratch: folder for the checkpoints of this run and no other; the caller removes it in the end.
+        report: called with the numbers of each row of the history and the step.
+    """
+    lightning.seed_everything(params.seed, verbose=False)
+    module = TrainingModule(model, criterion, params, len(sampler), validation)
+    history = History(params.log_every_n_steps, sampler.places_per_batch * sampler.images_per_place, report)
+    best = ModelCheckpoint(
+        scratch, "best", monitor=params.monitor, mode="max", save_top_k=1, enable_version_counter=False
+    )
+    resume = ModelCheckpoint(
+        scratch, "resume", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    with warnings.catch_warnings():
+        # Lightning advises to log more and to add loader processes; both are set in params.yaml.
+        warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        trainer = lightning.Trainer(
+            max_epochs=params.max_epochs,
+            accelerator=params.accelerator,
+            devices=1,
+            precision=params.precision,
+            check_val_every_n_epoch=params.check_val_every_n_epochs,
+            num_sanity_val_steps=0,
+            log_every_n_steps=params.log_every_n_steps,
+            callbacks=[history, best, resume, TQDMProgressBar(refresh_rate=max(1, len(sampler) // 10))],
+            logger=False,
+            default_root_dir=scratch,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            deterministic="warn",
+        )
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_size=None,
+            sampler=sampler,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available() and params.accelerator != "cpu",
+        )
+        handler = signal.getsignal(signal.SIGINT)
+        resumable = _resumable(scratch / "resume.ckpt")
+        if resumable is not None:
+            # Loader processes ask for batches before Lightning sets the epoch that it continues with.
+            sampler.set_epoch(int(torch.load(resumable, map_location="cpu", weights_only=False)["epoch"]) + 1)
+        try:
+            trainer.fit(module, loader, ckpt_path=resumable, weights_only=False)
+        except SystemExit:  # Lightning raises it after Ctrl-C, and then ignores the next Ctrl-C
+            signal.signal(signal.SIGINT, handler)
+            raise KeyboardInterrupt from None
+    last = _model_weights(module.state_dict())
+    best_path = Path(best.best_model_path)
+    best_state = torch.load(best_path, map_location="cpu", weights_only=False) if best.best_model_path else None
+    return Trained(
+        best=_model_weights(best_state["state_dict"]) if best_state else last,
+        last=last,
+        best_epoch=int(best_state["epoch"]) + 1 if best_state else params.max_epochs,
+        history=history.rows,
+        seconds=history.seconds,
+        num_images=trainer.global_step * history.batch_images,
+    )
+
+
+def _model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")}
+
+
+def _resumable(path: Path) -> Path | None:
+    """The checkpoint to go on from, if it is whole."""
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # a half-written file fails in many ways, all of them mean: start again
+        warnings.warn(f"{path}: can't be read ({error}); training starts from the beginning", stacklevel=2)
+        return None
+    return path

@@ -1,0 +1,214 @@
+"""A whole training, from manifests to checkpoints; an interrupted one continues where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+import vpr
+from vpr.config.errors import UserError
+from vpr.config.project import main_root
+from vpr.data.loading import ImageList, image_loader, loader_processes
+from vpr.data.manifest import Manifest
+from vpr.model.checkpoint import load_checkpoint, save_checkpoint
+from vpr.model.device import pick_device
+from vpr.model.extraction import descriptors_now
+from vpr.training.batches import PlaceSampler
+from vpr.training.build import build_criterion, build_model
+from vpr.training.clusters import initialise_clusters
+from vpr.training.configuration import RunConfiguration
+from vpr.training.params import TrainParams
+from vpr.training.places import PlaceImages, Places
+from vpr.training.summary import TrainingLog, TrainingSummary
+from vpr.training.validation import validation_of
+
+if TYPE_CHECKING:
+    from vpr.training.loop import Trained
+
+# The folders whose code decides what a training does: what the train stage depends on in dvc.yaml.
+CODE = ("config", "data", "retrieval", "model", "training")
+
+
+class Tracker(Protocol):
+    """Follows a training while it runs."""
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Add a row of the training curve."""
+
+    def finish(self, best: Path) -> None:
+        """The training has ended, and this is its checkpoint."""
+
+
+Track = Callable[[str, RunConfiguration, Manifest, str, TrainingLog], AbstractContextManager[Tracker]]
+
+
+def run_key(configuration: RunConfiguration, manifests: Sequence[Path], radius_m: float) -> str:
+    """Names the scratch folder of a training, so that other data, parameters or code never resume it."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifests))
+    digest.update(json.dumps([configuration.as_dict(), radius_m], sort_keys=True, default=str).encode())
+    weights = configuration.settings.weights
+    if weights not in (None, "imagenet"):
+        digest.update(Path(str(weights)).read_bytes())
+    package = Path(vpr.__file__).parent
+    for source in sorted(file for folder in CODE for file in (package / folder).rglob("*.py")):
+        digest.update(source.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def use_checkpoint(checkpoint: Path, models: Path, digest: str) -> tuple[pd.DataFrame, TrainingSummary]:
+    """Take a checkpoint as it is: it becomes ``best`` and ``last``, and there is no history.
+
+    Args:
+        models: folder for the checkpoints.
+        digest: of the training manifest.
+    """
+    model, metadata = load_checkpoint(checkpoint)
+    for name in ("best", "last"):
+        save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), metadata)
+    print(f"no training: {checkpoint} is evaluated as it is")
+    configuration = RunConfiguration.from_dict(metadata["configuration"])
+    summary = TrainingSummary(
+        configuration, digest, model.descriptor_dim, int(metadata["epoch"]), checkpoint=str(checkpoint)
+    )
+    TrainingLog.of_this_process().save(models / "best.ckpt")
+    return pd.DataFrame(columns=["step", "epoch", "loss"]), summary
+
+
+def train_model(
+    configuration: RunConfiguration,
+    manifest: Manifest,
+    validation_manifest: Manifest,
+    radius_m: float,
+    key: str,
+    digest: str,
+    models: Path,
+    track: Track,
+) -> tuple[pd.DataFrame, TrainingSummary]:
+    """Train, write the checkpoints, and return the history and what was trained.
+
+    Args:
+        manifest, validation_manifest: of the training images, and of the validation set.
+        radius_m: a database image within it is a positive.
+        key: see ``run_key``.
+        digest: of the training manifest.
+        models: folder for ``best.ckpt`` and ``last.ckpt``.
+        track: makes what follows the training.
+    """
+    settings, spec = configuration.settings, configuration.spec
+    model = build_model(configuration, settings.weights)
+    rows = manifest.train()
+    if rows.empty:
+        raise UserError(
+            f"dataset {manifest.name} has no training images; list some with the split train, or name a checkpoint to "
+            "evaluate in train.checkpoint"
+        )
+    places = Places(rows, settings.min_images_per_place)
+    device = pick_device(settings.accelerator)
+
+    def describe(chosen: list[int]) -> NDArray[np.float32]:
+        images = ImageList(manifest.folder, places.images[chosen], spec.preprocess())
+        loader = image_loader(images, settings.val_batch_size, settings.num_workers)
+        return descriptors_now(model, loader, (len(chosen), model.descriptor_dim), device)
+
+    sampler = place_sampler(places, settings, describe)
+    criterion = build_criterion(configuration, model.descriptor_dim, len(places))
+    validation = validation_of(validation_manifest, spec, settings, radius_m)
+    _require_files(manifest.folder, rows["image"])
+    for loader in validation.loaders:
+        _require_files(loader.dataset.folder, loader.dataset.images)
+    dataset = PlaceImages(places, manifest.folder, spec.preprocess(settings.augment_ops))
+    print(
+        f"training on {len(rows):,} images of {len(places):,} places ({places.num_left_out} places have fewer than "
+        f"{settings.min_images_per_place} images), {len(sampler)} batches an epoch; {spec.backbone} + "
+        f"{spec.aggregator}, descriptor {model.descriptor_dim}; {configuration.loss.name}, {configuration.miner.name}",
+        flush=True,
+    )
+    from vpr.training.loop import fit  # Lightning takes seconds to import; what is wrong is found before
+
+    log = TrainingLog.of_this_process()
+    with scratch_folder(key) as scratch, track(key, configuration, manifest, digest, log) as tracker:
+        everything = ImageList(manifest.folder, rows["image"], spec.preprocess())
+        initialise_clusters(model, everything, device, settings.seed)
+        workers = loader_processes(settings.num_workers)
+        trained = fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, tracker.log)
+        save_models(trained, configuration, digest, models)
+        rate = trained.num_images / max(1e-9, trained.seconds)
+        TrainingLog.of_this_process(round(trained.seconds, 1), round(rate, 1)).save(models / "best.ckpt")
+        tracker.finish(models / "best.ckpt")
+    summary = TrainingSummary(
+        configuration,
+        digest,
+        model.descriptor_dim,
+        trained.best_epoch,
+        run_key=key,
+        num_places=len(places),
+        num_images=len(rows),
+    )
+    return pd.DataFrame(trained.history), summary
+
+
+def save_models(trained: Trained, configuration: RunConfiguration, digest: str, models: Path) -> None:
+    """Write ``best.ckpt`` and ``last.ckpt``."""
+    metadata: dict[str, Any] = {"configuration": configuration.as_dict(), "dataset_digest": digest}
+    epochs = {"best": trained.best_epoch, "last": configuration.settings.max_epochs}
+    for name, state in (("best", trained.best), ("last", trained.last)):
+        save_checkpoint(models / f"{name}.ckpt", configuration.spec, state, {**metadata, "epoch": epochs[name]})
+
+
+def place_sampler(places: Places, settings: TrainParams, describe: Callable[[list[int]], Any] | None) -> PlaceSampler:
+    """The batches of places that the settings ask for."""
+    return PlaceSampler(
+        places,
+        settings.places_per_batch,
+        settings.images_per_place,
+        settings.sample_images == "random",
+        settings.shuffle_places,
+        settings.seed,
+        settings.batches,
+        settings.min_place_distance_m,
+        settings.similar_places,
+        describe,
+    )
+
+
+@contextmanager
+def scratch_folder(key: str) -> Iterator[Path]:
+    """The folder of an unfinished training; it is removed once the training has ended.
+
+    Raises:
+        UserError: if another process is at the same training.
+    """
+    scratch = main_root() / "data" / "scratch" / f"train-{key}"
+    scratch.mkdir(parents=True, exist_ok=True)
+    lock = Path(f"{scratch}.lock")
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=2)
+    except Timeout:
+        raise UserError(f"another process trains this very model (it holds {lock}); wait for it, or stop it") from None
+    try:
+        yield scratch
+        shutil.rmtree(scratch, ignore_errors=True)
+        lock.unlink(missing_ok=True)
+    finally:
+        held.release()
+
+
+def _require_files(folder: Path, images: Iterable[str]) -> None:
+    """Refuse to start when images have gone since they were verified."""
+    missing = [image for image in images if not (folder / image).is_file()]
+    if missing:
+        raise UserError(
+            f"{folder}: {len(missing)} images of the manifest are gone, {missing[0]} first; "
+            "run `dvc repro --force --single-item download`, then `dvc repro`"
+        )

@@ -1,0 +1,120 @@
+"""Read every image file: its size, its hash, and whether it can be decoded. What has not changed is not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+from tqdm import tqdm
+
+from vpr.config.project import data_root
+from vpr.data.manifest import VERIFIED_COLUMNS
+
+CHUNK = 256
+SAVE_EVERY_S = 30.0
+_TURNED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+_FILE_COLUMNS = ["image", "mtime_ns", *VERIFIED_COLUMNS, "problem"]
+
+
+def read_all_files(folder: Path, images: list[str], num_workers: int | None) -> pd.DataFrame:
+    """What is known of each file; those of a linked folder are remembered by where it really lies."""
+    groups: dict[str, list[str]] = {}
+    for image in images:
+        groups.setdefault(image.partition("/")[0], []).append(image)
+    linked = {top for top in groups if "/" in groups[top][0] and (folder / top).is_symlink()}
+    read = [
+        _read_files((folder / top).resolve(), [image.partition("/")[2] for image in groups[top]], num_workers, top)
+        for top in sorted(linked)
+    ]
+    rest = [image for top, members in groups.items() if top not in linked for image in members]
+    for top, table in zip(sorted(linked), read, strict=True):
+        table["image"] = f"{top}/" + table["image"]
+    if rest or not read:
+        read.append(_read_files(folder, rest, num_workers, folder.name))
+    return pd.concat(read, ignore_index=True)
+
+
+def _read_files(folder: Path, images: list[str], num_workers: int | None, name: str) -> pd.DataFrame:
+    """Size, hash and problem of each file; earlier readings of unchanged files are kept."""
+    memory = data_root() / ".verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.parquet"
+    known = pd.read_parquet(memory) if memory.is_file() else pd.DataFrame(columns=_FILE_COLUMNS)
+    now = pd.DataFrame([(i, *_stamp(f"{folder}/{i}")) for i in images], columns=["image", "bytes_now", "mtime_now"])
+    before = now.merge(known, on="image", how="left")
+    same = ((before["num_bytes"] == before["bytes_now"]) & (before["mtime_ns"] == before["mtime_now"])).to_numpy()
+    kept = before.loc[same, _FILE_COLUMNS]
+    to_read = now.loc[~same, "image"].to_list()
+    results: list[tuple[Any, ...]] = []
+    saved_at = time.monotonic()
+    with tqdm(total=len(images), initial=len(kept), unit="image", desc=f"verifying {name}", mininterval=1) as bar:
+        for chunk in _read_all(folder, to_read, num_workers):
+            results += chunk
+            bar.update(len(chunk))
+            if time.monotonic() - saved_at > SAVE_EVERY_S:
+                _save(memory, known, results)
+                saved_at = time.monotonic()
+    if to_read:
+        _save(memory, known, results)
+    read = pd.DataFrame(results, columns=_FILE_COLUMNS)
+    return pd.concat([part for part in (kept, read) if len(part)] or [read], ignore_index=True)
+
+
+def _save(memory: Path, known: pd.DataFrame, results: list[tuple[Any, ...]]) -> None:
+    """Remember the sound files, those of other listings of this folder included."""
+    read = pd.DataFrame(results, columns=_FILE_COLUMNS)
+    table = pd.concat([known[~known["image"].isin(set(read["image"]))], read[read["problem"] == ""]], ignore_index=True)
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    part = memory.with_suffix(f".{os.getpid()}.part")
+    table.to_parquet(part)
+    part.replace(memory)
+
+
+def _read_all(folder: Path, images: list[str], num_workers: int | None) -> Iterator[list[tuple[Any, ...]]]:
+    jobs = [(folder, images[k : k + CHUNK]) for k in range(0, len(images), CHUNK)]
+    workers = min(num_workers or os.cpu_count() or 1, len(jobs))
+    if workers <= 1:
+        yield from map(_read_chunk, jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(_read_chunk, jobs)
+
+
+def _read_chunk(job: tuple[Path, list[str]]) -> list[tuple[Any, ...]]:
+    folder, images = job
+    return [_read_file(folder, image) for image in images]
+
+
+def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
+    """A row of ``_FILE_COLUMNS``."""
+    path = folder / image
+    num_bytes, mtime_ns = _stamp(str(path))
+    sha256, width, height = "", 0, 0
+    try:
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with Image.open(path) as opened:
+            opened.load()
+            width, height = opened.size
+            if opened.getexif().get(0x0112) in _TURNED:
+                width, height = height, width
+        problem = ""
+    except FileNotFoundError:
+        problem = "the file is missing"
+    except Exception as error:  # a broken image fails in many ways, all of them belong in the report
+        problem = f"can't be decoded: {type(error).__name__}: {error}".replace(str(path), "the file")
+    return image, mtime_ns, num_bytes, sha256, width, height, problem
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Size in bytes and time of change; -1 where there is no file."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 half a million times
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,26 @@
+"""``verify`` of ``params.yaml``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from vpr.config.params import Section
+
+
+class VerifyParams(Section):
+    """What the verify stage does about damage."""
+
+    key = "verify"
+
+    on_problem: Literal["fail", "skip"] = Field(
+        description="`fail` stops with the list of all problems; `skip` leaves the rows out and counts them"
+    )
+    on_count_difference: Literal["fail", "warn"] = Field(
+        description="what counts other than those that a source expects do"
+    )
+    queries_without_positives: Literal["keep", "leave_out"] = Field(
+        description="`keep` counts them as not found, as published recalls do"
+    )
+    num_workers: int | None = Field(description="processes; `null` takes all cores")

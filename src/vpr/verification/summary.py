@@ -1,0 +1,84 @@
+"""What the verify stage prints."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from vpr.config.errors import UserError
+from vpr.data.manifest import DATABASE, QUERY
+from vpr.retrieval.positives import positive_rule
+from vpr.verification.checks import Verified, kind_of
+from vpr.verification.params import VerifyParams
+
+SHOWN = 20
+
+
+def problem_summary(problems: pd.DataFrame, report: Path) -> str:
+    """Counts of each problem, the first rows, and where all of them are."""
+    kinds = problems.assign(problem=kind_of(problems["problem"]))
+    counts = kinds.groupby(["severity", "problem"]).size()
+    lines = [f"{len(problems)} problems in the dataset, all listed in {report}:"]
+    lines += [f"  {count:6d} x {severity}: {problem}" for (severity, problem), count in counts.items()]
+    errors = problems[problems["severity"] == "error"]
+    for row in errors.head(SHOWN).itertuples():
+        lines.append(f"  {row.role} {row.set} {row.image}: {row.problem}")
+    if len(errors) > SHOWN:
+        lines.append(f"  and {len(errors) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def all_problems(checked: Verified, params: VerifyParams) -> pd.DataFrame:
+    """The problems of the rows, preceded by the counts that differ."""
+    severity = "error" if params.on_count_difference == "fail" else "warning"
+    differing = [{"severity": severity, "role": "", "set": "", "image": "", "problem": d} for d in checked.differences]
+    return pd.DataFrame([*differing, *checked.problems.to_dict("records")], columns=checked.problems.columns)
+
+
+def stop_on_problems(checked: Verified, params: VerifyParams, report: Path) -> None:
+    """Print what is wrong, and stop if ``verify`` of ``params.yaml`` says so.
+
+    Args:
+        report: the file that lists all problems.
+
+    Raises:
+        UserError: with what to do.
+    """
+    if len(checked.problems):
+        print(problem_summary(checked.problems, report), file=sys.stderr)
+    if checked.differences:
+        print("\n  ".join(["counts differ from what sources should hold:", *checked.differences]), file=sys.stderr)
+        if params.on_count_difference == "fail":
+            raise UserError(
+                "get the whole of these sources, correct their `expected` in data/sources.yaml, or set "
+                "verify.on_count_difference to warn to go on with what is there"
+            )
+    if (checked.problems["severity"] == "error").any() and params.on_problem == "fail":
+        missing = (checked.problems["problem"] == "the file is missing").sum()
+        if missing:
+            print(
+                f"{missing} files are missing: if images were deleted, or DATA_ROOT is another now, run "
+                "`dvc repro --force --single-item download`, then `dvc repro`",
+                file=sys.stderr,
+            )
+        raise UserError(
+            "mend the dataset, or set verify.on_problem to skip in params.yaml to leave rows with errors out"
+        )
+
+
+def print_counts(checked: Verified, page: Path) -> None:
+    """Print how many images were verified, and the size of each evaluation set."""
+    statistics = checked.statistics
+    print(
+        f"verified {statistics['num_images']:,} images, left out {statistics['num_left_out']:,} rows; "
+        f"{statistics['num_leaked']:,} evaluation images are training images too; look at {page}"
+    )
+    for name in checked.manifest.set_names():
+        counts = statistics["sets"][name]
+        rule = positive_rule(checked.manifest.part(name, DATABASE), checked.manifest.part(name, QUERY))
+        print(
+            f"  {name}: {counts['num_database']:,} database images, {counts['num_queries']:,} queries, "
+            f"{counts['num_queries_without_positives']:,} without a positive; positives by {rule}"
+        )

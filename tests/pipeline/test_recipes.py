@@ -1,0 +1,108 @@
+"""The recipes of CONTRIBUTING.md, followed to the letter in a scratch project."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+
+import pytest
+import yaml
+
+from scratch_project import ROOT, Project
+
+GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def block(heading: str, language: str) -> str:
+    """The first code block of a language under a heading."""
+    section = GUIDE.split(f"### {heading}\n")[1].split("\n### ")[0]
+    return re.search(rf"```{language}\n(.*?)```", section, re.DOTALL)[1]
+
+
+FILES = {
+    "model/aggregators/spoc.py": "An aggregator",
+    "model/backbones/tiny.py": "A backbone",
+    "training/losses/compact.py": "A loss",
+    "sources/squares.py": "A dataset",
+    "stages/count.py": "A stage",
+    "report/distance_quartiles.py": "A report section",
+}
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory) -> Project:
+    """A project with a component, dataset, stage and section of each recipe, after `make docs`."""
+    project = Project(tmp_path_factory.mktemp("extended") / "project")
+    for file, heading in FILES.items():
+        (project.folder / "src/vpr" / file).write_text(block(heading, "python"), encoding="utf-8")
+    params = project.folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    own = block("A dataset", "yaml").removeprefix("datasets:\n")
+    params.write_text(re.sub(r"^(datasets:.*\n)", rf"\1{own}", text, flags=re.MULTILINE), encoding="utf-8")
+    pipeline = project.folder / "dvc.yaml"
+    text = pipeline.read_text(encoding="utf-8")
+    pipeline.write_text(text.replace("\nplots:\n", f"\n{block('A stage', 'yaml')}\nplots:\n"), encoding="utf-8")
+    shutil.copytree(ROOT / "docs", project.folder / "docs")
+    project.env["PYTHONPATH"] = "src"
+    project(sys.executable, "-m", "vpr.documentation")
+    project.commit("components of my own")
+    return project
+
+
+def test_make_docs_adds_blocks_and_rows(extended):
+    params = yaml.safe_load((extended.folder / "params.yaml").read_text(encoding="utf-8"))
+    assert params["aggregators"]["spoc"] == {"sigma": 0.33}
+    assert params["backbones"]["tiny"] == {"width": 16}
+    assert params["losses"]["CompactLoss"] == {"power": 2.0}
+    page = (extended.folder / "docs/components.md").read_text(encoding="utf-8")
+    assert re.search(r"^\| `spoc` \| `sigma: 0.33` \|.*Babenko 2015", page, re.MULTILINE)
+    assert "| `tiny` | `width: 16` |" in page
+    assert "| `CompactLoss` | `power: 2` |  | no |" in page
+    assert "`datasets.squares.images`" in (extended.folder / "docs/parameters.md").read_text(encoding="utf-8")
+
+
+def test_the_new_names_are_cases_of_the_contract_tests_and_keep_the_guards(extended):
+    shutil.copytree(ROOT / "tests", extended.folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "-k",
+        "spoc or tiny or CompactLoss or layout",
+    ]
+    files = ["model/test_aggregators.py", "model/test_backbones.py", "training/test_criterion.py", "test_layout.py"]
+    output = extended(*command, *(f"tests/unit/{file}" for file in files))
+    for case in ("spoc", "tiny", "CompactLoss"):
+        assert case not in output  # nothing failed
+    assert int(re.search(r"(\d+) passed", output)[1]) > 60
+
+
+def test_all_of_them_train_and_are_evaluated(extended):
+    choices = ["dataset=squares", "agg=spoc", "backbone=tiny", "loss=CompactLoss", "miner=none", "eval_sets=[val]"]
+    overrides = [part for choice in choices for part in ("-S", choice)]
+    output = extended("dvc", "exp", "run", *overrides, "-S", "extract.num_workers=0")
+    assert {"download", "train", "evaluate@val", "count"} <= extended.stages_run(output)
+    recalls = extended.recalls("val")
+    assert recalls["descriptor_dim"] == 32
+    # Chance finds one query of 16; colours are told apart even by random weights.
+    assert recalls["recall_at_1"] > 0.3
+    count = json.loads((extended.folder / "metrics/count.json").read_text(encoding="utf-8"))
+    assert count == {"num_training_images": 64}
+
+
+def test_a_section_is_made_of_what_the_stages_left(extended):
+    code = (
+        "from pathlib import Path; from vpr.data.described_set import DescribedSet\n"
+        "from vpr.retrieval.predictions import Predictions; from vpr.report.set_section import SetInput\n"
+        "from vpr.report.distance_quartiles import distance_quartiles\n"
+        "given = SetInput.of(DescribedSet.load(Path('data/descriptors/val')), "
+        "Predictions.load(Path('data/predictions/val.parquet')), {})\n"
+        "print(distance_quartiles(given))"
+    )
+    low, middle, high = json.loads(extended(sys.executable, "-c", code))
+    assert 0 <= low <= middle <= high <= 2

@@ -1,0 +1,159 @@
+"""The report's page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from report_of_city import TRAINING, report_of, shown_city
+from vpr.report.page import render
+from vpr.report.set_section import with_other_run
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def shown(city):
+    return shown_city(city)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on the path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def open_page(browser, path: Path, width: int, troubles: list[str]):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else troubles.append(asked.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready=yes]")
+    return page
+
+
+@pytest.fixture(scope="module")
+def path(shown, tmp_path_factory):
+    second = replace(shown.section, name="second")
+    sets = [shown.section, second]
+    report = report_of("A & <b>title</b>", ["ours"], sets, shown.thumbnails, training=TRAINING, model_sha256="abc")
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    path.write_text(render(report), encoding="utf-8")
+    run = {"model_sha256": "abc", "text": "trained in 157 s"}
+    (path.parent / "run.js").write_text(f"window.vprRun = {json.dumps(run)};", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_works_on_a_desk_and_on_a_phone(browser, path, shown, width):
+    queries, troubles = shown.section.queries, []
+    page = open_page(browser, path, width, troubles)
+    assert page.title() == "A & <b>title</b>"
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    number = len(queries.rank)
+    found = queries.rank.count(1)
+    assert page.locator("#map circle.found").count() == found
+    assert page.locator("#map path.lost").count() == number - found
+    assert page.locator("#map-status").inner_text() == f"{found} of {number} queries found"
+    # Every picture and chart has a text beside it.
+    assert page.locator("img:not([alt]), img[alt='']").count() == 0
+    assert page.locator("svg[role=img]:not([aria-label])").count() == 0
+    assert page.locator("figure svg").count() >= 6
+    # Filters.
+    page.select_option("#which", "wrong")
+    assert page.locator(".card").count() == min(20, number - found)
+    shown_states = page.locator(".card h3").all_inner_texts()
+    assert all("(found)" not in text for text in shown_states)
+    page.select_option("#which", "all")
+    title, codes = next(iter(queries.conditions.items()))
+    page.select_option("#condition", json.dumps([title, 0], separators=(",", ":"), ensure_ascii=False))
+    assert page.locator(".card").count() == min(20, codes["codes"].count(0))
+    page.select_option("#condition", "")
+    page.select_option("#order", "file")
+    assert page.locator(".card").first.get_attribute("data-query") == "0"
+    # Heat maps.
+    page.select_option("#order", "hard")
+    assert not page.locator(".card canvas").first.is_visible()
+    page.get_by_role("button", name="Heat maps").click()
+    assert page.locator(".card canvas").first.is_visible()
+    # Another set.
+    page.get_by_role("button", name="second").click()
+    assert page.locator("#set-title").inner_text().startswith("second: ")
+    assert page.locator("#run").inner_text() == "trained in 157 s"
+    assert troubles == []
+    page.close()
+
+
+def test_the_foot_of_another_model_s_run_is_not_shown(browser, path, tmp_path):
+    other = tmp_path / "report.html"
+    other.write_text(path.read_text(encoding="utf-8").replace('data-model="abc"', 'data-model="def"'), encoding="utf-8")
+    shutil.copy(path.with_name("run.js"), tmp_path)
+    page = open_page(browser, other, 1000, [])
+    assert not page.locator("#run").is_visible()
+    page.close()
+
+
+def test_the_map_moves_with_buttons_wheel_and_keys(browser, path):
+    troubles: list[str] = []
+    page = open_page(browser, path, 1000, troubles)
+
+    def transform() -> tuple[float, float, float]:
+        text = page.locator("#map-points").get_attribute("transform")
+        return tuple(float(v) for v in re.findall(r"-?[\d.]+(?:e-?\d+)?", text))
+
+    start = transform()
+    assert start == (400, 260, 1)
+    page.get_by_role("button", name="Zoom in").click()
+    assert transform()[2] == pytest.approx(1.5)
+    page.locator("#map").focus()
+    page.keyboard.press("+")
+    page.keyboard.press("ArrowRight")
+    assert transform() == pytest.approx((360, 260, 2.25))
+    page.keyboard.press("0")
+    assert transform() == start
+    page.locator("#map").click(position={"x": 5, "y": 5})
+    page.mouse.wheel(0, -100)
+    page.wait_for_timeout(100)
+    assert transform()[2] > 1
+    page.get_by_role("button", name="Show all").click()
+    assert transform() == start
+    # Everything can be reached by the keyboard alone.
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {"map", "zoom-in", "which", "condition", "order", "heat", "card"} <= reached
+    assert troubles == []
+    page.close()
+
+
+def test_two_runs_stand_side_by_side(browser, shown, tmp_path):
+    given, other = shown.given, shown.other
+    section = with_other_run(shown.section, given, other.predictions, other.metrics, shown.thumbnails)
+    path = tmp_path / "two.html"
+    path.write_text(render(report_of("two", ["one", "two"], [section], shown.thumbnails)), encoding="utf-8")
+    troubles: list[str] = []
+    page = open_page(browser, path, 1280, troubles)
+    first, second = (each.predictions.is_positive[:, 0] for each in (given, other))
+    assert page.locator("#recalls tbody tr").count() == 2
+    for choice, expected in (("first", first & ~second), ("second", second & ~first)):
+        page.select_option("#which", choice)
+        queries = {int(card.get_attribute("data-query")) for card in page.locator(".card").all()}
+        assert queries == set(np.flatnonzero(expected)[:20].tolist())
+    page.select_option("#which", "all")
+    assert page.locator(".card .second").count() == 2 * page.locator(".card").count()
+    assert troubles == []
+    page.close()

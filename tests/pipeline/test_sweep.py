@@ -1,0 +1,112 @@
+"""Sweeps: points and names, and a real one through DVC's queue."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpr.config.errors import UserError
+from vpr.experiments.sweep import experiments, grid
+
+CLI = (sys.executable, "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")
+
+
+def test_a_grid_is_every_combination_and_commas_in_brackets_stay():
+    assert grid(["agg=avg,gem", "loss=A"]) == [["agg=avg", "loss=A"], ["agg=gem", "loss=A"]]
+    assert grid(["eval_sets=[val,test],[val]"]) == [["eval_sets=[val,test]"], ["eval_sets=[val]"]]
+    assert grid([]) == [[]]
+    for wrong in ("agg", "=avg", "agg="):
+        with pytest.raises(UserError, match="expected key=value,value"):
+            grid([wrong])
+
+
+@given(st.lists(st.sampled_from(["a=1", "a=2", "b=x/y", "b=[1, 2]", "c=~^:?*"]), min_size=1, max_size=3, unique=True))
+def test_names_follow_from_the_changes_and_the_commit_and_suit_git(point):
+    (one,), (other,) = experiments([point], "commit"), experiments([point], "another")
+    assert one == experiments([point], "commit")[0]
+    assert one.name != other.name
+    assert set(one.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
+    assert not one.name.startswith((".", "-"))
+    assert one.overrides == tuple(point)
+
+
+@pytest.fixture(scope="module")
+def swept(project):
+    """The project after a sweep of one sound and one misspelt aggregator has run."""
+    output = project(*CLI, "sweep", "agg=avg,gemm", fails=True)
+    return project, output
+
+
+def test_a_failed_experiment_says_why_and_stops_no_other(swept):
+    _, output = swept
+    assert "1 done, 1 failed" in output
+    assert "Parameters 'aggregators.gemm' are missing" in output
+
+
+def test_an_experiment_in_a_temporary_copy_shares_images_store_and_cache(swept):
+    """DVC's queue runs each experiment in a copy of what git has."""
+    copy, output = swept
+    (name,) = [
+        line.split()[2].rstrip(":") for line in output.splitlines() if line.startswith("queued") and "avg" in line
+    ]
+    runs = copy.runs()
+    (run,) = runs[runs["tags.dvc.experiment"] == name].to_dict("records")
+    assert run["params.agg.name"] == "avg"
+    assert run["metrics.training/seconds"] > 0
+    assert len(runs) == 2
+    assert len(list((copy.folder / "data/images").glob("synthetic-*"))) == 1
+    assert name in copy("dvc", "exp", "show", "--csv")
+    assert copy.recalls("val")["descriptor_dim"] == 512, "the workspace was touched"
+
+
+def test_the_same_sweep_again_runs_only_what_failed(swept):
+    copy, _ = swept
+    runs = len(copy.runs())
+    output = copy(*CLI, "sweep", "agg=avg,gemm", fails=True)
+    assert "2 experiments, 1 of them finished before" in output
+    assert "queued 1/1 gemm-" in output
+    assert len(copy.runs()) == runs
+
+
+def test_the_tables_show_components_and_recalls(swept):
+    copy, _ = swept
+    table = copy(*CLI, "experiments")
+    header, _, *lines = table.strip().splitlines()
+    assert header.split()[:1] == ["experiment"]
+    assert "datasets.synthetic" not in header
+    assert "val R@1" in header
+    assert any(line.startswith("avg-") for line in lines)
+    compared = copy(*CLI, "compare", "--format", "csv")
+    assert compared.splitlines()[0].startswith("run,agg,loss")
+    assert {line.split(",")[1] for line in compared.splitlines()[1:]} >= {"avg", "cosplace"}
+
+
+def test_two_runs_are_compared_query_by_query_and_on_a_page(swept):
+    copy, _ = swept
+    names = copy.runs()["tags.mlflow.runName"].tolist()
+    output = copy(*CLI, "compare", *names[:2], "--page", "two.html")
+    assert "recall@1" in output
+    assert "p = " in output
+    page = (copy.folder / "two.html").read_text(encoding="utf-8")
+    assert f"{names[0]} beside {names[1]}" in page
+
+
+def test_uncommitted_changes_are_refused_because_the_queue_would_not_see_them(swept):
+    copy, _ = swept
+    params = copy.folder / "params.yaml"
+    text = params.read_text(encoding="utf-8")
+    params.write_text(text + "# a change\n", encoding="utf-8")
+    try:
+        assert "['params.yaml']; commit them" in copy(*CLI, "sweep", "agg=avg", fails=True)
+    finally:
+        params.write_text(text, encoding="utf-8")
+
+
+def test_the_paper_s_runs_are_listed(swept):
+    copy, _ = swept
+    output = copy(*CLI, "sweep", "--paper", "--dry-run")
+    assert output.count("dataset=gsv_xs") == 28
+    assert "aggregators.convap.out_channels=64" in output

@@ -1,0 +1,271 @@
+"""MLflow on a real SQLite store: one run per model, rebuilt from files, never in the way."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from vpr.config.project import git_commit
+from vpr.data.checksums import file_sha256
+from vpr.data.manifest import DATABASE, Manifest, write_manifest
+from vpr.data.preprocess import Preprocess
+from vpr.experiments import store as store_module
+from vpr.experiments.live import TrainingRun
+from vpr.experiments.record import Results, receipt
+from vpr.experiments.record import record as record_results
+from vpr.localization.index import Index
+from vpr.model.checkpoint import save_checkpoint
+from vpr.model.spec import ModelSpec
+from vpr.model.vpr_model import VPRModel
+from vpr.training.configuration import RunConfiguration
+from vpr.training.summary import TrainingLog, TrainingSummary
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
+
+SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
+CONFIGURATION = RunConfiguration.from_dict(
+    {
+        "dataset": {"name": "synthetic", "seed": 1},
+        "backbone": {"name": "resnet18"},
+        "agg": {"name": "gem", "p": 3.0},
+        "loss": {"name": "MultiSimilarityLoss"},
+        "miner": {"name": "none"},
+        "train": {"lr": 0.1, "image_size": [24, 32]},
+    }
+)
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "store_folder", lambda: tmp_path / "mlruns")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "false")
+    return tmp_path / "mlruns"
+
+
+@pytest.fixture
+def files(tmp_path, city):
+    """What the stages leave: manifest, checkpoint, facts and metrics."""
+    write_manifest(city, tmp_path / "manifest.parquet")
+    torch.manual_seed(0)
+    model = VPRModel(SPEC)
+    save_checkpoint(tmp_path / "best.ckpt", SPEC, model.state_dict(), {})
+    summary = TrainingSummary(CONFIGURATION, "0123456789abcdef", model.descriptor_dim, 2, run_key="key1")
+    summary.save(tmp_path)
+    curve = [{"step": 5, "epoch": 1, "loss": 0.5, "val_recall_at_1": float("nan")}]
+    return tmp_path, summary, curve, model
+
+
+LOG = TrainingLog("abc", None, "a machine", {}, 12.5)
+
+
+def record(files, city, recalls, which="best", database=None, log=LOG):
+    """Record a model with an index of the city's database."""
+    folder, summary, curve, _ = files
+    checkpoint, index = folder / f"{which}.ckpt", folder / f"index_{which}"
+    rows = city.part("val", DATABASE).iloc[:database]
+    descriptors = np.eye(len(rows), 64, dtype=np.float32)
+    Index(descriptors, rows, {"model_sha256": file_sha256(checkpoint), "radius_m": 25.0}, None).save(index)
+    best, artifacts = folder / "best.ckpt", [folder / "training.json"]
+    return record_results(
+        Results(summary, log, best, checkpoint, index, {"checkpoint": which}, curve, recalls, artifacts, city)
+    )
+
+
+def run_of(run_id):
+    import mlflow
+
+    return mlflow.tracking.MlflowClient(store_module.tracking_uri()).get_run(run_id)
+
+
+DIGEST = "0123456789abcdef"
+
+
+def test_training_and_recording_make_one_run(store, files, city, monkeypatch):
+    folder = files[0]
+    log = replace(LOG, experiment="brave-crow")
+    with TrainingRun("key1", CONFIGURATION, city, DIGEST, log) as live:
+        live.log({"loss": 0.5}, 5)
+        live.finish(folder / "best.ckpt")
+    first = record(files, city, {"val": {"recall_at_1": 0.25, "num_queries": 6}})
+    second = record(files, city, {"val": {"recall_at_1": 0.5, "num_queries": 6}, "test": {"recall_at_1": 0.1}})
+    assert first == second
+    run = run_of(first)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["agg.p"] == "3.0"
+    assert run.data.params["train.lr"] == "0.1"
+    assert run.data.metrics["training/loss"] == 0.5
+    assert run.data.metrics["val/recall_at_1"] == 0.5
+    assert run.data.metrics["test/recall_at_1"] == 0.1
+    assert run.data.tags[store_module.EXPERIMENT_TAG] == "brave-crow"
+    assert run.info.run_name == "brave-crow"
+    (dataset,) = run.inputs.dataset_inputs
+    assert dataset.dataset.digest == "0123456789abcdef"
+
+
+def test_a_wiped_or_other_store_gets_the_run_from_the_files(store, files, city, tmp_path, monkeypatch):
+    record(files, city, {"val": {"recall_at_1": 0.25}})
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'other.db'}")
+    run = run_of(record(files, city, {"val": {"recall_at_1": 0.25}}))
+    assert run.data.metrics["val/recall_at_1"] == 0.25
+    assert run.data.metrics["training/loss"] == 0.5
+    assert run.data.params["loss.name"] == "MultiSimilarityLoss"
+    assert run.data.tags["mlflow.source.git.commit"] == "abc"
+
+
+def test_recalls_on_other_data_than_the_model_s_own_stand_beside_its_own(store, files, city):
+    own = record(files, city, {"val": {"recall_at_1": 0.75, "positives": "25 m"}})
+    foreign = Manifest("gsv_xs", city.root, city.rows)
+    assert record(files, foreign, {"val": {"recall_at_1": 0.25}}) == own
+    metrics = run_of(own).data.metrics
+    assert metrics["val/recall_at_1"] == 0.75
+    assert metrics["gsv_xs/val/recall_at_1"] == 0.25
+
+
+def photo(seed: int = 0) -> tuple[Image.Image, str]:
+    """A photo, and the base64 of its PNG."""
+    image = Image.fromarray(np.random.default_rng(seed).integers(0, 256, (30, 40, 3), dtype=np.uint8))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return image, base64.b64encode(content.getvalue()).decode("ascii")
+
+
+def expected_descriptor(model: VPRModel, image: Image.Image) -> np.ndarray:
+    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+    with torch.inference_mode():
+        return model.eval()(preprocess(image)[None]).numpy()[0]
+
+
+def test_the_logged_model_locates_photos(store, files, city):
+    import mlflow
+
+    run_id = record(files, city, {})
+    loaded = mlflow.pyfunc.load_model(f"runs:/{run_id}/model")
+    image, content = photo()
+    asked = pd.DataFrame({"photo": [content, "no base64!", base64.b64encode(b"a text").decode()]})
+    right, garbled, text = loaded.predict(asked, params={"descriptor": True, "num_predictions": 2})
+    assert np.allclose(right["descriptor"], expected_descriptor(files[3], image), atol=1e-6)
+    assert len(right["predictions"]) == 2
+    row = int(np.argmax(right["descriptor"][: len(city.part("val", DATABASE))]))
+    assert right["utm_east"] == city.part("val", DATABASE)["utm_east"].iloc[row]
+    assert right["confidence"] is None
+    assert garbled["error"] == "photo 2: not in base64"
+    assert "photo 3: not an image" in text["error"]
+
+
+def test_another_database_is_logged_with_the_model(store, files, city):
+    import mlflow
+
+    asked = pd.DataFrame({"photo": [photo()[1]]})
+    for number in (None, 3, 5):
+        run_id = record(files, city, {}, database=number)
+        (answer,) = mlflow.pyfunc.load_model(f"runs:/{run_id}/model").predict(asked, params={"num_predictions": 100})
+        assert len(answer["predictions"]) == len(city.part("val", DATABASE).iloc[:number])
+
+
+def test_an_interrupted_training_goes_on_in_its_run(store, files, city):
+    first = ""
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as a,
+    ):
+        first = a.mlflow.active_run().info.run_id
+        raise KeyboardInterrupt
+    assert run_of(first).info.status == "KILLED"
+    with TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as b:
+        assert b.mlflow.active_run().info.run_id == first
+
+
+def test_a_curve_with_a_gap_is_completed_in_the_same_run(store, files, city, capsys):
+    folder = files[0]
+    with TrainingRun("key1", CONFIGURATION, city, DIGEST, LOG) as live:
+        live.log({"loss": float("1")}, "no step")  # a row that the store refuses
+        live.finish(folder / "best.ckpt")
+        run_id = live.mlflow.active_run().info.run_id
+    assert "no longer tracked" in capsys.readouterr().err
+    assert record(files, city, {"val": {"recall_at_1": 0.25}}) == run_id
+    assert run_of(run_id).data.metrics["training/loss"] == 0.5
+
+
+def test_another_export_of_a_model_has_a_run_of_its_own_with_the_model_that_was_evaluated(store, files, city):
+    import mlflow
+
+    folder = files[0]
+    other = VPRModel(SPEC).eval()
+    save_checkpoint(folder / "last.ckpt", SPEC, other.state_dict(), {})
+    first = record(files, city, {})
+    recalls = {"val": {"recall_at_1": 0.5}}
+    second = record(files, city, recalls, "last")
+    assert first != second
+    assert record(files, city, recalls, "last") == second
+    assert record(files, city, {}) == first
+    assert (run_of(first).data.params["export.checkpoint"], run_of(first).data.metrics.get("val/recall_at_1")) == (
+        "best",
+        None,
+    )
+    assert run_of(second).data.params["export.checkpoint"] == "last"
+    assert run_of(second).data.metrics["val/recall_at_1"] == 0.5
+    image, content = photo()
+    loaded = mlflow.pyfunc.load_model(f"runs:/{second}/model")
+    (answer,) = loaded.predict(pd.DataFrame({"photo": [content]}), params={"descriptor": True})
+    assert np.allclose(answer["descriptor"], expected_descriptor(other, image), atol=1e-6)
+
+
+def test_a_store_that_is_down_costs_a_warning_not_the_training(store, files, city, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as run:
+        run.log({"loss": 1.0}, 1)
+        run.finish(files[0] / "best.ckpt")
+    assert "not tracked" in capsys.readouterr().err
+
+
+def test_the_project_s_store_is_the_main_repository_s_and_a_foreign_dvc_root_is_ignored(monkeypatch, tmp_path):
+    from vpr.config import project
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    here = project._PACKAGE.parents[3]
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert store_module.tracking_uri() == f"sqlite:///{here}/mlruns/mlflow.db"
+    # In a temporary copy DVC_ROOT is the main repository, in which the copy lies.
+    monkeypatch.setattr(project, "_PACKAGE", tmp_path / ".dvc/tmp/exps/x/src/vpr/config/project.py")
+    assert store_module.tracking_uri() == f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+
+
+def test_a_receipt_is_the_same_for_the_same_results(files):
+    checkpoint = files[0] / "best.ckpt"
+    one = receipt("run1", checkpoint, {"val": {"recall_at_1": 0.5}})
+    assert one == receipt("run2", checkpoint, {"val": {"recall_at_1": 0.5}})
+    assert one != receipt("run1", checkpoint, {"val": {"recall_at_1": 0.6}})
+    assert json.loads(receipt(None, checkpoint, {}))["recorded"] is False
+
+
+def test_the_commit_is_marked_when_code_or_parameters_differ_from_it(tmp_path, monkeypatch):
+    import subprocess
+
+    def git(*command):
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *command], cwd=tmp_path, check=True)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert git_commit() == "unknown"
+    for name in ("params.yaml", "dvc.lock"):
+        (tmp_path / name).write_text("a")
+    git("init", "--quiet")
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "all")
+    clean = git_commit()
+    assert len(clean) == 40
+    (tmp_path / "dvc.lock").write_text("another")
+    assert git_commit() == clean
+    (tmp_path / "params.yaml").write_text("another")
+    assert git_commit() == f"{clean}+changes"

@@ -1,0 +1,178 @@
+"""What README.md and the docs say is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from vpr.documentation import components, parameters
+from vpr.documentation.blocks import with_blocks
+from vpr.documentation.components import cost
+from vpr.documentation.reruns import rerun_tables
+from vpr.experiments.summary import recall_table
+from vpr.model.aggregators import AGGREGATORS
+from vpr.model.backbones import BACKBONES, build_backbone
+from vpr.sources.base import DATASETS
+from vpr.training.losses import LOSSES
+from vpr.training.miners import MINERS
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+UNTRAINED = json.loads((ROOT / "benchmarks" / "untrained.json").read_text(encoding="utf-8"))
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_table_is_that_of_the_committed_metrics():
+    shown = re.search(r"```\n(set .*?)\n```", README, re.DOTALL).group(1)
+    assert shown == recall_table(ROOT / "metrics" / "recalls", PARAMS["eval_sets"])
+
+
+def test_the_result_rows_are_those_of_the_committed_metrics():
+    rows = re.findall(r"^\| (\w+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", README, re.MULTILINE)
+    assert [row[0] for row in rows] == PARAMS["eval_sets"]
+    for name, untrained, r1, r5 in rows:
+        metrics = json.loads((ROOT / "metrics" / "recalls" / f"{name}.json").read_text(encoding="utf-8"))
+        assert (f"{100 * metrics['recall_at_1']:.1f}", f"{100 * metrics['recall_at_5']:.1f}") == (r1, r5)
+        assert float(untrained) == pytest.approx(100 * UNTRAINED[name], abs=0.05)
+        assert float(untrained) < 30 < 30 + float(untrained) <= float(r1) < 95
+
+
+def test_the_recalls_on_real_photos_are_those_that_were_measured():
+    metrics = json.loads((ROOT / "benchmarks" / "ie_tower.json").read_text(encoding="utf-8"))
+    shown = re.search(r"reaches R@1 ([\d.]+) and R@5 ([\d.]+)", README).groups()
+    assert shown == (f"{100 * metrics['recall_at_1']:.1f}", f"{100 * metrics['recall_at_5']:.1f}")
+
+
+def test_the_costs_of_half_a_million_images_are_those_that_were_measured():
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks" / "half_million.json").read_text(encoding="utf-8"))
+    shown = [float(s) for s in re.findall(r"^\| .* \| ([\d.]+) s \|$", text, re.MULTILINE)]
+    assert sorted(shown) == sorted(s for what, s in measured["seconds"].items() if not what.startswith("all other"))
+    assert measured["seconds"]["dvc repro, nothing changed"] < 5
+    assert f"{measured['dvc_cache_mb']} MB" in text
+    verifying = json.loads((ROOT / "benchmarks" / "verifying.json").read_text(encoding="utf-8"))
+    assert f"verified in {verifying['seconds']['verify, first time']:g} s" in text
+
+
+def test_the_datasets_page_has_every_source():
+    text = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
+    headings = " ".join(re.findall(r"^### (.*)$", text, re.MULTILINE))
+    sources = yaml.safe_load((ROOT / "data" / "sources.yaml").read_text(encoding="utf-8"))
+    assert set(re.findall(r"`(\w+)`", headings)) == set(sources)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?:`|^)make (\w+)", README, re.MULTILINE))))
+def test_every_make_target_named_is_there(target):
+    subprocess.run(["make", "--dry-run", "--always-make", target], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("key", "table"),
+    [("agg", AGGREGATORS), ("loss", LOSSES), ("miner", MINERS), ("backbone", BACKBONES), ("dataset", DATASETS)],
+)
+def test_the_choices_listed_are_those_of_the_tables(key, table):
+    row = re.search(rf"^\| `{key}` \| (.*) \|$", README, re.MULTILINE).group(1)
+    names = [re.sub(r" \(.*", "", name).strip() for name in re.split(r", (?![^(]*\))", row)]
+    assert sorted(names) == sorted(table)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def key_is_there(dotted: str) -> bool:
+    node = PARAMS
+    for part in dotted.split("."):
+        if part == "<dataset>":
+            part = "synthetic"
+        if not isinstance(node, dict) or part not in node:
+            return False
+        node = node[part]
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_keys_of_params_yaml_that_a_page_names_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:train|extract|verify|evaluate|export|index)\.[a-z]\w*)`", text))
+    named |= set(re.findall(r"`(datasets\.(?:<dataset>|synthetic|custom|gsv_xs)\.(?:train|images)\.\w+)`", text))
+    for override in re.findall(r"-S '?\+?(?!data/)([a-z_]+(?:\.\w+)*)=", text):
+        named |= {override.removesuffix(".more")} - {"agg"}
+    named = {name for name in named if not name.endswith((".parquet", ".csv", ".json"))}
+    assert all(key_is_there(key) for key in named), [key for key in named if not key_is_there(key)]
+    if page.name == "arguments.md":
+        assert len(named) >= 20
+
+
+@pytest.mark.filterwarnings("ignore")  # of modules made on the meta device
+def test_the_components_page_is_what_the_code_says():
+    assert (ROOT / "docs" / "components.md").read_text(encoding="utf-8") == components.page(), "run `make docs`"
+
+
+def test_the_parameters_page_is_what_the_code_says():
+    page = parameters.page(ROOT / "params.yaml")
+    assert (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8") == page, "run `make docs`"
+
+
+def test_params_yaml_lists_every_option_of_every_component():
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    assert with_blocks(text) == text, "run `make docs`"
+    # The values there are the defaults of the signatures.
+    for table, registry in (
+        ("aggregators", AGGREGATORS),
+        ("losses", LOSSES),
+        ("miners", MINERS),
+        ("backbones", BACKBONES),
+    ):
+        assert {name: entry.options for name, entry in registry.items()} == PARAMS[table]
+    changed = text.replace("gem: {p: 3.0, eps: 1.0e-6}", "gem: {p: 2.5, q: 1}").replace("  avg: {}\n", "")
+    blocks = yaml.safe_load(with_blocks(changed))["aggregators"]
+    assert (blocks["gem"], blocks["avg"]) == (
+        {"p": 2.5, "eps": "1e-06"},
+        {},
+    )  # which our reader takes for a number, as YAML 1.2 does
+
+
+def test_the_table_of_what_reruns_is_that_of_dvc_yaml():
+    text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    assert rerun_tables(ROOT / "dvc.yaml") in text, "run `make docs`"
+
+
+def test_every_component_has_its_paper():
+    without = {
+        name for table in (BACKBONES, AGGREGATORS, LOSSES, MINERS) for name, entry in table.items() if not entry.paper
+    }
+    assert without == {"avg", "none", "PairMarginMiner", "UniformHistogramMiner"}
+
+
+def test_the_costs_are_the_known_ones():
+    """ResNet-50 has 25.6 M parameters with its classifier of 2.05 M, and 4.09 G multiply-adds at 224 px."""
+    with torch.device("meta"):
+        network = build_backbone("resnet50", None, layers_to_crop=[]).eval()
+        _, parameters, adds = cost(network, torch.zeros(1, 3, 224, 224))
+    assert parameters == 25_557_032 - 2_049_000
+    assert adds / 1e9 == pytest.approx(4.09, abs=0.01)
+
+
+def test_the_pipeline_page_names_every_stage():
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \| .*\| .*\|$", text, re.MULTILINE)[: len(stages)] == list(stages)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_wrap_at_one_width(page):
+    code = False
+    for line in page.read_text(encoding="utf-8").splitlines():
+        code ^= line.startswith("```")
+        is_prose = not code and not line.startswith(("|", "#", "<", "!", "- [", "`", "["))
+        assert not is_prose or len(line) <= 125, line

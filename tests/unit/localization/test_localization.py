@@ -1,0 +1,211 @@
+"""Photos -> positions: the index, what is refused, and the command line."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from vpr import cli
+from vpr.config.errors import UserError
+from vpr.data.checksums import file_sha256
+from vpr.data.manifest import DATABASE, QUERY
+from vpr.localization.confidence import Calibration
+from vpr.localization.index import Index, load_index
+from vpr.localization.localizer import Localizer, locate_photos
+from vpr.localization.photo_folder import gps_position, index_folder, located_photos
+from vpr.localization.photos import read_photo
+from vpr.model.checkpoint import save_checkpoint
+from vpr.model.spec import ModelSpec
+from vpr.model.vpr_model import VPRModel
+
+SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
+CALIBRATION = Calibration("val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.ckpt"
+    save_checkpoint(path, SPEC, VPRModel(SPEC).state_dict(), {"checkpoint": "best"})
+    return path
+
+
+@pytest.fixture(scope="module")
+def localizer(city, checkpoint) -> Localizer:
+    """Locates in the city's database."""
+    rows = city.part("val", DATABASE)
+    facts = {"model_sha256": file_sha256(checkpoint), "name": "val", "radius_m": 25.0}
+    unknown = Index(np.zeros((1, 64), np.float32), rows.head(1), facts, None)
+    photos = [Image.open(city.folder / image).convert("RGB") for image in rows["image"]]
+    descriptors = Localizer(checkpoint, unknown, torch.device("cpu")).describe(photos)
+    return Localizer(checkpoint, Index(descriptors, rows, facts, CALIBRATION), torch.device("cpu"))
+
+
+def test_an_image_of_the_database_is_found_at_its_own_position(city, localizer):
+    row = city.part("val", DATABASE).iloc[5]
+    (answer,) = locate_photos(localizer, [("it", (city.folder / row["image"]).read_bytes())], num_predictions=3)
+    assert answer["known"]
+    assert (answer["utm_east"], answer["utm_north"]) == (row["utm_east"], row["utm_north"])
+    assert len(answer["predictions"]) == 3
+    assert answer["predictions"][0]["similarity"] == pytest.approx(1.0, abs=1e-5)
+    import utm
+
+    lat, lon = utm.to_latlon(row["utm_east"], row["utm_north"], int(row["utm_zone"][:-1]), row["utm_zone"][-1])
+    assert (answer["lat"], answer["lon"]) == pytest.approx((lat, lon), abs=1e-6)
+    json.dumps(answer, allow_nan=False)
+
+
+def test_below_the_confidence_asked_for_the_answer_is_unknown(city, localizer):
+    photo = (city.folder / city.part("val", QUERY)["image"].iloc[0]).read_bytes()
+    (sure,) = locate_photos(localizer, [("q", photo)])
+    assert 0 < sure["confidence"] < 1
+    (unknown,) = locate_photos(localizer, [("q", photo)], min_confidence=min(1.0, sure["confidence"] + 0.001))
+    assert not unknown["known"]
+    assert unknown["lat"] is None
+    assert unknown["predictions"] == sure["predictions"]
+    with pytest.raises(UserError, match=r"min_confidence is 1\.5; expected a probability"):
+        localizer.locate(np.zeros((1, 64), np.float32), min_confidence=1.5)
+
+
+def jpeg(size=(40, 30), **options) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size, (200, 120, 40)).save(data, options.pop("format", "JPEG"), **options)
+    return data.getvalue()
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG of one pixel whose header says it has more."""
+    png = jpeg((1, 1), format="PNG")
+    header = b"IHDR" + struct.pack(">II", width, height) + png[24:29]
+    return png[:12] + header + struct.pack(">I", zlib.crc32(header)) + png[33:]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "it: empty"),
+        (b"just a text", "it: not an image; send a JPEG"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it: not an image"),
+        (jpeg()[:300], "it: can't be read as an image"),
+        (claiming(12_000, 10_000), "12000 x 10000 pixels; send at most 64 million"),
+        (claiming(60_000, 60_000), "too many pixels; send at most 64 million"),
+    ],
+)
+def test_what_is_no_photo_has_a_clear_error_and_does_not_stop_the_others(localizer, content, message):
+    wrong, right = locate_photos(localizer, [("it", content), ("good", jpeg())])
+    assert message in wrong["error"]
+    assert "predictions" in right
+
+
+def test_a_photo_is_turned_upright():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    assert read_photo(jpeg((40, 30), exif=exif), "it").size == (30, 40)
+
+
+def test_an_index_is_written_read_and_held_against_its_model(localizer, checkpoint, tmp_path):
+    localizer.index.save(tmp_path / "index")
+    again = load_index(tmp_path / "index")
+    assert again.calibration == CALIBRATION
+    assert np.array_equal(again.descriptors, localizer.index.descriptors)
+    other = tmp_path / "other.ckpt"
+    save_checkpoint(other, SPEC, VPRModel(SPEC).state_dict(), {})
+    with pytest.raises(UserError, match="the index was described by another model"):
+        Localizer(other, again, torch.device("cpu"))
+    with pytest.raises(UserError, match=r"no index, descriptors\.npy, images\.parquet, index\.json is not"):
+        load_index(tmp_path)
+
+
+def gps(lat: float, lon: float) -> Image.Exif:
+    exif = Image.Exif()
+    tags = exif.get_ifd(ExifTags.IFD.GPSInfo)
+    for value, angle, reference, names in (
+        (lat, ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "NS"),
+        (lon, ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "EW"),
+    ):
+        degrees = abs(value)
+        tags[angle] = (int(degrees), int(degrees * 60 % 60), round(degrees * 3600 % 60, 4))
+        tags[reference] = names[value < 0]
+    return exif
+
+
+@pytest.mark.parametrize(("lat", "lon"), [(45.0703, 7.6869), (-33.8688, 151.2093), (37.7749, -122.4194)])
+def test_positions_are_read_from_exif(tmp_path, lat, lon):
+    (tmp_path / "p.jpg").write_bytes(jpeg(exif=gps(lat, lon)))
+    assert gps_position(tmp_path / "p.jpg") == pytest.approx((lat, lon), abs=1e-5)
+    (tmp_path / "none.jpg").write_bytes(jpeg())
+    assert gps_position(tmp_path / "none.jpg") is None
+
+
+def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "phone.jpg").write_bytes(jpeg(exif=gps(45.0703, 7.6869)))
+    (folder / "somewhere.jpg").write_bytes(jpeg())
+    (folder / "@0414182.51@4918084.11@33@T@@@@@@@@@@@.jpg").write_text("no photo")
+    named = city.part("val", DATABASE)["image"].iloc[0]
+    (folder / Path(named).name).write_bytes((city.folder / named).read_bytes())
+    localizer.index.save(tmp_path / "run")
+    built = index_folder(folder, checkpoint, tmp_path / "index", tmp_path / "run", 25.0)
+    told = capsys.readouterr().err
+    assert "1 photos without a position are left out, somewhere.jpg first" in told
+    assert "1 files can't be read as images and are left out, @0414182.51" in told
+    assert len(built.images) == 2
+    assert built.calibration == CALIBRATION
+    again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
+    (answer,) = locate_photos(again, [("p", (folder / "phone.jpg").read_bytes())])
+    assert (answer["lat"], answer["lon"]) == pytest.approx((45.0703, 7.6869), abs=1e-5)
+    (folder / "phone.jpg").unlink()
+    (folder / Path(named).name).unlink()
+    with pytest.raises(UserError, match="none of 1 images says where it was taken"):
+        located_photos(folder)
+
+
+def command(monkeypatch, capsys, *arguments) -> tuple[int, str, str]:
+    monkeypatch.setattr("sys.argv", ["vpr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    out, err = capsys.readouterr()
+    return stop.value.code, out, err
+
+
+def test_the_command_tells_positions_as_text_and_as_json(city, localizer, checkpoint, tmp_path, monkeypatch, capsys):
+    localizer.index.save(tmp_path / "index")
+    photo = city.folder / city.part("val", DATABASE)["image"].iloc[3]
+    where = ("--model", checkpoint, "--index", tmp_path / "index")
+    code, out, _ = command(monkeypatch, capsys, "localize", photo, *where)
+    assert code == 0
+    assert "within 25 m with" in out
+    assert "1. similarity 1.000" in out
+    code, out, _ = command(monkeypatch, capsys, "localize", photo, tmp_path / "gone.jpg", "--json", *where)
+    assert code == 1
+    right, wrong = json.loads(out)
+    assert right["photo"] == str(photo)
+    assert wrong["error"].endswith("No such file or directory")
+    code, out, _ = command(monkeypatch, capsys, "localize", photo, "--min-confidence", "1", *where)
+    assert (code, "unknown" in out) == (0, True)
+    code, _, err = command(monkeypatch, capsys, "localize", photo, "--index", tmp_path)
+    assert (code, "vpr localize: " in err, "no index" in err) == (1, True, True)
+
+
+def test_the_command_builds_an_index(city, checkpoint, tmp_path, monkeypatch, capsys):
+    folder = city.folder / Path(city.part("val", DATABASE)["image"].iloc[0]).parent
+    out_folder = tmp_path / "index"
+    code, out, _ = command(
+        monkeypatch, capsys, "index", folder, "--out", out_folder, "--model", checkpoint, "--radius-m", 10
+    )
+    assert code == 0
+    assert f"locate others with: vpr localize --index {out_folder} PHOTO" in out
+    assert load_index(out_folder).facts["radius_m"] == 10
+    assert len(pd.read_parquet(out_folder / "images.parquet")) == len(city.part("val", DATABASE))
+    code, _, err = command(monkeypatch, capsys, "index", tmp_path / "gone", "--out", out_folder)
+    assert (code, "no such folder" in err) == (1, True)

@@ -1,0 +1,242 @@
+"""Published state dicts, made here with their names and shapes, become our models."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from vpr.config.errors import UserError
+from vpr.model.checkpoint import load_checkpoint
+from vpr.model.published import PUBLISHED, convert
+
+ROOT = Path(__file__).parents[3]
+
+
+class Cropped(nn.Module):
+    """A torchvision ResNet as gsv-cities and MixVPR keep it: under ``model``, its last stage taken out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torchvision.models.resnet50(weights=None)
+        self.model.layer4 = self.model.avgpool = self.model.fc = nn.Identity()
+
+    def forward(self, images):
+        m = self.model
+        return m.layer3(m.layer2(m.layer1(m.maxpool(m.relu(m.bn1(m.conv1(images)))))))
+
+
+class Whole(nn.Module):
+    """A torchvision ResNet as gsv-cities keeps it for ConvAP: under ``model``, without pooling and classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = torchvision.models.resnet50(weights=None)
+        self.model.avgpool = self.model.fc = nn.Identity()
+
+    def forward(self, images):
+        m = self.model
+        return m.layer4(m.layer3(m.layer2(m.layer1(m.maxpool(m.relu(m.bn1(m.conv1(images))))))))
+
+
+class ConvAPHead(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channel_pool = nn.Conv2d(2048, channels, 1)
+
+    def forward(self, x):
+        pooled = nn.functional.adaptive_avg_pool2d(self.channel_pool(x), (2, 2))
+        return nn.functional.normalize(pooled.flatten(1), dim=1)
+
+
+class Mixer(nn.Module):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))
+
+    def forward(self, x):
+        return x + self.mix(x)
+
+
+class MixHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(*[Mixer(400) for _ in range(4)])
+        self.channel_proj, self.row_proj = nn.Linear(1024, 1024), nn.Linear(400, 4)
+
+    def forward(self, x):
+        x = self.mix(x.flatten(2)).permute(0, 2, 1)
+        x = self.row_proj(self.channel_proj(x).permute(0, 2, 1))
+        return nn.functional.normalize(x.flatten(1), dim=-1)
+
+
+class Two(nn.Module):
+    def __init__(self, backbone: nn.Module, aggregator: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.aggregator = backbone, aggregator
+
+    def forward(self, images):
+        return self.aggregator(self.backbone(images))
+
+
+class GeMHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.p = nn.Parameter(torch.ones(1) * 3)
+
+    def forward(self, x):
+        return x.clamp(min=1e-6).pow(self.p).mean((-2, -1), keepdim=True).pow(1.0 / self.p)
+
+
+class Unit(nn.Module):
+    def forward(self, x):
+        return nn.functional.normalize(x, dim=1)
+
+
+class CosPlaceNetwork(nn.Module):
+    def __init__(self, name: str, dimension: int) -> None:
+        super().__init__()
+        network = torchvision.models.get_model(name, weights=None)
+        self.backbone = nn.Sequential(*list(network.children())[:-2])
+        channels = {"resnet18": 512, "resnet50": 2048}[name]
+        linear = nn.Linear(channels, dimension)
+        self.aggregation = nn.Sequential(Unit(), GeMHead(), nn.Flatten(), linear, Unit())
+
+    def forward(self, images):
+        return self.aggregation(self.backbone(images))
+
+
+def independent(name: str) -> nn.Module:
+    """The published architecture, written from its paper's names, with random weights."""
+    method, network, size = name.split("_")
+    if method in ("cosplace", "eigenplaces"):
+        return CosPlaceNetwork(network, int(size))
+    return Two(Cropped(), MixHead()) if method == "mixvpr" else Two(Whole(), ConvAPHead(int(size) // 4))
+
+
+RESNETS = [name for name in PUBLISHED if name.startswith(("convap", "mixvpr", "cosplace", "eigenplaces"))]
+
+
+@pytest.mark.parametrize("name", RESNETS)
+def test_the_published_network_and_ours_give_the_same_descriptors(name):
+    torch.manual_seed(0)
+    theirs = independent(name).eval()
+    for module in theirs.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    ours = convert(name, theirs.state_dict())
+    height, width = (320, 320) if name.startswith("mixvpr") else (96, 64)
+    images = torch.rand(2, 3, height, width)
+    with torch.inference_mode():
+        expected, found = theirs(images), ours(images)
+    assert (found - expected).norm() / expected.norm() < 1e-5
+
+
+def renamed_back(name: str) -> dict[str, torch.Tensor]:
+    """A state dict with the published names, from those that the repositories' own modules have."""
+    import timm
+
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_base_patch14_dinov2.lvd142m", pretrained=False, num_classes=0)
+    blocks = {k: v for k, v in vit.state_dict().items() if not k.startswith("fc_norm")}
+    if name == "salad_dinov2_8448":
+        state = {f"backbone.model.{k}": v for k, v in blocks.items()}
+        state["backbone.model.mask_token"] = torch.zeros(1, 768)
+        for part, last in (("cluster_features", 128), ("score", 64)):
+            for k, module in ((0, nn.Conv2d(768, 512, 1)), (3, nn.Conv2d(512, last, 1))):
+                state |= {f"aggregator.{part}.{k}.{n}": v for n, v in module.state_dict().items()}
+        for k, module in ((0, nn.Linear(768, 512)), (2, nn.Linear(512, 256))):
+            state |= {f"aggregator.token_features.{k}.{n}": v for n, v in module.state_dict().items()}
+        return {**state, "aggregator.dust_bin": torch.tensor(1.0)}
+    return {f"backbone.dino.{k}": v for k, v in blocks.items() if not k.startswith("norm.")} | boq_names(768, 384)
+
+
+def boq_names(channels: int, dim: int) -> dict[str, torch.Tensor]:
+    state = {f"aggregator.proj_c.{n}": v for n, v in nn.Conv2d(channels, dim, 3).state_dict().items()}
+    state |= {f"aggregator.norm_input.{n}": v for n, v in nn.LayerNorm(dim).state_dict().items()}
+    state |= {f"aggregator.fc.{n}": v for n, v in nn.Linear(128, 32).state_dict().items()}
+    for k in range(2):
+        parts = {
+            "encoder": nn.TransformerEncoderLayer(dim, dim // 64, 4 * dim, batch_first=True),
+            "self_attn": nn.MultiheadAttention(dim, dim // 64, batch_first=True),
+            "cross_attn": nn.MultiheadAttention(dim, dim // 64, batch_first=True),
+            "norm_q": nn.LayerNorm(dim),
+            "norm_out": nn.LayerNorm(dim),
+        }
+        for part, module in parts.items():
+            state |= {f"aggregator.boqs.{k}.{part}.{n}": v for n, v in module.state_dict().items()}
+        state[f"aggregator.boqs.{k}.queries"] = torch.randn(1, 64, dim)
+    return state
+
+
+@pytest.mark.parametrize("name", ["salad_dinov2_8448", "boq_dinov2_12288"])
+def test_dinov2_models_are_mapped_whole(name):
+    state = renamed_back(name)
+    model = convert(name, state)
+    assert model.descriptor_dim == int(name.rpartition("_")[2])
+    prefix = "backbone.model" if name.startswith("salad") else "backbone.dino"
+    assert torch.equal(model.backbone.blocks[7].attn.qkv.weight, state[f"{prefix}.blocks.7.attn.qkv.weight"])
+    with torch.inference_mode():
+        assert model(torch.rand(1, 3, 140, 140)).norm().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_boq_s_resnet_is_mapped_by_either_of_its_names():
+    resnet = torchvision.models.resnet50(weights=None)
+    parts = [nn.Sequential(resnet.conv1, resnet.bn1), resnet.layer1, resnet.layer2, resnet.layer3]
+    names = ["frozen_layers.0", "frozen_layers.1", "frozen_layers.2", "unfrozen_layers.0"]
+    state = boq_names(1024, 512)
+    for prefix, part in zip(names, parts, strict=True):
+        state |= {f"backbone.{prefix}.{k}": v for k, v in part.state_dict().items()}
+    model = convert("boq_resnet50_16384", state)
+    assert model.descriptor_dim == 16384
+    assert torch.equal(model.backbone.stages[2][0].conv1.weight, resnet.layer3[0].conv1.weight)
+
+
+def test_the_page_lists_every_published_model():
+    text = (ROOT / "docs" / "published-weights.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+)×(\d+) \| [^|]* \| (\S+) \|$", text, re.MULTILINE)
+    assert {row[0] for row in rows} == set(PUBLISHED)
+    for name, dimension, height, width, source in rows:
+        assert (int(height), int(width)) == PUBLISHED[name].spec.image_size
+        assert source == PUBLISHED[name].source
+        assert name.endswith(f"_{dimension}")
+
+
+def test_other_weights_are_refused_with_what_differs():
+    state = independent("cosplace_resnet18_512").state_dict()
+    with pytest.raises(UserError, match=r"no weights of mixvpr_resnet50_4096: \d+ of the model's are missing"):
+        convert("mixvpr_resnet50_4096", state)
+    state["aggregation.3.weight"] = torch.zeros(256, 512)
+    with pytest.raises(UserError, match=r"aggregator.project.weight \(256, 512\) instead of \(512, 512\)"):
+        convert("cosplace_resnet18_512", state)
+
+
+def test_the_command_writes_a_checkpoint_that_loads(tmp_path):
+    torch.manual_seed(0)
+    theirs = independent("eigenplaces_resnet18_512").eval()
+    torch.save(theirs.state_dict(), tmp_path / "published.pth")
+    command = [sys.executable, "-m", "vpr.model.published", "eigenplaces_resnet18_512"]
+    files = [str(tmp_path / "published.pth"), str(tmp_path / "ours.ckpt")]
+    done = subprocess.run(
+        [*command, *files], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True
+    )
+    assert "descriptor 512" in done.stdout
+    model, notes = load_checkpoint(tmp_path / "ours.ckpt")
+    assert notes["configuration"]["agg"]["name"] == "cosplace"
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.allclose(model(images), theirs(images), atol=1e-6)
+    (tmp_path / "published.pth").write_bytes(b"nothing")
+    failed = subprocess.run(
+        [*command, *files], env={"PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=False
+    )
+    assert failed.returncode == 1
+    assert "can't be read as a state dict" in failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -1,0 +1,161 @@
+"""Ranking, positives and recall, from their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vpr.config.errors import UserError
+from vpr.data.names import parse_name
+from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.positives import positives_by_place, positives_of, positives_within
+from vpr.retrieval.recall import is_positive, recall_at
+from vpr.retrieval.search import search
+
+
+def unit_vectors(degrees: list[float]) -> np.ndarray:
+    radians = np.radians(degrees)
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1).astype(np.float32)
+
+
+def test_recall_counts_a_query_from_the_rank_of_its_first_positive():
+    # Seen from the query at 80 degrees the database ranks 90, 0, 180; only 0 is a positive.
+    ranking, _ = search(database=unit_vectors([0, 90, 180]), queries=unit_vectors([80]), k=3)
+    assert ranking.tolist() == [[1, 0, 2]]
+    assert recall_at(ranking, positives=[[0]], ns=[1, 2, 3]) == {1: 0.0, 2: 1.0, 3: 1.0}
+
+
+def test_search_returns_l2_distances_and_no_more_neighbours_than_there_are():
+    ranking, distances = search(unit_vectors([0, 60]), unit_vectors([0]), k=5)
+    assert ranking.tolist() == [[0, 1]]
+    assert distances == pytest.approx(np.array([[0.0, 1.0]]), abs=1e-6)  # 60 degrees apart on the unit circle
+
+
+def test_search_refuses_what_it_can_t_rank():
+    with pytest.raises(UserError, match="same dimension"):
+        search(np.zeros((2, 3), np.float32), np.zeros((1, 2), np.float32), 1)
+    with pytest.raises(UserError, match="queries: 1 descriptors are not finite"):
+        search(unit_vectors([0]), np.full((1, 2), np.nan, np.float32), 1)
+    with pytest.raises(UserError, match="database is empty"):
+        search(np.zeros((0, 2), np.float32), unit_vectors([0]), 1)
+
+
+def test_gpu_search_without_a_gpu_says_so():
+    import faiss
+
+    if hasattr(faiss, "get_num_gpus") and faiss.get_num_gpus():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="faiss_gpu"):
+        search(unit_vectors([0]), unit_vectors([0]), 1, gpu=True)
+
+
+@given(st.integers(1, 30), st.integers(1, 8), st.integers(0, 2**16))
+def test_search_is_exact(num_database, num_queries, seed):
+    rng = np.random.default_rng(seed)
+    database = rng.normal(size=(num_database, 4)).astype(np.float32)
+    queries = rng.normal(size=(num_queries, 4)).astype(np.float32)
+    ranking, distances = search(database, queries, num_database)
+    true = np.linalg.norm(queries[:, None].astype(np.float64) - database[None].astype(np.float64), axis=2)
+    assert np.allclose(distances, np.sort(true, axis=1), atol=1e-3)
+    assert np.allclose(np.take_along_axis(true, ranking, axis=1), np.sort(true, axis=1), atol=1e-3)
+
+
+def test_a_positive_lies_within_the_radius_border_included_and_in_the_same_zone():
+    database = np.array([[0.0, 0.0], [25.0, 0.0], [25.01, 0.0], [0.0, 0.0]])
+    found = positives_within(database, np.array([[0.0, 0.0]]), 25.0, ["32T", "32T", "32T", "33T"], ["32T"])
+    assert [p.tolist() for p in found] == [[0, 1]]
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1, max_size=20),
+    st.tuples(st.floats(0, 100), st.floats(0, 100)),
+    st.floats(0.5, 60),
+)
+def test_positives_are_those_of_the_definition(database, query, radius_m):
+    points = np.array(database)
+    metres = np.hypot(*(points - np.array(query)).T)
+    near = np.abs(metres - radius_m) < 1e-6
+    found = positives_within(points, np.array([query]), radius_m)[0].tolist()
+    assert set(found) - set(np.flatnonzero(near)) == set(np.flatnonzero((metres < radius_m) & ~near))
+
+
+def test_without_coordinates_the_same_place_is_a_positive():
+    found = positives_by_place(["a", "b", "a"], ["a", "c"])
+    assert [p.tolist() for p in found] == [[0, 2], []]
+
+
+@given(st.integers(1, 12), st.integers(1, 10), st.integers(0, 2**16))
+def test_recall_grows_with_n_and_a_query_without_positive_is_never_found(num_queries, k, seed):
+    rng = np.random.default_rng(seed)
+    ranking = np.argsort(rng.random((num_queries, 12)), axis=1)[:, :k]
+    positives = [np.flatnonzero(rng.random(12) < 0.2) for _ in range(num_queries)]
+    recalls = list(recall_at(ranking, positives, range(1, k + 1)).values())
+    assert recalls == sorted(recalls)
+    assert recalls[-1] <= np.mean([len(p) > 0 for p in positives]) + 1e-12
+    assert recalls[0] == pytest.approx(is_positive(ranking, positives)[:, 0].mean())
+
+
+def rows(places: list[str], east: list[float] | None = None, **columns: list) -> pd.DataFrame:
+    n = len(places)
+    return pd.DataFrame(
+        {
+            "image": [f"{k}.jpg" for k in range(n)],
+            "role": "query",
+            "set": "s",
+            "place_id": places,
+            "utm_east": east if east else [float("nan")] * n,
+            "utm_north": [0.0] * n if east else [float("nan")] * n,
+            "utm_zone": "32T",
+            "heading": [0.0] * n,
+            "timestamp": "",
+            **columns,
+        }
+    )
+
+
+def test_an_evaluation_holds_counts_recalls_errors_conditions_and_predictions():
+    database = rows(["", ""], [0.0, 100.0])
+    queries = rows(["", "", ""], [10.0, 90.0, 20.0], light=["day", "night", "day"], model=["a", "b", "c"])
+    ranking = np.array([[0, 1], [0, 1], [0, 1]])
+    result = evaluate_ranking(ranking, np.zeros((3, 2), np.float32), database, queries, [1, 2], 25.0)
+    assert result.metrics["recall_at_1"] == pytest.approx(2 / 3)
+    assert result.metrics["recall_at_2"] == 1.0
+    assert result.metrics["num_queries_without_positives"] == 0
+    assert result.metrics["median_error_m"] == 20.0  # of 10, 90 and 20
+    by_light = result.conditions[result.conditions["condition"] == "light"].set_index("value")
+    assert by_light.loc["day", "recall_at_1"] == 1.0
+    assert by_light.loc["night", "num_queries"] == 1
+    assert "model" in set(result.conditions["condition"])
+    assert result.predictions.is_positive.tolist() == [[True, False], [False, True], [True, False]]
+    assert result.predictions.distance_m.tolist() == [[10.0, 90.0], [90.0, 10.0], [20.0, 80.0]]
+
+
+def test_an_unlabelled_set_gets_predictions_and_no_recall():
+    database, queries = rows(["", ""]), rows([""])
+    assert positives_of(database, queries, 25.0) is None
+    result = evaluate_ranking(np.array([[1, 0]]), np.ones((1, 2), np.float32), database, queries, [1], 25.0)
+    assert not [key for key in result.metrics if key.startswith("recall")]
+    assert result.predictions.images.tolist() == [["1.jpg", "0.jpg"]]
+    assert result.predictions.is_positive is None
+
+
+def test_positives_and_recalls_of_sf_xs_val_equal_the_authors(shared):
+    folder = shared / "seed_results"
+    database = pd.read_csv(folder / "sfxs_val_database.csv.gz")["image"]
+    queries = pd.read_csv(folder / "sfxs_val_queries.csv.gz")
+    assert (len(database), len(queries)) == (8015, 7993)
+
+    def utm(names):
+        parsed = [parse_name(name) for name in names]
+        return np.array([[p.utm_east, p.utm_north] for p in parsed])
+
+    positives = positives_within(utm(database), utm(queries["image"]), 25.0)
+    theirs = [[int(i) for i in str(text).split()] for text in queries["positives"]]
+    assert [p.tolist() for p in positives] == [sorted(t) for t in theirs]
+    for row in pd.read_csv(folder / "expected.csv").itertuples():
+        ranking = np.load(folder / f"sfxs_val_predictions_{row.predictions}.npy")
+        recalls = recall_at(ranking, positives, [1, 5])
+        assert recalls == {1: row.recall_at_1, 5: row.recall_at_5}

@@ -1,0 +1,616 @@
+"""Published sets: their layouts, counts, filters and ground truths."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vpr.config.errors import UserError
+from vpr.data.files import list_images
+from vpr.data.manifest import (
+    DATABASE,
+    QUERY,
+    TRAIN,
+    Manifest,
+    make_manifest,
+    read_manifest,
+    set_manifest,
+    write_manifest,
+    write_parts,
+)
+from vpr.data.names import format_name
+from vpr.retrieval.positives import positive_rule, positives_of
+from vpr.sources.base import Context
+from vpr.sources.catalogue import SourceParams
+from vpr.sources.collection import CollectionParams, collect
+from vpr.sources.ground_truth import natural_order, read_ground_truth
+from vpr.sources.layouts import find_folder, read_gsv_cities, read_standard
+from vpr.verification.checks import verify
+
+ROOT = Path(__file__).parents[3]
+ZONE = (32, "T")
+
+
+def jpeg(seed: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (8, 6), (seed % 256, seed // 256 % 256, 7)).save(out, "JPEG", comment=str(seed).encode())
+    return out.getvalue()
+
+
+def put(path: Path, content: bytes = b"") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def name(k: int, east: float = 0.0, note: str = "", month: str = "201907") -> str:
+    return format_name(500_000 + east, 4_900_000, ZONE, f"p{k}", 90, month, note)
+
+
+@pytest.fixture
+def gsv(tmp_path):
+    """Two cities in GSV-Cities XS's layout, whose place numbers repeat."""
+    k = 0
+    for city in ("Rome", "OSL"):
+        for place in range(10):
+            for month in ("201207", "201507", "201907"):
+                k += 1
+                put(
+                    tmp_path / f"gsv/gsv_xs/train/{city.lower()}" / name(k, 200 * place, f"{place}_{city}", month),
+                    jpeg(k),
+                )
+    return tmp_path / "gsv"
+
+
+@pytest.fixture
+def sf(tmp_path):
+    """An evaluation set in the standard layout; the last query has no positive."""
+    for k in range(4):
+        put(tmp_path / "sf/sf_xs/val/database" / name(k, 30 * k), jpeg(1000 + k))
+    for k in range(3):
+        put(tmp_path / "sf/sf_xs/val/queries" / name(10 + k, 1000 * (k == 2)), jpeg(2000 + k))
+    return tmp_path / "sf"
+
+
+def collected(gsv: Path, sf: Path, tmp_path: Path, **changes):
+    params = {"train": ["gsv"], "eval_sets": {"val": "sf"}, "cities": None, "dates": None, "share_of_places": 1.0}
+    sources = {
+        "gsv": SourceParams(
+            url=f"file://{gsv}", layout="gsv_xs", folder="train", expected={"images": 60, "places": [15, 25]}
+        ),
+        "sf": SourceParams(url=f"file://{sf}", layout="standard", folder="val", expected={"database": 4, "queries": 3}),
+    }
+    return collect(
+        "gsv_xs",
+        CollectionParams(**params | {"seed": 1} | changes),
+        sources,
+        Context(known_hashes=tmp_path / "known.json"),
+    )
+
+
+def verified(listing: Manifest) -> Manifest:
+    """Checked, and with the root that the download stage gives every listing."""
+    return replace(verify(listing, 25.0, 1).manifest, root="file:data/images_root.txt")
+
+
+def test_training_and_evaluation_sets_become_one_listing(gsv, sf, tmp_path, data_root):
+    listing = collected(gsv, sf, tmp_path)
+    train = listing.train()
+    assert (len(train), train["place_id"].nunique()) == (60, 20)
+    assert sorted(set(train["place_id"]))[:2] == ["gsv/osl/0", "gsv/osl/1"]
+    assert set(train["city"]) == {"rome", "osl"}
+    assert (len(listing.part("val", DATABASE)), len(listing.part("val", QUERY))) == (4, 3)
+    assert train["image"][0].startswith("gsv/osl/@")
+    assert listing.metadata["sources"]["gsv"]["found"] == {
+        "images": 60,
+        "places": 20,
+        "cities": 2,
+        "city_names": ["osl", "rome"],
+    }
+    checked = verify(listing, 25.0, num_workers=1)
+    assert checked.differences == []
+    assert checked.problems["problem"].tolist() == ["a query without any positive in its database"]
+    assert checked.statistics["cities"]["rome"] == {"num_images": 30, "num_places": 10}
+    assert checked.statistics["num_left_out"] == 0
+
+
+def test_a_source_from_elsewhere_gives_the_same_manifest(gsv, sf, tmp_path, data_root):
+    """A mirror, or an archive instead of a folder, must not train anew."""
+    write_parts(verified(collected(gsv, sf, tmp_path)), tmp_path / "one", "val")
+    with zipfile.ZipFile(tmp_path / "gsv.zip", "w") as content:
+        for path in sorted(gsv.rglob("*.jpg")):
+            content.write(path, path.relative_to(gsv))
+    listing = collected(tmp_path / "gsv.zip", sf, tmp_path)
+    assert listing.metadata["sources"]["gsv"]["sha256"].keys() == {"gsv.zip"}
+    write_parts(verified(listing), tmp_path / "two", "val")
+    for part in ("train", "validation", "evaluation"):
+        assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
+            tmp_path / "two" / f"{part}.parquet"
+        ).read_bytes()
+
+
+def test_another_evaluation_set_leaves_the_training_manifest_alone(gsv, sf, tmp_path, data_root):
+    write_parts(verified(collected(gsv, sf, tmp_path)), tmp_path / "one", "val")
+    two = collected(gsv, sf, tmp_path, eval_sets={"val": "sf", "more": "sf"})
+    write_parts(verified(two), tmp_path / "two", "val")
+    assert read_manifest(tmp_path / "two/evaluation.parquet").set_names() == ["more", "val"]
+    for number in ("one", "two"):
+        evaluation = read_manifest(tmp_path / number / "evaluation.parquet")
+        write_manifest(set_manifest(evaluation, "val"), tmp_path / number / "val.parquet")
+    for part in ("train", "validation", "val"):
+        assert (tmp_path / "one" / f"{part}.parquet").read_bytes() == (
+            tmp_path / "two" / f"{part}.parquet"
+        ).read_bytes()
+    write_parts(collected(gsv, sf, tmp_path), tmp_path / "three", None)
+    assert len(read_manifest(tmp_path / "three/validation.parquet").rows) == 0
+
+
+def test_counts_that_differ_are_named(gsv, sf, tmp_path, data_root):
+    shutil.rmtree(gsv / "gsv_xs/train/rome")
+    next((sf / "sf_xs/val/queries").iterdir()).unlink()
+    differences = verify(collected(gsv, sf, tmp_path), 25.0, 1).differences
+    assert differences == [
+        "gsv: 30 images, 60 expected",
+        "gsv: 10 places, 15 to 25 expected",
+        "sf: 2 queries, 3 expected",
+    ]
+
+
+def test_cities_dates_and_shares_filter_the_training_places(gsv, sf, tmp_path, data_root):
+    rome = collected(gsv, sf, tmp_path, cities=["Rome"]).train()
+    assert set(rome["city"]) == {"rome"}
+    late = collected(gsv, sf, tmp_path, dates=[201507, 201912]).train()
+    assert set(late["timestamp"]) == {"201507", "201907"}
+    half = collected(gsv, sf, tmp_path, share_of_places=0.5)
+    assert half.train().groupby("city")["place_id"].nunique().to_dict() == {"osl": 5, "rome": 5}
+    # A larger share, or one city less, keeps the places that were chosen.
+    more = set(collected(gsv, sf, tmp_path, share_of_places=0.7).train()["place_id"])
+    chosen = set(half.train()["place_id"])
+    assert chosen < more
+    alone = set(collected(gsv, sf, tmp_path, share_of_places=0.5, cities=["osl"]).train()["place_id"])
+    assert alone == {place for place in chosen if "/osl/" in place}
+    assert set(collected(gsv, sf, tmp_path, share_of_places=0.5, seed=2).train()["place_id"]) != chosen
+    # Counts are of the source, before the filters.
+    assert half.metadata["sources"]["gsv"]["found"]["images"] == 60
+    with pytest.raises(
+        UserError, match=r"datasets.gsv_xs.images.cities names \['paris'\]; choose from \['osl', 'rome'\]"
+    ):
+        collected(gsv, sf, tmp_path, cities=["Paris"])
+    with pytest.raises(UserError, match="leave no training image"):
+        collected(gsv, sf, tmp_path, dates=[199001, 199112])
+
+
+def test_filters_leave_bad_names_for_verify_to_report(gsv, sf, tmp_path, data_root):
+    put(gsv / "gsv_xs/train/rome/holiday.jpg", jpeg(1))
+    for changes in ({"dates": [201507, 201912]}, {"cities": ["osl"]}, {"share_of_places": 0.5}):
+        listing = collected(gsv, sf, tmp_path, **changes)
+        assert (verify(listing, 25.0, 1).problems["severity"] == "error").sum() == 1, changes
+    shutil.rmtree(gsv / "gsv_xs/train/osl")
+    for path in (gsv / "gsv_xs/train/rome").glob("@*"):
+        path.unlink()
+    listing = collected(gsv, sf, tmp_path, dates=[201507, 201912])
+    assert verify(listing, 25.0, 1).problems["image"].str.endswith("holiday.jpg").sum() == 1
+
+
+def test_cities_are_chosen_from_all_sources_together(gsv, sf, tmp_path, data_root):
+    put(tmp_path / "other/train/paris" / name(1, 0, "1_Paris"), jpeg(1))
+    sources = {
+        "one": SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train"),
+        "two": SourceParams(url=f"file://{tmp_path / 'other'}", layout="gsv_xs", folder="train"),
+    }
+    params = CollectionParams(
+        train=["one", "two"], eval_sets={}, cities=["paris", "osl"], dates=None, share_of_places=1.0, seed=1
+    )
+    train = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json")).train()
+    assert set(train["place_id"].str.rpartition("/")[0]) == {"one/osl", "two/paris"}
+
+
+def test_links_are_never_changed(gsv, sf, tmp_path, data_root):
+    """Two experiments with other sources under one name must not read each other's images."""
+    shutil.copytree(gsv, tmp_path / "copy")
+    one, two = collected(gsv, sf, tmp_path), collected(tmp_path / "copy", sf, tmp_path)
+    assert one.rows.equals(two.rows)
+    assert one.folder != two.folder
+    image = one.train()["image"][0]
+    put(tmp_path / "copy/gsv_xs/train" / image.removeprefix("gsv/"), jpeg(999))
+    assert (one.folder / image).read_bytes() != (two.folder / image).read_bytes()
+
+
+def test_several_training_sets_are_joined(gsv, sf, tmp_path, data_root):
+    sources = {s: SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train") for s in ("one", "two")}
+    params = CollectionParams(train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1)
+    train = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json")).train()
+    assert train["place_id"].nunique() == 40
+
+
+def test_counts_are_of_sound_images_and_cities_are_named(gsv, sf, tmp_path, data_root):
+    next((sf / "sf_xs/val/queries").iterdir()).write_bytes(b"broken")
+    shutil.rmtree(gsv / "gsv_xs/train/osl")
+    put(gsv / "gsv_xs/train/nice" / name(1, 0, "1_Nice"), jpeg(3))
+    listing = collected(gsv, sf, tmp_path)
+    listing.metadata["sources"]["gsv"]["expected"] = {"cities": ["rome", "osl"]}
+    assert verify(listing, 25.0, 1).differences == [
+        "gsv: 2 cities, 2 expected; without osl; unexpected: nice",
+        "sf: 2 queries, 3 expected",
+    ]
+
+
+def test_a_place_whose_images_are_all_broken_does_not_count(gsv, sf, tmp_path, data_root):
+    for path in (gsv / "gsv_xs/train/rome").glob("*@3_Rome@*"):
+        path.write_bytes(b"broken")
+    checked = verify(collected(gsv, sf, tmp_path), 25.0, 1)
+    assert checked.manifest.metadata["sources"]["gsv"]["found"]["images"] == 57
+    assert checked.manifest.metadata["sources"]["gsv"]["found"]["places"] == 19
+
+
+def test_the_same_image_in_two_places_is_a_warning(gsv, sf, tmp_path, data_root):
+    sources = {s: SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train") for s in ("one", "two")}
+    params = CollectionParams(train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1)
+    listing = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json"))
+    problems = verify(listing, 25.0, 1).problems
+    assert set(problems["severity"]) == {"warning"}
+    assert problems["problem"].str.startswith("the same content in several training places: ").sum() == 120
+
+
+def test_zones_that_are_none_are_errors(gsv, sf, tmp_path, data_root):
+    file = name(1, 0, "1_Rome")
+    for zone in ("@99@T@", "@32@@", "@32@t@", "@@@"):
+        put(gsv / "gsv_xs/train/rome" / file.replace("@32@T@", zone), jpeg(5))
+    problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
+    errors = problems[problems["severity"] == "error"]["problem"]
+    assert len(errors) == 4
+    assert errors.str.match(r"utm_zone is no zone: '.*'; expected one such as 32T").all()
+
+
+def test_hidden_files_are_no_images_and_odd_names_are_reported(gsv, sf, tmp_path, data_root):
+    put(gsv / "gsv_xs/train/rome/._a.jpg")
+    put(gsv / "__MACOSX/train/rome/a.jpg")
+    put(gsv / "gsv_xs/train/rome/holiday.jpg", jpeg(1))
+    put(gsv / "gsv_xs/train/rome" / name(99), jpeg(2))
+    problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
+    errors = problems[problems["severity"] == "error"]["problem"].tolist()
+    assert sorted(errors) == [
+        "not in the standard VPR naming, 0 fields between '@' instead of 14",
+        "the name's note gives no place; expected <place>_<City>",
+    ]
+
+
+def test_leakage_wide_places_and_disagreeing_coordinates_are_found(gsv, sf, tmp_path, data_root):
+    copied = sorted((gsv / "gsv_xs/train/osl").iterdir())[0]
+    query = sorted((sf / "sf_xs/val/queries").iterdir())[0]
+    query.write_bytes(copied.read_bytes())
+    put(gsv / "gsv_xs/train/rome" / name(77, 51, "0_Rome"), jpeg(77))
+    moved = name(78, 400, "2_Rome").replace("@044.25", "@044.26")
+    assert "@044.26" in moved
+    put(gsv / "gsv_xs/train/rome" / moved, jpeg(78))
+    problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
+    told = sorted(problems["severity"] + " " + problems["problem"].str.replace(r"@.*", "@", regex=True))
+    assert told[0].startswith("error utm and lat, lon: 1,11")  # a hundredth of a degree
+    assert told[1:] == [
+        "warning a query without any positive in its database",
+        "warning images of one place far apart: gsv/rome/0 spans 51 m",
+        "warning leakage: the same content as a training image: gsv/osl/@",
+    ]
+
+
+@pytest.mark.parametrize("city", ["osl", "medellin"])
+def test_the_real_tables_of_gsv_xs_come_out_with_all_their_counts(shared, sf, tmp_path, data_root, city):
+    table = pd.read_csv(shared / "gsv_xs_dataframes" / f"{city}.csv")
+    folder = tmp_path / "real/train" / city
+    folder.mkdir(parents=True)
+    put(tmp_path / "one.jpg", jpeg(1))
+    for file in table["filename"]:
+        os.link(tmp_path / "one.jpg", folder / file)
+    listing = collected(tmp_path / "real", sf, tmp_path)
+    places = {"osl": 1810, "medellin": 849}[city]
+    assert listing.metadata["sources"]["gsv"]["found"] == {
+        "images": len(table), "places": places, "cities": 1, "city_names": [city]
+    }  # fmt: skip
+    checked = verify(listing, 25.0, num_workers=2)
+    assert (checked.problems["severity"] == "warning").all()
+    train = checked.manifest.train()
+    assert len(train) == len(table)
+    sizes = train.groupby("place_id").size()
+    expected = table.groupby("place_id").size()
+    assert sorted(sizes) == sorted(expected)
+    assert sizes[f"gsv/{city}/{expected.index[0]}"] == expected.iloc[0]
+    assert train["utm_east"].sum() == pytest.approx(table["UTMx"].sum(), abs=0.01 * len(table))
+    assert checked.statistics["num_wide_places"] == 0
+
+
+def test_the_real_names_of_sf_xs_val_have_the_authors_positives(shared, tmp_path, data_root):
+    tables = {part: pd.read_csv(shared / f"seed_results/sfxs_val_{part}.csv.gz") for part in ("database", "queries")}
+    for part, table in tables.items():
+        for image in table["image"]:
+            put(tmp_path / f"sf_xs/val/{part}" / Path(image).name)
+    source = SourceParams(url="file:///", layout="standard", folder="val")
+    folder, rows = read_standard("sources.sf_xs_val", "sf_xs_val", tmp_path, source)
+    assert folder == tmp_path / "sf_xs/val"
+    database, queries = (
+        rows[rows["role"] == role].assign(name=rows["image"].str.rpartition("/")[2]).reset_index(drop=True)
+        for role in (DATABASE, QUERY)
+    )
+    assert (len(database), len(queries)) == (8015, 7993)
+    assert (rows["problem"] == "").all()
+    found = positives_of(database.assign(place_id=""), queries.assign(place_id=""), 25.0)
+    index = {Path(image).name: k for k, image in enumerate(tables["database"]["image"])}
+    theirs = dict(
+        zip(tables["queries"]["image"].map(lambda i: Path(i).name), tables["queries"]["positives"], strict=True)
+    )
+    for image, near in zip(queries["name"], found, strict=True):
+        text = theirs[image]
+        expected = {int(p) for p in str(text).replace("[", " ").replace("]", " ").replace(",", " ").split()}
+        assert {index[database["name"][k]] for k in near} == expected
+
+
+# Folders.
+
+
+def test_a_set_is_found_at_any_depth_and_a_missing_one_lists_what_is_there(tmp_path):
+    put(tmp_path / "a/b/val/database/x.jpg")
+    put(tmp_path / "a/b/val/queries/y.jpg")
+    assert find_folder("sources.s", tmp_path, "val", ("database", "queries")) == tmp_path / "a/b/val"
+    with pytest.raises(UserError, match=r"no folder 'val' with database and queries_v1 in it; it has a, a/b"):
+        find_folder("sources.s", tmp_path, "val", ("database", "queries_v1"))
+    put(tmp_path / "a/c/val/database/x.jpg")
+    put(tmp_path / "a/c/val/queries/y.jpg")
+    with pytest.raises(UserError, match="holds a/b/val, a/c/val; name one of them"):
+        find_folder("sources.s", tmp_path, "val", ("database", "queries"))
+    assert list_images(tmp_path / "a/b") == ["val/database/x.jpg", "val/queries/y.jpg"]
+    (tmp_path / "a/b/val/again").symlink_to(tmp_path / "a/b")
+    assert list_images(tmp_path / "a/b") == ["val/database/x.jpg", "val/queries/y.jpg"]
+
+
+# The full GSV-Cities.
+
+
+@pytest.fixture
+def gsv_cities(tmp_path):
+    """Names and tables as published: a code that is not the folder's name, bearings over 360, an image too few."""
+    rows = [
+        ("PRS", 3, 2015, 5, 584, 48.79733778544615, 2.231461206488333, "7P0FnGV3k4Fmtw66b8_-Gg"),
+        ("PRS", 3, 2018, 5, 406, 48.79731397404108, 2.231417994064803, "R2vU9sk2livhkYbhy8SFfA"),
+        ("PRS", 4, 2019, 7, 11, 48.79, 2.23, "gone"),
+    ]
+    for code, place, year, month, north, lat, lon, pano in rows[:2]:
+        put(
+            tmp_path / f"Images/Paris/{code}_{place:07d}_{year}_{month:02d}_{north:03d}_{lat}_{lon}_{pano}.JPG",
+            jpeg(place),
+        )
+    put(tmp_path / "Images/Paris/PRS_0000009_2019_07_011_48.79_2.23_unlisted.JPG", jpeg(1))
+    put(
+        tmp_path / "Images/Boston/Boston_0006385_2015_06_121_42.37599246498178_-71.06902130162344_2MyX_Geslu.JPG",
+        jpeg(2),
+    )
+    columns = ["city_id", "place_id", "year", "month", "northdeg", "lat", "lon", "panoid"]
+    (tmp_path / "Dataframes").mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "Dataframes/Paris.csv", index=False)
+    return tmp_path
+
+
+def test_gsv_cities_is_read_from_its_tables_and_names(gsv_cities, capsys):
+    _, rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams(url="file:///", layout="gsv_cities"))
+    assert rows["place_id"].tolist() == ["g/paris/3", "g/paris/3", "g/paris/4", "g/boston/6385"]
+    assert rows["heading"].tolist() == [224.0, 46.0, 11.0, 121.0]
+    assert rows["timestamp"].tolist() == ["201505", "201805", "201907", "201506"]
+    assert rows["utm_zone"].tolist() == ["31U", "31U", "31U", "19T"]
+    assert rows["image"][2] == "Images/Paris/PRS_0000004_2019_07_011_48.79_2.23_gone.jpg"
+    assert (gsv_cities / rows["image"][0]).is_file()
+    assert "1 images are in no table of Dataframes and are not used" in capsys.readouterr().out
+    # The two photos are a few metres apart.
+    metres = np.hypot(*(rows[["utm_east", "utm_north"]].iloc[0] - rows[["utm_east", "utm_north"]].iloc[1]))
+    assert 1 < metres < 10
+
+
+def test_gsv_cities_without_tables_is_read_from_the_names(gsv_cities):
+    shutil.rmtree(gsv_cities / "Dataframes")
+    put(gsv_cities / "Images/Paris/other.jpg", jpeg(1))
+    _, rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams(url="file:///", layout="gsv_cities"))
+    assert sorted(rows.loc[rows["problem"] == "", "place_id"]) == [
+        "g/boston/6385", "g/paris/3", "g/paris/3", "g/paris/9",
+    ]  # fmt: skip
+    assert rows.loc[rows["problem"] != "", "image"].tolist() == ["Images/Paris/other.jpg"]
+
+
+# Ground truth that is a file or a window.
+
+
+@pytest.fixture
+def frames(tmp_path):
+    """Twelve frames each way, numbered without zeros."""
+    for k in range(12):
+        put(tmp_path / f"ref/{k}.jpg", jpeg(k))
+        put(tmp_path / f"query/{k}.jpg", jpeg(100 + k))
+    return tmp_path
+
+
+def positives(folder: Path, tmp_path: Path, **source) -> list[list[str]]:
+    _, rows = read_standard(
+        "sources.s",
+        "s",
+        folder,
+        SourceParams(url="file:///", layout="standard", database="ref", queries="query", **source),
+    )
+    listing = make_manifest("t", str(folder), rows.assign(set="s"))
+    database, queries = listing.part("s", DATABASE), listing.part("s", QUERY)
+    assert positive_rule(database, queries) == "listed"
+    found = positives_of(database, queries, 25.0)
+    order = natural_order(queries["image"])
+    return [sorted(Path(database["image"][k]).stem for k in found[q]) for q in order]
+
+
+def test_a_window_of_frames_makes_the_positives(frames, tmp_path):
+    found = positives(frames, tmp_path, frame_window=1)
+    assert found[0] == ["0", "1"]
+    assert found[5] == ["4", "5", "6"]
+    assert found[11] == ["10", "11"]
+    (frames / "ref/0.jpg").unlink()
+    with pytest.raises(UserError, match=r"pairs each query with a database frame, but .* 12 queries and 11"):
+        positives(frames, tmp_path, frame_window=1)
+
+
+def test_frames_need_no_coordinates_though_some_names_have_them(frames, tmp_path, data_root):
+    (frames / "ref/3.jpg").rename(frames / "ref" / name(3))
+    source = SourceParams(url="file:///", layout="standard", database="ref", queries="query", frame_window=1)
+    _, rows = read_standard("sources.s", "s", frames, source)
+    listing = make_manifest("t", str(frames), rows.assign(set="s"))
+    assert (verify(listing, 25.0, 1).problems["severity"] != "error").all()
+
+
+def vpr_bench(lists) -> np.ndarray:
+    array = np.empty((len(lists), 2), dtype=object)
+    for k, frames in enumerate(lists):
+        array[k, 0], array[k, 1] = k, frames
+    return array
+
+
+def test_the_ground_truth_of_vpr_bench_is_read_without_unpickling(frames, tmp_path):
+    lists = [[k, 11 - k] for k in range(12)]
+    np.save(frames / "ground_truth_new.npy", vpr_bench(lists), allow_pickle=True)
+    found = positives(frames, tmp_path, ground_truth="ground_truth_new.npy")
+    assert found[2] == ["2", "9"]
+    assert found == [sorted({str(a), str(b)}) for a, b in lists]
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.array([[0, 1], [1, 2]]),
+        np.array([[0, 1], [1, 2]], dtype=object),
+        vpr_bench([np.array([0, 1]), np.array([1, 2])]),
+        vpr_bench([(np.int64(0), 1), [1, 2]]),
+    ],
+)
+def test_every_form_of_ground_truth_gives_the_same_lists(tmp_path, array):
+    np.save(tmp_path / "g.npy", array, allow_pickle=True)
+    assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[0, 1], [1, 2]]
+
+
+def test_a_query_may_have_no_positive(tmp_path):
+    np.save(tmp_path / "g.npy", vpr_bench([[], [2]]), allow_pickle=True)
+    assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[], [2]]
+
+
+class Harmful:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_file_that_would_run_code_is_refused_unless_the_user_says_so(tmp_path):
+    array = vpr_bench([[0], [1]])
+    array[1, 1] = Harmful(tmp_path / "ran")
+    np.save(tmp_path / "g.npy", array, allow_pickle=True)
+    with pytest.raises(UserError, match=r"holds more than lists of numbers .*run code.*allow_pickle to true"):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+    assert not (tmp_path / "ran").exists()
+    with pytest.raises(UserError, match="is no number of a frame"):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3, allow_pickle=True)
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_boolean_table_is_read_as_one(tmp_path):
+    table = np.array([[True, False, True], [False, True, False]])
+    np.save(tmp_path / "g.npy", table)
+    assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[0, 2], [1]]
+
+
+def state_of(dtype_code: bytes, shape: bytes, data: bytes) -> bytes:
+    """A pickle (protocol 2) of an array with this type, shape and content, whatever they are."""
+    return (
+        b"\x80\x02cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85C\x01b\x87R(K\x01" + shape
+        + b"cnumpy\ndtype\n" + dtype_code
+        + b"\x87R(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89" + data + b"tb."
+    )  # fmt: skip
+
+
+ATTACKS = {
+    "pointers": state_of(b"U\x02O8K\x00K\x01", b"K\x01\x85", b"C\x08\x41\x41\x41\x41\x41\x41\x41\x41"),
+    "length": state_of(b"U\x02i8K\x00K\x01", b"M\x10\x27\x85", b"C\x08\x00\x00\x00\x00\x00\x00\x00\x00"),
+    "void": state_of(b"U\x02V8K\x00K\x01", b"K\x01\x85", b"C\x08\x41\x41\x41\x41\x41\x41\x41\x41"),
+    "code": b"\x80\x02cos\nsystem\nU\x04true\x85R.",
+    "getattr": b"\x80\x02cbuiltins\ngetattr\nU\x01aU\x01b\x86R.",
+    "deep": b"\x80\x02" + b"(" * 2000 + b".",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_crafted_files_end_in_a_message(tmp_path, attack):
+    """In a process of its own, as a success of the attack would end it."""
+    with (tmp_path / "g.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|O", "fortran_order": False, "shape": (1,)})
+        file.write(ATTACKS[attack])
+    code = (
+        "import sys; from pathlib import Path; from vpr.config.errors import UserError\n"
+        "from vpr.sources.ground_truth import read_ground_truth\n"
+        "try: print(read_ground_truth('s', Path(sys.argv[1]), 1, 3))\n"
+        "except UserError as error: print('refused', error)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "g.npy")]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("refused")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([[0], [1], [2]]), "lists the positives of 3 queries, the set has 2"),
+        (vpr_bench([[0], [1], [2]])[1:], r"it lacks \[0\], counted from 0"),
+        (np.array([[0], [3]]), "names database frame 3, the set has 0 to 2"),
+        (np.array([["a"], ["b"]]), "'a' is no number of a frame"),
+        (np.array([[1.7], [0.0]]), r"1.7.* is no whole number"),
+        (np.array([[np.inf], [0.0]]), r"inf.* is no whole number"),
+        (np.array([[0, 1, 0], [1, 0, 0]]), "is a table of 0 and 1 for each database image; save it as booleans"),
+        (np.array([[True, False]]), r"is a table of \(1, 2\); the set has 2 x 3 images"),
+        (np.empty((0, 2), dtype=object), "lists the positives of 0 queries"),
+    ],
+)
+def test_lists_that_do_not_fit_the_images_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "g.npy", array)
+    with pytest.raises(UserError, match=message):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+
+
+def test_a_file_that_is_no_npy_is_refused(tmp_path):
+    (tmp_path / "g.npy").write_bytes(pickle.dumps([1]))
+    with pytest.raises(UserError, match=r"no .npy file that can be read"):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+    with pytest.raises(UserError, match=r"ground_truth: .* is not there"):
+        read_ground_truth("sources.s", tmp_path / "none.npy", 2, 3)
+
+
+def test_positions_of_a_map_of_its_own_need_no_zone(tmp_path, data_root):
+    """Nordland as VPR-datasets-downloader writes it: metres along a line, 2.4 for a frame."""
+    for k in range(30):
+        for part in ("database", "queries"):
+            put(tmp_path / f"nordland/images/test/{part}" / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg", jpeg(k))
+    source = SourceParams(url=f"file://{tmp_path / 'nordland'}", layout="standard", folder="images/test")
+    params = CollectionParams(
+        train=[], eval_sets={"n": "nordland"}, cities=None, dates=None, share_of_places=1.0, seed=1
+    )
+    listing = collect("gsv_xs", params, {"nordland": source}, Context(known_hashes=tmp_path / "known.json"))
+    checked = verify(listing, 25.0, 1)
+    assert set(checked.problems["severity"]) == {"warning"}  # the same content on both sides
+    near = positives_of(checked.manifest.part("n", DATABASE), checked.manifest.part("n", QUERY), 25.0)
+    assert [len(p) for p in near[10:20]] == [21] * 10  # ten frames each way
+    assert json.loads(json.dumps(listing.metadata))
+    assert listing.train().empty
+    assert TRAIN not in set(listing.rows["role"])

@@ -1,0 +1,399 @@
+"""The embedded city, the user's own data, and what verify finds in damaged data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tiny_city import TINY_CITY
+from vpr.config.errors import UserError
+from vpr.config.params import parse
+from vpr.data.images import open_image
+from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
+from vpr.data.names import parse_name
+from vpr.sources.base import Context
+from vpr.sources.custom import Custom, CustomParams
+from vpr.sources.synthetic import SyntheticParams
+from vpr.sources.synthetic.photos import draw, plan
+from vpr.verification import files
+from vpr.verification.checks import check_sets, verify
+
+# The embedded city.
+
+
+def test_the_city_has_the_sets_sizes_and_names_it_should(city):
+    rows = city.rows
+    train = city.train()
+    per_place = train.groupby("place_id").size()
+    assert len(per_place) == TINY_CITY["train_places"]
+    assert per_place.between(*TINY_CITY["images_per_place"]).all()
+    assert city.set_names() == ["night", "test", "val"]
+    for name in city.set_names():
+        assert len(city.part(name, QUERY)) == TINY_CITY["num_queries"]
+    for row in rows.itertuples():
+        name = parse_name(row.image)
+        assert (name.utm_east, name.utm_north) == pytest.approx((row.utm_east, row.utm_north), abs=0.006)
+        assert name.utm_zone == row.utm_zone
+        assert (name.heading, name.timestamp) == (row.heading % 360, row.timestamp)
+        with Image.open(city.folder / row.image) as image:
+            assert image.size == (48, 36)
+    assert {"light", "season", "weather", "exposure", "field_of_view_deg"} <= set(city.rows)
+
+
+def test_training_places_are_100_m_apart_and_cities_are_disjoint(city):
+    train = city.train()
+    centres = train.groupby(["city", "place_id"])[["utm_east", "utm_north"]].mean()
+    for _, points in centres.groupby("city"):
+        xy = points.to_numpy()
+        metres = np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1))
+        # Photos are taken up to 7 m along the street and some metres across it from the place's centre.
+        assert metres[~np.eye(len(xy), dtype=bool)].min() > 100 - 2 * 10
+    cities = [set(train["city"]), *(set(city.rows.loc[city.rows["set"] == s, "city"]) for s in city.set_names())]
+    assert sum(len(c) for c in cities) == len(set().union(*cities))
+
+
+def test_every_query_has_a_database_image_within_25_m(city):
+    result = verify(city, 25.0, num_workers=1)
+    assert result.problems.empty
+    assert result.statistics["num_left_out"] == 0
+
+
+def test_the_same_seed_draws_the_same_city_and_another_seed_another(data_root, city):
+    again = draw(SyntheticParams(**TINY_CITY))
+    pd.testing.assert_frame_equal(again.rows, city.rows)
+    for image in city.rows["image"][::17]:
+        assert (again.folder / image).read_bytes() == (city.folder / image).read_bytes()
+    shots = plan(SyntheticParams(**{**TINY_CITY, "seed": 4}))
+    assert shots[0].camera != plan(SyntheticParams(**TINY_CITY))[0].camera
+
+
+def test_an_interrupted_drawing_goes_on_and_leaves_no_half_images(data_root):
+    params = SyntheticParams(**{**TINY_CITY, "train_places": 2, "num_queries": 1})
+    listing = draw(params)
+    gone, kept = listing.folder / listing.rows["image"][0], listing.folder / listing.rows["image"][1]
+    content, stamp = gone.read_bytes(), kept.stat().st_mtime_ns
+    gone.unlink()
+    draw(params)
+    assert gone.read_bytes() == content
+    assert kept.stat().st_mtime_ns == stamp
+    assert not list(listing.folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images_per_place": [3]}, r"images_per_place is \[3\]; expected \[least, most\]"),
+        ({"variety": 1.5}, "variety is 1.5; expected a number of at least 0 and at most 1"),
+        ({"blocks": 1}, "blocks is 1; expected a whole number of at least 2"),
+        ({"num_queries": 0}, "num_queries is 0; expected a whole number of at least 1"),
+        ({"train_places": 1}, "train_places is 1, fewer than train_cities 2"),
+    ],
+)
+def test_a_city_that_can_t_be_drawn_is_refused(change, message):
+    with pytest.raises(UserError, match=message):
+        parse({**TINY_CITY, **change}, SyntheticParams, "datasets.synthetic.images")
+
+
+def test_moving_the_camera_gives_parallax_near_things_move_more_than_far_ones():
+    from vpr.sources.synthetic.city import build_city
+    from vpr.sources.synthetic.conditions import Camera, Look, sample_conditions
+    from vpr.sources.synthetic.render import render
+
+    town = build_city("Test", 5, (3, 3), (32, "T"), (500_000.0, 5_000_000.0))
+    x, y = town.extent_m[0] / 2, float(town.street_y[1, 0])
+
+    def view(metres: float, pitch: float) -> np.ndarray:
+        camera = Camera(x + metres, y, 2.5, 0.0, pitch, 0.0, 0.6)
+        conditions = sample_conditions(np.random.default_rng(0), town, Look(0.0, 0.0, (2015, 2015)), camera)
+        return render(town, camera, conditions, 48, 36)
+
+    assert np.array_equal(view(0.0, 0.0), view(0.0, 0.0))
+    assert np.abs(view(0.0, 1.3) - view(3.0, 1.3)).max() < 1e-6  # straight up
+    ahead = np.abs(view(0.0, 0.0) - view(3.0, 0.0)).mean(axis=2)
+    assert ahead.mean() > 0.02
+    # Walls beside the camera move more than the far end of the street, in the middle of the picture.
+    assert ahead[:, :8].mean() > ahead[16:20, 22:26].mean()
+
+
+# The user's own data.
+
+
+def picture(path: Path, size=(20, 10), colour=(200, 100, 50), **save) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, **save)
+
+
+def own(source: Path, **changes) -> Manifest:
+    return Custom("custom").prepare(
+        CustomParams(**{"source": str(source), "root": None, "columns": {}, "splits": {}, **changes}), Context()
+    )
+
+
+def test_a_table_becomes_rows_with_all_its_columns(tmp_path):
+    table = tmp_path / "own.csv"
+    table.write_text(
+        "image,split,place_id,lat,lon,weather\n"
+        "a.jpg,train,007,45.0,7.0,sun\n"
+        "b.jpg,home/database,,45.0,7.0,rain\n"
+        "c.jpg,home/queries,,45.0001,7.0,rain\n"
+    )
+    listing = own(table)
+    assert listing.folder == tmp_path
+    train = listing.train()
+    assert train["place_id"].tolist() == ["007"]
+    assert listing.rows["weather"].tolist() == ["rain", "rain", "sun"]
+    # 45 N 7 E lies in zone 32T, two degrees west of its central meridian: 157.6 km in the projection.
+    assert train["utm_zone"].tolist() == ["32T"]
+    assert train["utm_east"][0] == pytest.approx(500_000 - 157_631, abs=2)
+    assert train["utm_north"][0] == pytest.approx(4_984_896, abs=100)
+    north = listing.part("home", QUERY)["utm_north"][0] - listing.part("home", DATABASE)["utm_north"][0]
+    assert north == pytest.approx(11.1, abs=0.1)  # a ten-thousandth of a degree
+
+
+def test_columns_and_splits_are_mapped_and_an_image_may_play_two_roles(tmp_path):
+    table = tmp_path / "own.csv"
+    table.write_text("file,fold,floor,clip\na.jpg,gallery,f1,c1\nb.jpg,query,f1,c1\n")
+    listing = own(
+        table,
+        columns={"image": "file", "split": "fold", "place_id": "floor", "train_place_id": "clip"},
+        splits={"gallery": ["train", "tower/database"], "query": "tower/queries"},
+    )
+    roles = listing.rows.set_index("role")
+    assert roles.loc[TRAIN, "place_id"] == "c1"
+    assert roles.loc[DATABASE, "place_id"] == "f1"
+    assert roles.loc[QUERY, "place_id"] == "f1"
+
+
+def test_parquet_is_read_as_well(tmp_path):
+    pd.DataFrame({"image": ["a.jpg"], "split": ["train"], "place_id": [3]}).to_parquet(tmp_path / "own.parquet")
+    assert own(tmp_path / "own.parquet").train()["place_id"].tolist() == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        ("image,place_id\na.jpg,1\n", {}, "no column 'split'"),
+        ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is none of train, <set>/database"),
+        ("image,split,place_id\n", {}, "no images listed"),
+        ("image,split,place_id\na.jpg,train,1\n", {"columns": {"place_id": "floor"}}, r"names \['floor'\], but"),
+    ],
+)
+def test_a_table_that_can_t_be_used_says_why(tmp_path, content, changes, message):
+    (tmp_path / "own.csv").write_text(content)
+    with pytest.raises(UserError, match=message):
+        own(tmp_path / "own.csv", **changes)
+
+
+def test_a_missing_source_says_which_key_to_set(tmp_path):
+    with pytest.raises(UserError, match=r"set datasets.custom.images.source in params.yaml"):
+        own(tmp_path / "nowhere.csv")
+
+
+def test_a_folder_in_the_standard_naming_is_read(tmp_path):
+    name = "@0500000.00@4649776.22@32@T@042.00000@0009.00000@p@@090@@@@201907@{}@.jpg"
+    picture(tmp_path / "train" / "rome" / name.format("12_Rome"))
+    picture(tmp_path / "town" / "database" / name.format(""))
+    picture(tmp_path / "town" / "queries" / name.format(""))
+    picture(tmp_path / "queries" / "mine.png")
+    picture(tmp_path / "queries" / "note.txt.png")
+    (tmp_path / "readme.txt").write_text("no image")
+    listing = own(tmp_path)
+    assert listing.train()[["place_id", "utm_east", "heading"]].to_numpy().tolist() == [["Rome/12", 500000.0, 90.0]]
+    assert listing.set_names() == ["test", "town"]
+    assert listing.part("test", QUERY)["utm_east"].isna().all()
+
+
+def test_the_unlabelled_photos_of_san_francisco_are_read(shared):
+    listing = own(shared / "sf_toy")
+    assert (len(listing.part("test", DATABASE)), len(listing.part("test", QUERY))) == (17, 5)
+
+
+def test_exif_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by 90 degrees
+    picture(tmp_path / "a.jpg", size=(20, 10), exif=exif)
+    assert open_image(tmp_path / "a.jpg").size == (10, 20)
+    listing = make_manifest(
+        "t", str(tmp_path), pd.DataFrame({"image": ["a.jpg"], "role": ["train"], "place_id": ["1"]})
+    )
+    row = verify(listing, 25.0).manifest.rows.iloc[0]
+    assert (row["width"], row["height"]) == (10, 20)
+
+
+def test_a_broken_image_is_named(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"a.jpg: can't be read as an image"):
+        open_image(tmp_path / "a.jpg")
+
+
+# Verify.
+
+
+@pytest.fixture
+def damaged(tmp_path, data_root):
+    """A dataset with one of each kind of damage; good images are a.jpg, d.jpg and q.jpg."""
+    for name in ("a", "d", "q", "far", "half"):
+        picture(tmp_path / f"{name}.jpg", size=(64, 48))
+    content = (tmp_path / "half.jpg").read_bytes()
+    (tmp_path / "half.jpg").write_bytes(content[: len(content) // 2])
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id,lat,lon\n"
+        "a.jpg,train,1,45,7\n"
+        "a.jpg,train,1,45,7\n"
+        "gone.jpg,train,1,45,7\n"
+        "half.jpg,train,1,45,7\n"
+        "text.jpg,train,1,45,7\n"
+        "../a.jpg,train,1,45,7\n"
+        "d.jpg,s/database,,45,7\n"
+        "a.jpg,s/database,,95,7\n"
+        "q.jpg,s/queries,,45,7\n"
+        "far.jpg,s/queries,,46,7\n"
+    )
+    return own(tmp_path / "own.csv")
+
+
+def test_verify_lists_all_problems_not_the_first(damaged):
+    result = verify(damaged, 25.0, num_workers=1)
+    errors = result.problems[result.problems["severity"] == "error"]
+    found = {(row.image, row.role): row.problem for row in errors.itertuples()}
+    assert found.pop(("a.jpg", TRAIN)) == "listed twice with the same role"
+    assert found.pop(("gone.jpg", TRAIN)) == "the file is missing"
+    assert found.pop(("half.jpg", TRAIN)).startswith("can't be decoded: OSError")
+    assert found.pop(("text.jpg", TRAIN)).startswith("can't be decoded: UnidentifiedImageError")
+    assert (
+        found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
+    )
+    assert found.pop(("a.jpg", DATABASE)) == "lat and lon are no position on earth"
+    assert found == {}
+    sound = result.manifest.rows[["image", "role"]].to_numpy().tolist()
+    assert sorted(sound) == [["a.jpg", "train"], ["d.jpg", "database"], ["far.jpg", "query"], ["q.jpg", "query"]]
+    assert result.statistics["num_left_out"] == 6
+    warnings = result.problems[result.problems["severity"] == "warning"]
+    assert sorted(warnings[["image", "problem"]].to_numpy().tolist()) == [
+        ["d.jpg", "leakage: the same content as a training image: a.jpg"],
+        ["far.jpg", "a query without any positive in its database"],
+        ["far.jpg", "leakage: the same content as a training image: a.jpg"],
+        ["far.jpg", "the same content as an image of its database: d.jpg"],
+        ["q.jpg", "leakage: the same content as a training image: a.jpg"],
+        ["q.jpg", "the same content as an image of its database: d.jpg"],
+    ]
+    assert result.statistics["num_leaked"] == 3
+    assert result.statistics["sets"]["s"]["num_queries_without_positives"] == 1
+    strict = verify(damaged, 25.0, num_workers=1, queries_without_positives="leave_out")
+    assert "far.jpg" not in set(strict.manifest.rows["image"])
+    assert strict.statistics["num_left_out"] == 7
+    assert (result.manifest.rows["sha256"].str.len() == 64).all()
+
+
+def test_coordinates_off_the_map_or_missing_for_some_are_problems(tmp_path, data_root):
+    for name in "abcd":
+        picture(tmp_path / f"{name}.jpg")
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id,utm_east,utm_north,utm_zone\n"
+        "a.jpg,s/database,,500000,5000000,32T\n"
+        "b.jpg,s/database,,5,5000000,32T\n"
+        "c.jpg,s/database,,,,\n"
+        "d.jpg,s/queries,,500000,,32T\n"
+    )
+    problems = verify(own(tmp_path / "own.csv"), 25.0).problems.set_index("image")["problem"]
+    assert problems["b.jpg"] == "utm_east or utm_north is no UTM coordinate in metres"
+    assert problems["c.jpg"] == "no coordinates, others of its set have them"
+    assert problems["d.jpg"] == "only one of utm_east and utm_north is given"
+
+
+def test_a_number_that_is_none_is_a_problem_not_an_unknown(tmp_path, data_root):
+    for name in "abc":
+        picture(tmp_path / f"{name}.jpg")
+    (tmp_path / "own.csv").write_text(
+        'image,split,place_id,lat,lon\na.jpg,s/database,,"45,5",7\nb.jpg,s/database,,45.5,7\nc.jpg,s/queries,,45.5,7\n'
+    )
+    problems = verify(own(tmp_path / "own.csv"), 25.0).problems
+    errors = problems[problems["severity"] == "error"]
+    assert errors[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is no number: 45,5"]]
+
+
+def test_a_training_image_without_a_place_is_a_problem(tmp_path, data_root):
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "own.csv").write_text("image,split,place_id\na.jpg,train,\n")
+    assert verify(own(tmp_path / "own.csv"), 25.0).problems["problem"].tolist() == [
+        "a training image without a place id"
+    ]
+
+
+def test_photos_on_both_sides_of_a_zone_s_border_are_near_each_other(tmp_path, data_root):
+    for name in "abcd":
+        picture(tmp_path / f"{name}.jpg")
+    # Two metres apart across 48 degrees north, where the band changes, and across Greenwich, where the zone does.
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id,lat,lon\n"
+        "a.jpg,north/database,,47.99999,7.8\nb.jpg,north/queries,,48.00001,7.8\n"
+        "c.jpg,west/database,,51.5,-0.00001\nd.jpg,west/queries,,51.5,0.00001\n"
+    )
+    north, west = (
+        pd.read_csv(tmp_path / "own.csv").query(f"split.str.startswith('{name}')") for name in ("north", "west")
+    )
+    for part in (north, west):
+        part.to_csv(tmp_path / "part.csv", index=False)
+        (counts,) = verify(own(tmp_path / "part.csv"), 25.0).statistics["sets"].values()
+        assert counts["num_queries_without_positives"] == 0
+
+
+def test_degrees_fill_in_where_a_row_has_no_utm(tmp_path):
+    (tmp_path / "own.csv").write_text(
+        "image,split,place_id,utm_east,utm_north,lat,lon,width\na.jpg,train,1,,,45,7,wide\nb.jpg,train,1,5e5,5e6,45,7,wide\n"
+    )
+    rows = own(tmp_path / "own.csv").rows
+    assert rows["utm_east"].tolist() == pytest.approx([500_000 - 157_631, 500_000], abs=2)
+    assert rows["own_width"].tolist() == ["wide", "wide"]
+
+
+def test_a_set_that_is_missing_or_lacks_a_part_is_refused(tmp_path):
+    (tmp_path / "own.csv").write_text("image,split,place_id\na.jpg,s/queries,1\n")
+    listing = own(tmp_path / "own.csv")
+    with pytest.raises(UserError, match="eval_sets and val_set: dataset custom has no evaluation set 'vla'; it has: s"):
+        check_sets(listing, ["vla"])
+    with pytest.raises(UserError, match="eval_sets and val_set: s has no database"):
+        check_sets(listing, ["s"])
+
+
+def test_unlabelled_queries_need_no_positive(tmp_path, data_root):
+    for name in ("database/a", "queries/b"):
+        picture(tmp_path / "photos" / f"{name}.jpg")
+    assert set(verify(own(tmp_path / "photos"), 25.0).problems["severity"]) == {"warning"}
+
+
+def test_verify_reads_a_file_again_only_when_it_has_changed(tmp_path, data_root, monkeypatch):
+
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+    listing = make_manifest(
+        "t", str(tmp_path), pd.DataFrame({"image": ["a.jpg", "b.jpg"], "role": "train", "place_id": "1"})
+    )
+    first = verify(listing, 25.0).manifest.rows
+    picture(tmp_path / "b.jpg", colour=(0, 0, 0), size=(30, 10))
+    read = []
+    real = files._read_file
+    monkeypatch.setattr(files, "_read_file", lambda folder, image: read.append(image) or real(folder, image))
+    second = verify(listing, 25.0, num_workers=1).manifest.rows
+    assert read == ["b.jpg"]
+    assert second["sha256"][0] == first["sha256"][0]
+    assert second["sha256"][1] != first["sha256"][1]
+    assert second["width"].tolist() == [20, 30]
+
+
+def test_a_manifest_is_read_as_it_was_written(tmp_path, city):
+    write_manifest(city, tmp_path / "m.parquet")
+    again = read_manifest(tmp_path / "m.parquet")
+    pd.testing.assert_frame_equal(again.rows, city.rows)
+    assert (again.name, again.root) == (city.name, city.root)
+    write_manifest(again, tmp_path / "n.parquet")
+    assert (tmp_path / "n.parquet").read_bytes() == (tmp_path / "m.parquet").read_bytes()
+    with pytest.raises(UserError, match="no evaluation set 'tokyo'; it has: night, test, val"):
+        again.part("tokyo", QUERY)
+    with pytest.raises(UserError, match="dvc repro verify"):
+        read_manifest(tmp_path / "none.parquet")
