@@ -9,7 +9,6 @@ import argparse
 import os
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -23,21 +22,18 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--height", type=int, default=120)
     args = parser.parse_args()
-    from vpr.datasets import synthetic
-
-    from vpr.sources.synthetic import SyntheticParams
+    from vpr.sources.synthetic import SyntheticParams, photos
 
     content = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    params = replace(
-        SyntheticParams(**content["datasets"]["synthetic"]), width=args.width, height=args.height, variety=1.0
-    )
-    shots = synthetic.plan(params)[:: max(1, len(synthetic.plan(params)) // args.images)][: args.images]
+    images = content["datasets"]["synthetic"]["images"]
+    params = SyntheticParams(**{**images, "width": args.width, "height": args.height, "variety": 1.0})
+    shots = photos.plan(params)[:: max(1, len(photos.plan(params)) // args.images)][: args.images]
     with tempfile.TemporaryDirectory() as folder:
-        synthetic._take((params, Path(folder), shots[:2]))  # compile first
+        photos._take((params, Path(folder), shots[:2]))  # compile first
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
         started = time.perf_counter()
-        synthetic._take((params, Path(folder) / "timed", shots))
+        photos._take((params, Path(folder) / "timed", shots))
         seconds = time.perf_counter() - started
     per_thousand = 1000 * seconds / len(shots)
     print(f"{len(shots)} images of {args.width}x{args.height} px on one core: {seconds:.1f} s")

@@ -41,10 +41,13 @@ def edit_params(project: Path, images: Path, evaluation: Path) -> None:
     path = project / "params.yaml"
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     params |= {"dataset": "gsv_xs", "eval_sets": ["val"]}
-    params["datasets"]["gsv_xs"]["eval_sets"] = {"val": "sf_xs_val"}
-    params["sources"]["gsv_xs"] |= {"url": f"file://{images}", "expected": {}}
-    params["sources"]["sf_xs_val"] |= {"url": f"file://{evaluation}", "expected": {}}
-    params["train"]["gsv_xs"]["checkpoint"] = str((ROOT / "data/models/best.ckpt").resolve())
+    params["datasets"]["gsv_xs"]["images"]["eval_sets"] = {"val": "sf_xs_val"}
+    catalogue = project / "data" / "sources.yaml"
+    sources = yaml.safe_load(catalogue.read_text(encoding="utf-8"))
+    sources["gsv_xs"] |= {"url": f"file://{images}", "expected": {}}
+    sources["sf_xs_val"] |= {"url": f"file://{evaluation}", "expected": {}}
+    catalogue.write_text(yaml.safe_dump(sources, sort_keys=False), encoding="utf-8")
+    params["train"]["checkpoint"] = str((ROOT / "data/models/best.ckpt").resolve())
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 

@@ -20,14 +20,14 @@ SETTINGS = {
     "eval_sets": "[tower]",
     "loss": "NTXentLoss",
     "export.checkpoint": "last",
-    "train.custom.val_set": "tower",
-    "train.custom.image_size": "[72,128]",
-    "train.custom.lr": "0.001",
-    "train.custom.warmup_steps": "50",
-    "train.custom.max_epochs": "26",
-    "train.custom.milestones": "[16,22]",
-    "train.custom.check_val_every_n_epochs": "13",
-    "train.custom.num_workers": "0",
+    "datasets.custom.train.val_set": "tower",
+    "datasets.custom.train.image_size": "[72,128]",
+    "datasets.custom.train.lr": "0.001",
+    "datasets.custom.train.warmup_steps": "50",
+    "datasets.custom.train.max_epochs": "26",
+    "datasets.custom.train.milestones": "[16,22]",
+    "datasets.custom.train.check_val_every_n_epochs": "13",
+    "datasets.custom.train.num_workers": "0",
 }
 
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("table", type=Path, help="CSV to write")
     args = parser.parse_args()
     table(pd.read_csv(args.folder / "dataset.csv")).to_csv(args.table, index=False)
-    places = {"datasets.custom.source": args.table, "datasets.custom.root": args.folder.resolve()}
+    places = {"datasets.custom.images.source": args.table, "datasets.custom.images.root": args.folder.resolve()}
     print("dvc exp run --name ie-tower " + " ".join(f"-S '{k}={v}'" for k, v in {**places, **SETTINGS}.items()))
 
 

@@ -17,12 +17,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 from playwright.sync_api import sync_playwright
-from vpr.report.data import set_data
 
 from vpr.data.manifest import DATABASE, QUERY, Manifest, make_manifest
 from vpr.localization.confidence import Calibration
 from vpr.report.page import render
-from vpr.report.set_section import SetInput
+from vpr.report.sections import Report, TrainingSection
+from vpr.report.set_section import SetInput, set_section
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
 from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.search import search
@@ -67,14 +67,14 @@ def main() -> None:
         for d in descriptors:
             d /= np.linalg.norm(d, axis=1, keepdims=True)
         result = evaluate_ranking(*search(*descriptors, 20), parts[0].rows, parts[1].rows, [1, 5], 25.0)
-        given = SetInput(parts[0], parts[1], result.predictions, result.metrics)
+        given = SetInput("s", parts[0], parts[1], result.predictions, result.metrics)
         started = time.perf_counter()
         thumbnails = Thumbnails(THUMB_BYTES)
         calibration = Calibration("s", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
-        data = set_data("s", given, 25.0, calibration, thumbnails)
-        nothing: dict[str, list[list[float]]] = {"loss": [], "validation": [], "informative": []}
+        section = set_section(given, 25.0, calibration, thumbnails, None)
+        report = Report("1,000 queries", "", [], ["run"], [section], thumbnails.encoded, TrainingSection())
         page = folder / "report.html"
-        page.write_text(render("1,000 queries", "", [], ["run"], [data], thumbnails.encoded, nothing), encoding="utf-8")
+        page.write_text(render(report), encoding="utf-8")
         written = time.perf_counter() - started
         opened = []
         with sync_playwright() as driver:
@@ -90,7 +90,7 @@ def main() -> None:
             browser.close()
         measured = {
             "queries": NUM_QUERIES,
-            "queries_with_thumbnails": len(data["cards"]),
+            "queries_with_thumbnails": len(section.cards),
             "megabytes": round(page.stat().st_size / 1e6, 1),
             "seconds": {"to write": round(written, 1), "to open, median of 3": round(sorted(opened)[1], 2)},
         }

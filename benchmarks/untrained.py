@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from tabulate import tabulate
 
-from vpr.config.params import load_eval_sets, load_evaluate
-from vpr.data.preprocess import Preprocess
+from vpr.config.params import load, load_eval_sets
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import DATABASE, QUERY, read_manifest
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
+from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.positives import positives_of
 from vpr.retrieval.recall import recall_at
 from vpr.retrieval.search import search
@@ -29,17 +28,17 @@ from vpr.training.configuration import load_configuration
 def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     configuration = load_configuration()
-    radius_m = load_evaluate().positive_radius_m
+    radius_m = load(EvaluateParams).positive_radius_m
     spec = configuration.spec
     rows = []
     measured: dict[str, float] = {}
     for name in load_eval_sets():
-        model = build_model(replace(configuration, train=replace(configuration.train, weights=None)))
+        model = build_model(configuration, None)
         manifest = read_manifest(Path(f"data/manifest/sets/{name}.parquet"))
         parts = [manifest.part(name, role) for role in (DATABASE, QUERY)]
         descriptors = []
         for part in parts:
-            images = ImageList(manifest.folder, part["image"], Preprocess(spec.image_size, spec.mean, spec.std))
+            images = ImageList(manifest.folder, part["image"], spec.preprocess())
             out = np.empty((len(part), model.descriptor_dim), np.float32)
             extract(model, image_loader(images, 64, 0), out, pick_device("auto"), name)
             descriptors.append(out)

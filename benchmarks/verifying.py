@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from tabulate import tabulate
-from vpr.datasets import collection
 
 from vpr.data.manifest import write_manifest
 from vpr.data.names import format_name
+from vpr.sources.base import Context
 from vpr.sources.catalogue import SourceParams
-from vpr.sources.collection import CollectionParams
+from vpr.sources.collection import CollectionParams, collect
 from vpr.verification.checks import verify
 
 CITIES, PER_PLACE = 23, 8
@@ -83,9 +83,11 @@ def main() -> None:
         sample = [root / "set/photos" / f"{k}" for k in range(min(1000, num_photos))]
         decoding, _ = timed(lambda: sum(decode(path) for path in sample))
         decoding *= args.images / len(sample)
-        params = CollectionParams(["gsv_xs"], {}, None, None, 1.0, 1)
-        sources = {"gsv_xs": SourceParams(f"file://{root / 'set'}", "gsv_xs", folder="train")}
-        listing_s, listing = timed(lambda: collection.obtain("gsv_xs", params, sources, root / "known.json"))
+        params = CollectionParams(train=["gsv_xs"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1)
+        sources = {"gsv_xs": SourceParams(url=f"file://{root / 'set'}", layout="gsv_xs", folder="train")}
+        listing_s, listing = timed(
+            lambda: collect("gsv_xs", params, sources, Context(known_hashes=root / "known.json"))
+        )
         writing_s, _ = timed(lambda: write_manifest(listing, root / "listing.parquet"))
         first_s, checked = timed(lambda: verify(listing, 25.0))
         again_s, _ = timed(lambda: verify(listing, 25.0))

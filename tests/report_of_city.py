@@ -65,4 +65,5 @@ def shown_city(city: Manifest) -> Shown:
 
 def report_of(title: str, runs: list[str], sets: list[SetSection], thumbnails: Thumbnails, **parts) -> Report:
     """A whole report."""
+    parts.setdefault("training", TrainingSection())
     return Report(title, "a subtitle", [("a", "b")], runs, sets, thumbnails.encoded, **parts)

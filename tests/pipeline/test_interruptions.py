@@ -94,9 +94,13 @@ def test_a_stage_that_was_killed_runs_again_to_the_same_result(disturbed, stage)
     chance = random.Random(stage)
     whole_s = run_stage(disturbed, stage, None)
     assert whole_s > 0
-    for _ in range(KILLS):
+    kills = 0
+    for _ in range(4 * KILLS):
         after_s = chance.uniform(0.05, 0.9) * whole_s
-        assert run_stage(disturbed, stage, after_s) >= after_s
+        kills += run_stage(disturbed, stage, after_s) >= after_s  # the load changes: it may have ended before
+        if kills == KILLS:
+            break
+    assert kills == KILLS
     disturbed("dvc", "repro")
     assert results(disturbed.folder) == before
     assert not list((disturbed.folder / "data").glob("scratch/train-*/*"))

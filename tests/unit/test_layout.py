@@ -70,7 +70,7 @@ def folder_of(module: str) -> str:
 def test_every_stage_file_is_a_stage():
     names = {p.stem for p in (SRC / "vpr" / "stages").glob("*.py")} - {"__init__"}
     assert names == set(PIPELINE)
-    assert len(names) == 11
+    assert len(names) >= 11
 
 
 @pytest.mark.parametrize("name", PIPELINE)
@@ -129,7 +129,7 @@ def test_params_are_the_sections_that_a_stage_reads(name):
 
     missing = {key for key in needed if not any(covers(d, key) for d in declared)}
     needless = {d for d in declared if not any(covers(key, d) for key in needed)} - {"dataset"}
-    assert needed or name == "sets"
+    assert needed or not declared
     assert (missing, needless) == (set(), set()), name
 
 

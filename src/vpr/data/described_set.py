@@ -46,8 +46,7 @@ class DescribedSet:
     Attributes:
         name: of the evaluation set.
         database, queries: its two parts.
-        facts: what described it: ``checkpoint``, ``model_sha256``, ``backbone``, ``aggregator``, ``image_height_px``,
-            ``image_width_px`` and ``descriptor_dim``.
+        facts: ``image_height_px``, ``image_width_px`` and ``descriptor_dim``.
     """
 
     name: str

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from vpr.config.errors import run_stage
 from vpr.config.params import load
-from vpr.data.checksums import file_sha256
 from vpr.data.described_set import DescribedSet
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import read_manifest
@@ -25,13 +24,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     params = load(ExtractParams)
-    model, metadata = load_checkpoint(args.model)
+    model, _ = load_checkpoint(args.model)
     spec = model.spec
     facts = {
-        "checkpoint": metadata["checkpoint"],
-        "model_sha256": file_sha256(args.model),
-        "backbone": spec.backbone,
-        "aggregator": spec.aggregator,
         "image_height_px": spec.image_size[0],
         "image_width_px": spec.image_size[1],
         "descriptor_dim": model.descriptor_dim,

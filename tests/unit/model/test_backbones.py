@@ -14,6 +14,14 @@ from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
+
+@pytest.fixture
+def quick_weights(monkeypatch):
+    """Draw weights by one quick rule: they are replaced, or any will do."""
+    for rule in ("kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "normal_", "xavier_uniform_"):
+        monkeypatch.setattr(torch.nn.init, rule, lambda tensor, *_, **__: tensor.data.uniform_(-0.05, 0.05))
+
+
 STRIDES = {"vgg16": (16, 16, 8), **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), (14, 14, 14))}
 
 
@@ -33,7 +41,7 @@ LARGE = ("_s", "_b", "small", "base", "101", "152", "b14", "l14")  # the same co
 
 
 @pytest.mark.parametrize("name", [n for n in BACKBONES if not n.endswith(LARGE)])
-def test_freezing_stages_leaves_them_as_they_are_and_gradients_reach_the_rest(name):
+def test_freezing_stages_leaves_them_as_they_are_and_gradients_reach_the_rest(name, quick_weights):
     torch.manual_seed(0)
     backbone = build_backbone(name, None, layers_to_crop=[4], layers_to_freeze=1).train()
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
@@ -68,14 +76,8 @@ def uncropped(name: str, network: torch.nn.Module, images: torch.Tensor) -> torc
     return network.features[:30](images) if name == "vgg16" else network.features(images)
 
 
-@pytest.fixture
-def quick_weights(monkeypatch):
-    """Draw weights by one quick rule: they are replaced, or any will do."""
-    for rule in ("kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "normal_", "xavier_uniform_"):
-        monkeypatch.setattr(torch.nn.init, rule, lambda tensor, *_, **__: tensor.data.uniform_(-0.05, 0.05))
-
-
-TORCHVISION = [name for name in BACKBONES if not name.startswith(("dinov2", "timm"))]
+TORCHVISION = [name for name, entry in BACKBONES.items() if entry.facts.get("library") == "torchvision"]
+assert len(TORCHVISION) == 16
 
 
 @pytest.mark.parametrize("name", TORCHVISION)

@@ -62,12 +62,19 @@ _EFFICIENTNET = "[Tan 2019](https://arxiv.org/abs/1905.11946)"
 _CONVNEXT = "[Liu 2022](https://arxiv.org/abs/2201.03545)"
 
 for _name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"):
-    BACKBONES.add(_name, _family(_resnet, _name), _RESNET)
+    BACKBONES.add(_name, _family(_resnet, _name), _RESNET, library="torchvision")
 for _name in ("efficientnet_b0", "efficientnet_b1", "efficientnet_b2"):
-    BACKBONES.add(_name, _family(_efficientnet, _name), _EFFICIENTNET)
+    BACKBONES.add(_name, _family(_efficientnet, _name), _EFFICIENTNET, library="torchvision")
 for _name in ("swin_v2_t", "swin_v2_s", "swin_v2_b"):
-    BACKBONES.add(_name, _family(_patches, _name, channels_last=True), _SWIN)
+    BACKBONES.add(_name, _family(_patches, _name, channels_last=True), _SWIN, library="torchvision")
 for _name in ("convnext_tiny", "convnext_small", "convnext_base"):
-    BACKBONES.add(_name, _family(_patches, _name), _CONVNEXT)
-BACKBONES.add("resnext50", _family(_resnet, "resnext50_32x4d"), "[Xie 2017](https://arxiv.org/abs/1611.05431)")
-BACKBONES.add("vgg16", _family(_vgg16, "vgg16"), "[Simonyan 2015](https://arxiv.org/abs/1409.1556)")
+    BACKBONES.add(_name, _family(_patches, _name), _CONVNEXT, library="torchvision")
+BACKBONES.add(
+    "resnext50",
+    _family(_resnet, "resnext50_32x4d"),
+    "[Xie 2017](https://arxiv.org/abs/1611.05431)",
+    library="torchvision",
+)
+BACKBONES.add(
+    "vgg16", _family(_vgg16, "vgg16"), "[Simonyan 2015](https://arxiv.org/abs/1409.1556)", library="torchvision"
+)

@@ -1,10 +1,10 @@
 """Draw a city in perspective, one ray per sample, with numba.
 
-Walls are vertical, so what a ray meets depends on its azimuth alone and how high it meets it on its
-slope: for each azimuth of the picture the boxes, trunks, crowns and people on the way are sorted by
-distance once (``_columns``), then each sample walks that short list with its own slope
-(``_picture``). Shadows come from a height map around the camera, swept along the sun.
-Colours are linear light until ``render`` applies exposure and a tone curve.
+Walls are vertical, so what a ray meets depends on its azimuth alone and how high it meets it on its slope: for each
+azimuth of the picture the boxes, trunks, crowns and people on the way are sorted by distance once (``_columns``), then
+each sample walks that short list with its own slope (``_picture``), and each kind of thing says whether it is seen there
+(``_see_...``). Shadows come from a height map around the camera, swept along the sun. Colours are linear light until
+``render`` applies exposure and a tone curve.
 """
 
 from __future__ import annotations
@@ -46,6 +46,13 @@ MAX_HITS = 14
 SUPERSAMPLE = 2
 SHADOW_M = 160  # side of the square height map around the camera, one cell per metre
 BUILDING, POLE, CROWN, LAMP = 0, 3, 4, 6  # beside CAR, GLASS and PERSON
+# Columns: of what stands on the ground (a box), of buildings, of trees, and of cars and people.
+X0, X1, Y0, Y1 = 0, 1, 2, 3
+TOP, ROOF, FLOOR, BAY, STYLE, SHOP = 4, 5, 6, 7, 8, 9
+CROWN_Z, RADIUS = 2, 3
+KIND, LOW, HIGH, RED, FRONT = 4, 5, 6, 7, 10
+# ``view``, what a ray has met: three numbers of reflectance, three of emission, and these.
+GLOSS, AT, UP, LAMBERT, FILL, VIEW_SIZE = 6, 7, 8, 9, 10, 11
 _fast = {"fastmath": True, "cache": True, "nogil": True}
 
 
@@ -180,7 +187,7 @@ def _columns(
                 b = cell_items[k]
                 row = buildings[b]
                 _add_box(
-                    row[0], row[1], row[2], row[3], BUILDING, b, cx, cy, az0, step, axis, dirs, count, hits, kind_of
+                    row[X0], row[X1], row[Y0], row[Y1], BUILDING, b, cx, cy, az0, step, axis, dirs, count, hits, kind_of
                 )
             for k in range(tree_start[cell], tree_start[cell + 1]):
                 b = tree_items[k]
@@ -195,11 +202,25 @@ def _columns(
         _add_disc(lamps[b, 0], lamps[b, 1], 0.22, LAMP, b, cx, cy, az0, step, axis, dirs, count, hits, kind_of)
     for b in range(len(objects)):
         row = objects[b]
-        if row[4] == PERSON:
-            _add_disc(row[0], row[2], 0.27, PERSON, b, cx, cy, az0, step, axis, dirs, count, hits, kind_of)
+        if row[KIND] == PERSON:
+            _add_disc(row[X0], row[Y0], 0.27, PERSON, b, cx, cy, az0, step, axis, dirs, count, hits, kind_of)
         else:
             _add_box(
-                row[0], row[1], row[2], row[3], int(row[4]), b, cx, cy, az0, step, axis, dirs, count, hits, kind_of
+                row[X0],
+                row[X1],
+                row[Y0],
+                row[Y1],
+                int(row[KIND]),
+                b,
+                cx,
+                cy,
+                az0,
+                step,
+                axis,
+                dirs,
+                count,
+                hits,
+                kind_of,
             )
     return count, hits, kind_of
 
@@ -216,16 +237,16 @@ def _shadow_map(cx, cy, sun, buildings, cell_start, cell_items, trees, tree_star
             cell = i * rows + j
             for k in range(cell_start[cell], cell_start[cell + 1]):
                 row = buildings[cell_items[k]]
-                for a in range(max(0, int(row[0] - x_low)), min(n, int(row[1] - x_low) + 1)):
-                    for b in range(max(0, int(row[2] - y_low)), min(n, int(row[3] - y_low) + 1)):
-                        height[a, b] = max(height[a, b], row[4])
+                for a in range(max(0, int(row[X0] - x_low)), min(n, int(row[X1] - x_low) + 1)):
+                    for b in range(max(0, int(row[Y0] - y_low)), min(n, int(row[Y1] - y_low) + 1)):
+                        height[a, b] = max(height[a, b], row[TOP])
             if leaves > 0.3:
                 for k in range(tree_start[cell], tree_start[cell + 1]):
                     row = trees[tree_items[k]]
-                    r = row[3] * 0.8
+                    r = row[RADIUS] * 0.8
                     for a in range(max(0, int(row[0] - r - x_low)), min(n, int(row[0] + r - x_low) + 1)):
                         for b in range(max(0, int(row[1] - r - y_low)), min(n, int(row[1] + r - y_low) + 1)):
-                            height[a, b] = max(height[a, b], row[2] + r * 0.6)
+                            height[a, b] = max(height[a, b], row[CROWN_Z] + r * 0.6)
     flat = math.hypot(sun[0], sun[1]) + 1e-9
     step_x, step_y, drop = sun[0] / flat, sun[1] / flat, sun[2] / flat
     # Towards the sun first: each cell looks one metre sunwards, where the answer is already known.
@@ -246,9 +267,9 @@ def _shadow_map(cx, cy, sun, buildings, cell_start, cell_items, trees, tree_star
 
 
 @njit(**_fast)
-def _wall(u, z, row, seed, face, view, light, env, paint, distance):
+def _wall(u, z, row, seed, face, view, env, paint, distance):
     """Colour of a façade ``u`` metres along and ``z`` metres up; fills ``view`` with reflectance and emission."""
-    height, floor, bay, style, shop = row[4], row[6], row[7], row[8], row[9]
+    height, floor, bay, style, shop = row[TOP], row[FLOOR], row[BAY], row[STYLE], row[SHOP]
     red, green, blue = paint[0], paint[1], paint[2]
     trim = paint[3]
     view[3] = view[4] = view[5] = 0.0
@@ -276,8 +297,8 @@ def _wall(u, z, row, seed, face, view, light, env, paint, distance):
         return
     storey = int(z / floor)
     up = z / floor - storey
-    width = row[1] - row[0] if face >= 2 else row[3] - row[2]
-    along = u - (row[0] if face >= 2 else row[2])
+    width = row[X1] - row[X0] if face >= 2 else row[Y1] - row[Y0]
+    along = u - (row[X0] if face >= 2 else row[Y0])
     num_bays = max(1, int(width / bay))
     bay = width / num_bays
     column = min(num_bays - 1, max(0, int(along / bay)))
@@ -482,35 +503,245 @@ def _sky(az, slope, env, view):
 
 
 @njit(**_fast)
-def _picture(
-    out,
-    camera,
-    az0,
-    step,
-    count,
-    hits,
-    kind_of,
-    buildings,
-    ids,
-    paints,
-    trees,
-    objects,
-    street_x,
-    street_y,
-    shadow,
-    env,
-):
-    """Fill ``out`` (height, width, 3) with linear light."""
+def _facing(face, sun_x, sun_y):
+    """How much a wall looks towards the sun; faces are west, east, south and north."""
+    return -sun_x if face == 0 else sun_x if face == 1 else -sun_y if face == 2 else sun_y
+
+
+@njit(**_fast)
+def _see_building(row, seed, paint, t, t_end, u, face, z, cz, slope, env, view):
+    """A wall, or the pitched roof above it."""
+    sun_x, sun_y, sun_z = env[SUN], env[SUN + 1], env[SUN + 2]
+    top = row[TOP]
+    if z <= top:
+        if z < 0:
+            return False
+        _wall(u, z, row, seed, face, view, env, paint, t)
+        view[LAMBERT] = _facing(face, sun_x, sun_y)
+        view[FILL] = 0.62 + 0.38 * min(1.0, z / 7)
+        view[AT], view[UP] = t, z
+        return True
+    if row[ROOF] > 0 and row[STYLE] > 0:
+        run = t_end - t
+        rise = row[ROOF]
+        gap = rise - slope
+        s = (z - top) / gap if gap > 1e-3 else 1e9
+        if 0 <= s < run * 0.5 and s * rise < 3.8:
+            tone = 0.8 + 0.3 * (((z + s * slope) * 5) % 1.0)
+            roof = _hash(seed, 13, 0)
+            view[0] = (0.14 + 0.16 * roof) * tone
+            view[1] = (0.11 + 0.06 * roof) * tone
+            view[2] = (0.12 - 0.02 * roof) * tone
+            white = env[SNOW] * 0.9
+            for c in range(3):
+                view[c] = view[c] * (1 - white) + 0.85 * white
+            t += s
+            view[AT], view[UP] = t, cz + t * slope
+            lean = _facing(face, sun_x, sun_y)
+            view[LAMBERT] = (lean * rise + sun_z) / math.sqrt(1 + rise * rise)
+            view[FILL] = 1.0
+            return True
+    return False
+
+
+@njit(**_fast)
+def _see_car(row, kind, t, t_end, u, face, z, cz, slope, env, view):
+    """The body or the cabin of a car or van, from the side or from above."""
+    bottom, top = row[LOW], row[HIGH]
+    on_top = z > top and cz + t_end * slope < top
+    if not (bottom <= z <= top or on_top):
+        return False
+    night, snow = env[NIGHT], env[SNOW]
+    if on_top:
+        t = (top - cz) / slope
+        z = top
+        view[LAMBERT] = env[SUN + 2]
+    else:
+        view[LAMBERT] = _facing(face, env[SUN], env[SUN + 1])
+    red, green, blue = row[RED], row[RED + 1], row[RED + 2]
+    high = (z - bottom) / (top - bottom)
+    if kind == GLASS and not on_top and high < 0.85:
+        view[0], view[1], view[2] = 0.03, 0.035, 0.04
+        for c in range(3):
+            view[3 + c] = 0.25 * env[ZENITH + c]
+    else:
+        low, far = (row[Y0], row[Y1]) if face < 2 else (row[X0], row[X1])
+        end = min(u - low, far - u)
+        wheel = (end - 0.8) ** 2 + (z - 0.31) ** 2 if far - low > 3 else 1.0
+        if kind == CAR and not on_top and wheel < 0.1:
+            red = green = blue = 0.3 if wheel < 0.028 else 0.015
+        elif kind == CAR and not on_top and z < 0.2:
+            red = green = blue = 0.012  # the shade under the car
+        elif kind == CAR and not on_top and far - low < 3 and 0.55 < z < 0.75 and end < 0.35:
+            front = row[FRONT]
+            lamp = 0.5 + 0.5 * front
+            red, green, blue = 0.9, 0.15 + 0.7 * front, 0.1 + 0.7 * front
+            view[3] = 3 * night
+            view[4], view[5] = 3 * night * front * lamp, 2.6 * night * front * lamp
+        white = snow * 0.7 if on_top else 0.0
+        view[0] = red * (1 - white) + 0.85 * white
+        view[1] = green * (1 - white) + 0.86 * white
+        view[2] = blue * (1 - white) + 0.88 * white
+    view[FILL] = 0.75
+    view[AT], view[UP] = t, z
+    return True
+
+
+@njit(**_fast)
+def _see_pole(reach, is_trunk, t, z, dx, dy, env, view):
+    """A trunk, or the pole of a lamp."""
+    if not 0 <= z <= reach:
+        return False
+    bark = 0.13 if is_trunk else 0.09
+    view[0], view[1], view[2] = bark, bark * 0.85, bark * (0.68 if is_trunk else 0.95)
+    view[LAMBERT] = 0.5 * max(0.0, -(dx * env[SUN] + dy * env[SUN + 1]))
+    view[FILL] = 0.8
+    view[AT], view[UP] = t, z
+    return True
+
+
+@njit(**_fast)
+def _see_lamp(t, z, env, view):
+    """The light of a street lamp."""
+    if not 5.0 <= z <= 5.5:
+        return False
+    night = env[NIGHT]
+    view[0] = view[1] = view[2] = 0.2
+    view[3], view[4], view[5] = 9 * night, 7 * night, 4 * night
+    view[AT], view[UP] = t, z
+    return True
+
+
+@njit(**_fast)
+def _see_crown(row, item, t, t_end, u, t_ground, cx, cy, cz, dx, dy, slope, env, view):
+    """Leaves or, in winter, twigs: the crown is an ellipsoid, through which one may see."""
+    radius, middle = row[RADIUS], row[CROWN_Z]
+    stretch = 1.15
+    along = (t + t_end) / 2
+    dz = (cz + along * slope - middle) / stretch
+    ss = slope / stretch
+    qa = 1 + ss * ss
+    qb = dz * ss
+    qc = u * u + dz * dz - radius * radius
+    root = qb * qb - qa * qc
+    if root <= 0:
+        return False
+    s = (-qb - math.sqrt(root)) / qa
+    t = along + s
+    if not 0.3 < t < t_ground:
+        return False
+    z = cz + t * slope
+    hx, hy = cx + t * dx, cy + t * dy
+    leaf = env[LEAF]
+    edge = math.sqrt(root / qa) / radius
+    ball = _noise3(hx * 1.9, hy * 1.9, z * 1.9, item)
+    fine = _noise3(hx * 6, hy * 6, z * 6, item + 1)
+    dense = leaf * (0.3 + 0.7 * min(1.0, edge * 1.5)) * (0.45 + 0.7 * ball)
+    if fine < dense:
+        tone = (0.25 + 0.65 * ball + 0.5 * fine) * (0.65 + 0.35 * min(1.0, (z - middle) / radius + 0.5))
+        vary = 0.8 + 0.4 * _hash(item, 5, 5)
+        view[0] = env[LEAF_COLOUR] * tone * vary
+        view[1] = env[LEAF_COLOUR + 1] * tone
+        view[2] = env[LEAF_COLOUR + 2] * tone
+        view[LAMBERT] = 0.55 + 0.45 * min(1.0, max(-0.8, (z - middle) / radius))
+        view[FILL] = 0.55 + 0.45 * ball
+        view[AT], view[UP] = t, z
+        return True
+    if leaf < 0.5:
+        fan = math.atan2(z - middle + radius * 1.1, u + 1e-6)
+        reach = _noise(fan * 9, (z - middle) * 0.9 / radius, item + 5)
+        if abs(reach - 0.5) < 0.035 + 0.02 * edge:
+            white = 0.5 * env[SNOW]
+            view[0] = 0.1 * (1 - white) + 0.8 * white
+            view[1] = 0.085 * (1 - white) + 0.8 * white
+            view[2] = 0.07 * (1 - white) + 0.82 * white
+            view[LAMBERT] = 0.4
+            view[FILL] = 0.8
+            view[AT], view[UP] = t, z
+            return True
+    return False
+
+
+@njit(**_fast)
+def _see_person(row, t, u, z, view):
+    """Head, clothes and legs."""
+    tall = row[HIGH]
+    if not 0 <= z <= tall:
+        return False
+    part = z / tall
+    away = abs(u)
+    body = (
+        (part > 0.87 and away < 0.11) or (0.48 < part <= 0.85 and away < 0.24) or (part <= 0.5 and 0.02 < away < 0.17)
+    )
+    if not body:
+        return False
+    if part > 0.87:
+        view[0], view[1], view[2] = 0.45, 0.3, 0.22
+        if part > 0.95:
+            view[0] = view[1] = view[2] = 0.05
+    elif part > 0.48:
+        view[0], view[1], view[2] = row[RED], row[RED + 1], row[RED + 2]
+    else:
+        view[0], view[1], view[2] = 0.06, 0.07, 0.1
+    view[LAMBERT] = 0.5
+    view[FILL] = 0.8
+    view[AT], view[UP] = t, z
+    return True
+
+
+@njit(**_fast)
+def _see_ground(hx, hy, t, street_x, street_y, env, view):
+    """The ground, with puddles in which the sky is seen."""
+    night = env[NIGHT]
+    _ground(hx, hy, t, street_x, street_y, env, view)
+    gloss = view[GLOSS]
+    if gloss > 0:
+        ripple = 0.6 + 0.8 * _noise(hx * 1.5, hy * 1.5, 8)
+        for c in range(3):
+            view[3 + c] = gloss * ripple * (0.5 * env[HORIZON + c] + night * (0.10, 0.07, 0.03)[c])
+    view[LAMBERT] = env[SUN + 2]
+    view[FILL] = 1.0
+    view[AT], view[UP] = t, 0.0
+
+
+@njit(**_fast)
+def _light(out, px, py, cx, cy, dx, dy, x_low, y_low, shadow, env, view):
+    """Put sunlight, sky, lamps and haze on what a ray has met, and write the sample."""
+    night = env[NIGHT]
+    t, z, lambert, fill = view[AT], view[UP], view[LAMBERT], view[FILL]
+    hx, hy, hz = cx + (t - 0.4) * dx, cy + (t - 0.4) * dy, z
+    direct = max(0.0, lambert)
+    if direct > 0 and env[SUN_LIGHT] > 0:
+        a, b = int(hx - x_low), int(hy - y_low)
+        if 0 <= a < SHADOW_M and 0 <= b < SHADOW_M and shadow[a, b] > hz + 0.3:
+            direct = 0.0
+    pool = 0.0
+    if night > 0:
+        wave = 0.5 + 0.5 * math.cos((hx + hy) * 0.24)
+        pool = night * (0.15 + 0.55 * wave) * math.exp(-hz * hz / 45)
+    haze = math.exp(-t * env[HAZE])
+    for c in range(3):
+        sky_fill = 0.5 * env[ZENITH + c] + 0.5 * env[HORIZON + c]
+        lamp = (1.0, 0.72, 0.4)[c] * pool
+        light = direct * env[SUN_LIGHT + c] + fill * sky_fill * 0.85 + lamp
+        out[py, px, c] = (view[c] * light + view[3 + c]) * haze + env[HORIZON + c] * (1 - haze)
+
+
+@njit(**_fast)
+def _picture(out, camera, az0, step, met, scene, street_x, street_y, shadow, env):
+    """Fill ``out`` (height, width, 3) with linear light.
+
+    ``met`` is what ``_columns`` returns, ``scene`` holds buildings, their ids and paints, trees and objects.
+    """
+    count, hits, kind_of = met
+    buildings, ids, paints, trees, objects = scene
     height, width = out.shape[0], out.shape[1]
     cx, cy, cz, axis = camera[0], camera[1], camera[2], camera[3]
     pitch, roll, focal = camera[4], camera[5], camera[6]
     sin_pitch, cos_pitch = math.sin(pitch), math.cos(pitch)
     sin_roll, cos_roll = math.sin(roll), math.cos(roll)
-    view = np.zeros(7, np.float64)
+    view = np.zeros(VIEW_SIZE, np.float64)
     x_low, y_low = math.floor(cx) - SHADOW_M // 2, math.floor(cy) - SHADOW_M // 2
-    sun_x, sun_y, sun_z = env[SUN], env[SUN + 1], env[SUN + 2]
-    night = env[NIGHT]
-    snow = env[SNOW]
     for py in range(height):
         for px in range(width):
             right = (px + 0.5 - width / 2) / focal
@@ -528,203 +759,40 @@ def _picture(
             dx, dy = math.cos(az), math.sin(az)
             t_ground = -cz / slope if slope < -1e-6 else 1e9
             found = False
-            t = 0.0
-            lambert = 0.0
-            fill = 1.0
-            view[3] = view[4] = view[5] = view[6] = 0.0
-            hx = hy = hz = 0.0
+            view[3] = view[4] = view[5] = view[GLOSS] = 0.0
+            view[LAMBERT], view[FILL] = 0.0, 1.0
             for k in range(count[column]):
-                t = hits[column, k, 0]
+                t, t_end, u = hits[column, k, 0], hits[column, k, 1], hits[column, k, 2]
                 if t > t_ground:
                     break
-                t_end, u = hits[column, k, 1], hits[column, k, 2]
                 kind, item, face = kind_of[column, k, 0], kind_of[column, k, 1], kind_of[column, k, 2]
                 z = cz + t * slope
                 if kind == BUILDING:
-                    row = buildings[item]
-                    top = row[4]
-                    if z <= top:
-                        if z < 0:
-                            continue
-                        _wall(u, z, row, ids[item], face, view, lambert, env, paints[item], t)
-                        lambert = -sun_x if face == 0 else sun_x if face == 1 else -sun_y if face == 2 else sun_y
-                        fill = 0.62 + 0.38 * min(1.0, z / 7)
-                        found = True
-                    elif row[5] > 0 and row[8] > 0:  # a pitched roof
-                        run = t_end - t
-                        rise = row[5]
-                        gap = rise - slope
-                        s = (z - top) / gap if gap > 1e-3 else 1e9
-                        if 0 <= s < run * 0.5 and s * rise < 3.8:
-                            tone = 0.8 + 0.3 * (((z + s * slope) * 5) % 1.0)
-                            roof = _hash(ids[item], 13, 0)
-                            view[0] = (0.14 + 0.16 * roof) * tone
-                            view[1] = (0.11 + 0.06 * roof) * tone
-                            view[2] = (0.12 - 0.02 * roof) * tone
-                            white = snow * 0.9
-                            for c in range(3):
-                                view[c] = view[c] * (1 - white) + 0.85 * white
-                            t += s
-                            z = cz + t * slope
-                            lean = -sun_x if face == 0 else sun_x if face == 1 else -sun_y if face == 2 else sun_y
-                            lambert = (lean * rise + sun_z) / math.sqrt(1 + rise * rise)
-                            fill = 1.0
-                            found = True
+                    row, paint = buildings[item], paints[item]
+                    found = _see_building(row, ids[item], paint, t, t_end, u, face, z, cz, slope, env, view)
                 elif kind in (CAR, GLASS):
-                    row = objects[item]
-                    bottom, top = row[5], row[6]
-                    on_top = z > top and cz + t_end * slope < top
-                    if bottom <= z <= top or on_top:
-                        if on_top:
-                            t = (top - cz) / slope
-                            z = top
-                            lambert = sun_z
-                        else:
-                            lambert = -sun_x if face == 0 else sun_x if face == 1 else -sun_y if face == 2 else sun_y
-                        red, green, blue = row[7], row[8], row[9]
-                        high = (z - bottom) / (top - bottom)
-                        if kind == GLASS and not on_top and high < 0.85:
-                            view[0], view[1], view[2] = 0.03, 0.035, 0.04
-                            for c in range(3):
-                                view[3 + c] = 0.25 * env[ZENITH + c]
-                        else:
-                            low, far = (row[2], row[3]) if face < 2 else (row[0], row[1])
-                            end = min(u - low, far - u)
-                            wheel = (end - 0.8) ** 2 + (z - 0.31) ** 2 if far - low > 3 else 1.0
-                            if kind == CAR and not on_top and wheel < 0.1:
-                                red = green = blue = 0.3 if wheel < 0.028 else 0.015
-                            elif kind == CAR and not on_top and z < 0.2:
-                                red = green = blue = 0.012  # the shade under the car
-                            elif kind == CAR and not on_top and far - low < 3 and 0.55 < z < 0.75 and end < 0.35:
-                                lamp = 0.5 + 0.5 * row[10]
-                                red, green, blue = 0.9, 0.15 + 0.7 * row[10], 0.1 + 0.7 * row[10]
-                                view[3] = 3 * night
-                                view[4], view[5] = 3 * night * row[10] * lamp, 2.6 * night * row[10] * lamp
-                            white = snow * 0.7 if on_top else 0.0
-                            view[0] = red * (1 - white) + 0.85 * white
-                            view[1] = green * (1 - white) + 0.86 * white
-                            view[2] = blue * (1 - white) + 0.88 * white
-                        fill = 0.75
-                        found = True
+                    found = _see_car(objects[item], kind, t, t_end, u, face, z, cz, slope, env, view)
                 elif kind == POLE:
-                    reach = trees[-1 - item, 2] if item < 0 else 5.2
-                    if 0 <= z <= reach:
-                        bark = 0.13 if item < 0 else 0.09
-                        view[0], view[1], view[2] = bark, bark * 0.85, bark * (0.68 if item < 0 else 0.95)
-                        lambert = 0.5 * max(0.0, -(dx * sun_x + dy * sun_y))
-                        fill = 0.8
-                        found = True
+                    is_trunk = item < 0
+                    reach = trees[-1 - item, CROWN_Z] if is_trunk else 5.2
+                    found = _see_pole(reach, is_trunk, t, z, dx, dy, env, view)
                 elif kind == LAMP:
-                    if 5.0 <= z <= 5.5:
-                        view[0] = view[1] = view[2] = 0.2
-                        view[3], view[4], view[5] = 9 * night, 7 * night, 4 * night
-                        found = True
+                    found = _see_lamp(t, z, env, view)
                 elif kind == CROWN:
-                    row = trees[item]
-                    radius = row[3]
-                    stretch = 1.15
-                    along = (t + t_end) / 2
-                    # The crown is an ellipsoid around (x, y, row[2]); across = u.
-                    dz = (cz + along * slope - row[2]) / stretch
-                    ss = slope / stretch
-                    qa = 1 + ss * ss
-                    qb = dz * ss
-                    qc = u * u + dz * dz - radius * radius
-                    root = qb * qb - qa * qc
-                    if root > 0:
-                        s = (-qb - math.sqrt(root)) / qa
-                        t = along + s
-                        if 0.3 < t < t_ground:
-                            z = cz + t * slope
-                            hx, hy = cx + t * dx, cy + t * dy
-                            leaf = env[LEAF]
-                            edge = math.sqrt(root / qa) / radius
-                            ball = _noise3(hx * 1.9, hy * 1.9, z * 1.9, item)
-                            fine = _noise3(hx * 6, hy * 6, z * 6, item + 1)
-                            dense = leaf * (0.3 + 0.7 * min(1.0, edge * 1.5)) * (0.45 + 0.7 * ball)
-                            twig = False
-                            if fine < dense:
-                                tone = (0.25 + 0.65 * ball + 0.5 * fine) * (
-                                    0.65 + 0.35 * min(1.0, (z - row[2]) / radius + 0.5)
-                                )
-                                vary = 0.8 + 0.4 * _hash(item, 5, 5)
-                                view[0] = env[LEAF_COLOUR] * tone * vary
-                                view[1] = env[LEAF_COLOUR + 1] * tone
-                                view[2] = env[LEAF_COLOUR + 2] * tone
-                                lambert = 0.55 + 0.45 * min(1.0, max(-0.8, (z - row[2]) / radius))
-                                fill = 0.55 + 0.45 * ball
-                                found = True
-                            elif leaf < 0.5:
-                                fan = math.atan2(z - row[2] + radius * 1.1, u + 1e-6)
-                                reach = _noise(fan * 9, (z - row[2]) * 0.9 / radius, item + 5)
-                                twig = abs(reach - 0.5) < 0.035 + 0.02 * edge
-                                if twig:
-                                    white = 0.5 * snow
-                                    view[0] = 0.1 * (1 - white) + 0.8 * white
-                                    view[1] = 0.085 * (1 - white) + 0.8 * white
-                                    view[2] = 0.07 * (1 - white) + 0.82 * white
-                                    lambert = 0.4
-                                    fill = 0.8
-                                    found = True
+                    found = _see_crown(trees[item], item, t, t_end, u, t_ground, cx, cy, cz, dx, dy, slope, env, view)
                 elif kind == PERSON:
-                    row = objects[item]
-                    tall = row[6]
-                    if 0 <= z <= tall:
-                        part = z / tall
-                        away = abs(u)
-                        body = (
-                            (part > 0.87 and away < 0.11)
-                            or (0.48 < part <= 0.85 and away < 0.24)
-                            or (part <= 0.5 and 0.02 < away < 0.17)
-                        )
-                        if body:
-                            if part > 0.87:
-                                view[0], view[1], view[2] = 0.45, 0.3, 0.22
-                                if part > 0.95:
-                                    view[0] = view[1] = view[2] = 0.05
-                            elif part > 0.48:
-                                view[0], view[1], view[2] = row[7], row[8], row[9]
-                            else:
-                                view[0], view[1], view[2] = 0.06, 0.07, 0.1
-                            lambert = 0.5
-                            fill = 0.8
-                            found = True
+                    found = _see_person(objects[item], t, u, z, view)
                 if found:
                     break
             if not found and t_ground < 400:
-                t = t_ground
-                hx, hy = cx + t * dx, cy + t * dy
-                _ground(hx, hy, t, street_x, street_y, env, view)
-                gloss = view[6]
-                if gloss > 0:
-                    ripple = 0.6 + 0.8 * _noise(hx * 1.5, hy * 1.5, 8)
-                    for c in range(3):
-                        view[3 + c] = gloss * ripple * (0.5 * env[HORIZON + c] + night * (0.10, 0.07, 0.03)[c])
-                lambert = sun_z
-                z = 0.0
-                fill = 1.0
+                _see_ground(cx + t_ground * dx, cy + t_ground * dy, t_ground, street_x, street_y, env, view)
                 found = True
-            if not found:
-                _sky(az, slope, env, view)
-                for c in range(3):
-                    out[py, px, c] = view[c] * (1 - env[SKY_HAZE]) + env[HORIZON + c] * env[SKY_HAZE]
+            if found:
+                _light(out, px, py, cx, cy, dx, dy, x_low, y_low, shadow, env, view)
                 continue
-            hx, hy, hz = cx + (t - 0.4) * dx, cy + (t - 0.4) * dy, z
-            direct = max(0.0, lambert)
-            if direct > 0 and env[SUN_LIGHT] > 0:
-                a, b = int(hx - x_low), int(hy - y_low)
-                if 0 <= a < SHADOW_M and 0 <= b < SHADOW_M and shadow[a, b] > hz + 0.3:
-                    direct = 0.0
-            pool = 0.0
-            if night > 0:
-                wave = 0.5 + 0.5 * math.cos((hx + hy) * 0.24)
-                pool = night * (0.15 + 0.55 * wave) * math.exp(-hz * hz / 45)
-            haze = math.exp(-t * env[HAZE])
+            _sky(az, slope, env, view)
             for c in range(3):
-                sky_fill = 0.5 * env[ZENITH + c] + 0.5 * env[HORIZON + c]
-                lamp = (1.0, 0.72, 0.4)[c] * pool
-                light = direct * env[SUN_LIGHT + c] + fill * sky_fill * 0.85 + lamp
-                out[py, px, c] = (view[c] * light + view[3 + c]) * haze + env[HORIZON + c] * (1 - haze)
+                out[py, px, c] = view[c] * (1 - env[SKY_HAZE]) + env[HORIZON + c] * env[SKY_HAZE]
 
 
 def render(city: City, camera: Camera, conditions: Conditions, width: int, height: int) -> NDArray[np.float32]:
@@ -759,10 +827,8 @@ def render(city: City, camera: Camera, conditions: Conditions, width: int, heigh
         city.tree_start, city.tree_items, rows, cols, conditions.env[LEAF],
     )  # fmt: skip
     out = np.empty((h, w, 3), np.float32)
-    _picture(
-        out, place, az0, step, count, hits, kind_of, city.buildings, city.building_ids, conditions.paints, city.trees,
-        objects, street_x, street_y, shadow, conditions.env,
-    )  # fmt: skip
+    scene = (city.buildings, city.building_ids, conditions.paints, city.trees, objects)
+    _picture(out, place, az0, step, (count, hits, kind_of), scene, street_x, street_y, shadow, conditions.env)
     return out.reshape(height, SUPERSAMPLE, width, SUPERSAMPLE, 3).mean(axis=(1, 3))
 
 
