@@ -15,7 +15,7 @@ def main_root() -> Path:
     """The main repository, also from a DVC experiment's temporary copy of it.
 
     DVC sets ``DVC_ROOT`` to the main repository for every stage, but a shell can hand down the one of
-    another project: it counts only if this package lies under it.
+    another project: it counts only if this package is under it.
     """
     dvc_root = os.environ.get("DVC_ROOT")
     if dvc_root and Path(dvc_root).resolve() in _PACKAGE.parents:
@@ -40,7 +40,7 @@ def resolve_root(root: str) -> Path:
     kind, _, rest = root.partition(":")
     if kind == "file":
         if not Path(rest).is_file():
-            raise UserError(f"{rest}: not there, so where the images lie is not known; run `dvc repro download`")
+            raise UserError(f"{rest}: not there, so where the images are is not known; run `dvc repro download`")
         return resolve_root(Path(rest).read_text(encoding="utf-8").strip())
     if kind == "data":
         return data_root() / rest

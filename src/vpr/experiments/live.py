@@ -13,7 +13,7 @@ from vpr.training.summary import TrainingLog
 
 
 class TrainingRun:
-    """Logs a training while it goes on; an interrupted one continues under the same run.
+    """Logs a training while it runs; an interrupted one continues under the same run.
 
     Args:
         key: of the training, see ``vpr.training.run.run_key``.

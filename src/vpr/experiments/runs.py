@@ -76,7 +76,7 @@ def find_run(wanted: str, runs: list[Run]) -> Run:
     if begun:
         raise UserError(f"{len(begun)} runs begin with {wanted!r}; give more of the id")
     names = ", ".join(dict.fromkeys(run.name for run in runs[:20])) or "none"
-    raise UserError(f"no run is named {wanted!r}, and no id begins so; the newest are: {names}")
+    raise UserError(f"no run is named {wanted!r}, and no id begins with that; the newest are: {names}")
 
 
 def run_predictions(run: Run, set_name: str) -> Path:

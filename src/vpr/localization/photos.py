@@ -9,7 +9,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vpr.config.errors import UserError
 
-MAX_PIXELS = 64_000_000  # decoded, 192 MB; more is no photo, or an attack
+MAX_PIXELS = 64_000_000  # decoded, 192 MB; more is not a photo, or is an attack
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF")  # no decoder that runs another program
 
 
@@ -21,7 +21,7 @@ def read_photo(content: bytes, name: str) -> Image.Image:
     """Decode a photo as RGB, turned upright by its EXIF orientation.
 
     Raises:
-        UserError: if it is no image, a broken one, or too large.
+        UserError: if it is not an image, or is broken or too large.
     """
     if not content:
         raise UserError(f"{name}: empty")

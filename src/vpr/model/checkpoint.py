@@ -44,7 +44,7 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
         raise UserError(f"{path}: no checkpoint; run `dvc repro train` first")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no checkpoint fails in many ways
+    except Exception as error:  # what is not a checkpoint fails in many ways
         raise UserError(f"{path}: not a checkpoint of this project: {str(error)[:200]}") from None
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} of this project")

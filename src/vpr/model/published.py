@@ -195,7 +195,7 @@ def convert(name: str, state: dict[str, Tensor]) -> VPRModel:
     more = sorted({*unknown, *(set(renamed) - set(own))})
     if missing or more:
         raise UserError(
-            f"these are no weights of {name}: {len(missing)} of the model's are missing, {missing[:3]} first, and "
+            f"these are not weights of {name}: {len(missing)} of the model's are missing, {missing[:3]} first, and "
             f"{len(more)} are none of its, {more[:3]} first"
         )
     wrong = [
@@ -204,7 +204,7 @@ def convert(name: str, state: dict[str, Tensor]) -> VPRModel:
         if value.shape != own[key].shape
     ]
     if wrong:
-        raise UserError(f"these are no weights of {name}: {wrong[0]}")
+        raise UserError(f"these are not weights of {name}: {wrong[0]}")
     model.load_state_dict({**counters, **renamed})
     return model.eval()
 

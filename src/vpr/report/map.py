@@ -29,7 +29,7 @@ def map_section(database: pd.DataFrame, queries: pd.DataFrame) -> MapSection | N
 
 
 def _plane(parts: list[pd.DataFrame]) -> list[NDArray[np.float64]]:
-    """Metres east and north in one plane, also where the images lie in several UTM zones."""
+    """Metres east and north in one plane, also where the images are in several UTM zones."""
     zones = {zone for rows in parts for zone in utm_grids(rows["utm_zone"].to_list())}
     if len(zones) == 1:
         return [utm_of(rows) for rows in parts]

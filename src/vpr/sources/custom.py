@@ -117,7 +117,7 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
         if column in table:
             numbers = pd.to_numeric(table[column], errors="coerce")
             wrong = (numbers.isna() & table[column].notna() & (table[column].astype(str).str.strip() != "")).to_numpy()
-            table.loc[wrong, "problem"] = f"{column} is no number: " + table.loc[wrong, column].astype(str)
+            table.loc[wrong, "problem"] = f"{column} is not a number: " + table.loc[wrong, column].astype(str)
             table[column] = numbers
     for column in ("place_id", "train_place_id", "timestamp", "utm_zone"):
         if column in table:
@@ -163,7 +163,7 @@ def _fill_utm(table: pd.DataFrame) -> None:
     given = ~(np.isnan(lat) & np.isnan(lon))
     sound = on_earth(lat, lon)
     wrong = to_do & given & ~sound & (table["problem"] == "").to_numpy()
-    table.loc[wrong, "problem"] = "lat and lon are no position on earth"
+    table.loc[wrong, "problem"] = "lat and lon are not a position on earth"
     rows = np.flatnonzero(to_do & sound)
     for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[rows], lon[rows]), strict=True):
         table.loc[table.index[rows], column] = values

@@ -67,7 +67,7 @@ def read_ground_truth(
         allow_pickle: unpickle whatever the file holds. Without it only numbers, lists and arrays are.
 
     Raises:
-        UserError: if the file is no such thing, or does not fit the images.
+        UserError: if the file is not one of these, or does not fit the images.
     """
     if not path.is_file():
         raise UserError(f"{where}.ground_truth: {path} is not there")
@@ -109,13 +109,13 @@ def _whole(path: Path, value: Any) -> int:
     """A frame or query number.
 
     Raises:
-        UserError: for anything that is no whole number.
+        UserError: for anything that is not a whole number.
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise UserError(f"{path}: {value!r} is no number of a frame")
+        raise UserError(f"{path}: {value!r} is not a frame number")
     number = float(value)
     if not number.is_integer() or abs(number) > 2**53:
-        raise UserError(f"{path}: {value!r} is no whole number; frames are counted 0, 1, 2")
+        raise UserError(f"{path}: {value!r} is not a whole number; frames are counted 0, 1, 2")
     return int(value)
 
 

@@ -1,4 +1,4 @@
-"""How published sets lie on a disk: a source's folder -> the set's own folder in it, and rows of a listing.
+"""How published sets are laid out on a disk: a source's folder -> the set's own folder in it, and rows of a listing.
 
 Paths start at the set's own folder, so that they are the same however deep a mirror's archive has it. Each
 reader leaves in the column ``problem`` what it cannot read of a row, for the verify stage to report.
@@ -22,7 +22,7 @@ from vpr.data.names import parse_name
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.ground_truth import frame_columns
 
-DEPTH = 4  # folders that a set may lie below its source's
+DEPTH = 4  # folders that a set may be below its source's
 _GSV_NAME = re.compile(
     r"(?P<code>[^_]+)_(?P<place>\d+)_(?P<year>\d{4})_(?P<month>\d{1,2})_(?P<heading>\d+)"
     r"_(?P<lat>-?[\d.]+(?:e-?\d+)?)_(?P<lon>-?[\d.]+(?:e-?\d+)?)_(?P<pano>.+)\.[^.]+$"
@@ -110,7 +110,7 @@ def read_gsv_cities(where: str, name: str, root: Path, source: SourceParams) -> 
         images[column] = pd.to_numeric(images[column], errors="coerce")
     images["utm_east"], images["utm_north"], images["utm_zone"] = np.nan, np.nan, ""
     sound = on_earth(images["lat"].to_numpy(), images["lon"].to_numpy())
-    images.loc[known & ~sound & (images["problem"] == ""), "problem"] = "lat and lon are no position on earth"
+    images.loc[known & ~sound & (images["problem"] == ""), "problem"] = "lat and lon are not a position on earth"
     for _, rows in images[sound].groupby("city").groups.items():
         utm = to_utm(images.loc[rows, "lat"].to_numpy(), images.loc[rows, "lon"].to_numpy())
         for column, values in zip(("utm_east", "utm_north", "utm_zone"), utm, strict=True):

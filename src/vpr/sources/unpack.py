@@ -40,7 +40,7 @@ def unpack(archive: Path, folder: Path) -> None:
     """Write an archive's files under ``folder``; those that an interrupted run has written are kept.
 
     Raises:
-        UnusableArchive: if the file is no archive, or a broken one.
+        UnusableArchive: if the file is not an archive, or is broken.
         UserError: if an entry is anything but a file or folder inside it: a path that leaves the folder, an
             absolute path, a link, a device.
         UserError: if the disk is too small.

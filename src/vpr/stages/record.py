@@ -1,6 +1,6 @@
 """Stage ``record``: models and metrics -> the model's MLflow run, and what the report says of the run.
 
-The receipt lies beside the store and goes with it: wipe ``mlruns`` and the next ``dvc repro`` records again.
+The receipt is beside the store and goes with it: wipe ``mlruns`` and the next ``dvc repro`` records again.
 """
 
 from __future__ import annotations

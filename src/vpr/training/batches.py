@@ -1,7 +1,7 @@
 """Which places share a batch: random ones, those of one city, or those that look similar to the current model.
 
-Batches of places are those of Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239. Similar
-places are searched anew in each epoch, as in Izquierdo and Civera, "Close, But Not There: Boosting Geographic Distance
+Batches of places are those of Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239. Similar places are
+searched for again in each epoch, as in Izquierdo and Civera, "Close, But Not There: Boosting Geographic Distance
 Sensitivity in Visual Place Recognition", ECCV 2024, https://arxiv.org/abs/2407.02422. Left out: that paper's graph of
 nearby sequences; here places are similar by their descriptors alone.
 """

@@ -59,7 +59,7 @@ class Criterion(nn.Module):
         self.loss = build_loss(loss, descriptor_dim, num_places, **loss_options)
         self.miner = build_miner(miner, **miner_options)
         self.memory_size = memory_size
-        # As buffers, they are in the checkpoint that an interrupted training goes on from. The oldest is first.
+        # As buffers, they are in the checkpoint that an interrupted training continues from. The oldest is first.
         self.register_buffer("kept", torch.zeros(memory_size, descriptor_dim))
         self.register_buffer("kept_labels", torch.full((memory_size,), -1))
 

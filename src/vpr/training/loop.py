@@ -146,7 +146,7 @@ def fit(
     scratch: Path,
     report: Report = lambda values, step: None,
 ) -> Trained:
-    """Train, and go on where an interrupted run in ``scratch`` stopped.
+    """Train, and continue where an interrupted run in ``scratch`` stopped.
 
     Args:
         dataset, sampler: as in ``vpr.training.places`` and ``batches``; each item of the dataset is a batch.

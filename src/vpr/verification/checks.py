@@ -137,7 +137,7 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
     on_grid = (rows["utm_zone"] != "").to_numpy()
     outside = (east < 100_000) | (east > 900_000) | (north < 0) | (north > 10_000_000)
     infinite = np.isinf(east) | np.isinf(north)
-    problems.add("error", (outside & on_grid) | infinite, "utm_east or utm_north is no UTM coordinate in metres")
+    problems.add("error", (outside & on_grid) | infinite, "utm_east or utm_north is not a UTM coordinate in metres")
     # In a set where some have coordinates, all need them.
     known = np.isfinite(east) & np.isfinite(north)
     in_set = np.array(rows["set"] != "")
@@ -153,7 +153,7 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
         from_utm = to_degrees(east[at], north[at], rows["utm_zone"].iloc[at].to_list())
         unreadable = np.zeros(len(rows), dtype=bool)
         unreadable[at] = np.isnan(from_utm[0])
-        words = "utm_zone is no zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
+        words = "utm_zone is not a zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
         problems.add("error", unreadable, words)
         apart = np.zeros(len(rows))
         apart[at] = np.nan_to_num(metres_apart(lat[at], lon[at], *from_utm))

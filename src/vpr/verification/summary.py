@@ -64,7 +64,7 @@ def stop_on_problems(checked: Verified, params: VerifyParams, report: Path) -> N
                 file=sys.stderr,
             )
         raise UserError(
-            "mend the dataset, or set verify.on_problem to skip in params.yaml to leave rows with errors out"
+            "correct the dataset, or set verify.on_problem to skip in params.yaml to leave rows with errors out"
         )
 
 

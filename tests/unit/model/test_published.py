@@ -211,7 +211,7 @@ def test_the_page_lists_every_published_model():
 
 def test_other_weights_are_refused_with_what_differs():
     state = independent("cosplace_resnet18_512").state_dict()
-    with pytest.raises(UserError, match=r"no weights of mixvpr_resnet50_4096: \d+ of the model's are missing"):
+    with pytest.raises(UserError, match=r"not weights of mixvpr_resnet50_4096: \d+ of the model's are missing"):
         convert("mixvpr_resnet50_4096", state)
     state["aggregation.3.weight"] = torch.zeros(256, 512)
     with pytest.raises(UserError, match=r"aggregator.project.weight \(256, 512\) instead of \(512, 512\)"):

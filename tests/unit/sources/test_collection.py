@@ -271,7 +271,7 @@ def test_zones_that_are_none_are_errors(gsv, sf, tmp_path, data_root):
     problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
     errors = problems[problems["severity"] == "error"]["problem"]
     assert len(errors) == 4
-    assert errors.str.match(r"utm_zone is no zone: '.*'; expected one such as 32T").all()
+    assert errors.str.match(r"utm_zone is not a zone: '.*'; expected one such as 32T").all()
 
 
 def test_hidden_files_are_no_images_and_odd_names_are_reported(gsv, sf, tmp_path, data_root):
@@ -520,7 +520,7 @@ def test_a_file_that_would_run_code_is_refused_unless_the_user_says_so(tmp_path)
     with pytest.raises(UserError, match=r"holds more than lists of numbers .*run code.*allow_pickle to true"):
         read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
     assert not (tmp_path / "ran").exists()
-    with pytest.raises(UserError, match="is no number of a frame"):
+    with pytest.raises(UserError, match="is not a frame number"):
         read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3, allow_pickle=True)
     assert (tmp_path / "ran").exists()
 
@@ -575,9 +575,9 @@ def test_crafted_files_end_in_a_message(tmp_path, attack):
         (np.array([[0], [1], [2]]), "lists the positives of 3 queries, the set has 2"),
         (vpr_bench([[0], [1], [2]])[1:], r"it lacks \[0\], counted from 0"),
         (np.array([[0], [3]]), "names database frame 3, the set has 0 to 2"),
-        (np.array([["a"], ["b"]]), "'a' is no number of a frame"),
-        (np.array([[1.7], [0.0]]), r"1.7.* is no whole number"),
-        (np.array([[np.inf], [0.0]]), r"inf.* is no whole number"),
+        (np.array([["a"], ["b"]]), "'a' is not a frame number"),
+        (np.array([[1.7], [0.0]]), r"1.7.* is not a whole number"),
+        (np.array([[np.inf], [0.0]]), r"inf.* is not a whole number"),
         (np.array([[0, 1, 0], [1, 0, 0]]), "is a table of 0 and 1 for each database image; save it as booleans"),
         (np.array([[True, False]]), r"is a table of \(1, 2\); the set has 2 x 3 images"),
         (np.empty((0, 2), dtype=object), "lists the positives of 0 queries"),

@@ -116,7 +116,7 @@ def test_a_download_goes_on_where_the_connection_broke(server, get, waits):
 def test_a_download_goes_on_in_another_process(server, get):
     server.script = [("break", HALF)] + [500] * (transfer.ATTEMPTS - 1)
     with pytest.raises(
-        UserError, match=r"gave up on .*set.zip after 6 attempts: HTTP 500.*is kept: run again to go on"
+        UserError, match=r"gave up on .*set.zip after 6 attempts: HTTP 500.*is kept: run again to continue"
     ):
         get(f"{server.url}/set.zip")
     server.asked.clear()

@@ -268,7 +268,7 @@ def test_verify_lists_all_problems_not_the_first(damaged):
     assert (
         found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
     )
-    assert found.pop(("a.jpg", DATABASE)) == "lat and lon are no position on earth"
+    assert found.pop(("a.jpg", DATABASE)) == "lat and lon are not a position on earth"
     assert found == {}
     sound = result.manifest.rows[["image", "role"]].to_numpy().tolist()
     assert sorted(sound) == [["a.jpg", "train"], ["d.jpg", "database"], ["far.jpg", "query"], ["q.jpg", "query"]]
@@ -301,7 +301,7 @@ def test_coordinates_off_the_map_or_missing_for_some_are_problems(tmp_path, data
         "d.jpg,s/queries,,500000,,32T\n"
     )
     problems = verify(own(tmp_path / "own.csv"), 25.0).problems.set_index("image")["problem"]
-    assert problems["b.jpg"] == "utm_east or utm_north is no UTM coordinate in metres"
+    assert problems["b.jpg"] == "utm_east or utm_north is not a UTM coordinate in metres"
     assert problems["c.jpg"] == "no coordinates, others of its set have them"
     assert problems["d.jpg"] == "only one of utm_east and utm_north is given"
 
@@ -314,7 +314,7 @@ def test_a_number_that_is_none_is_a_problem_not_an_unknown(tmp_path, data_root):
     )
     problems = verify(own(tmp_path / "own.csv"), 25.0).problems
     errors = problems[problems["severity"] == "error"]
-    assert errors[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is no number: 45,5"]]
+    assert errors[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is not a number: 45,5"]]
 
 
 def test_a_training_image_without_a_place_is_a_problem(tmp_path, data_root):

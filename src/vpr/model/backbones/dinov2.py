@@ -38,7 +38,7 @@ class DINOv2(Backbone):
         images ``(B, 3, H, W)``, both multiples of 14 -> feature map ``(B, out_channels, H / 14, W / 14)``.
 
     Raises:
-        ValueError: if the layers do not fit, or an image's size is no multiple of 14.
+        ValueError: if the layers do not fit, or an image's size is not a multiple of 14.
     """
 
     def __init__(

@@ -128,7 +128,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         raise UserError(f"weights {str(path)!r}: no such file; choose null, imagenet or a state dict's path")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no weights file fails in many ways
+    except Exception as error:  # what is not a weights file fails in many ways
         raise UserError(f"weights {str(path)!r} can't be read as a state dict: {str(error)[:200]}") from None
     if isinstance(content, dict):
         for key in ("state_dict", "model_state_dict", "model"):

@@ -1,7 +1,7 @@
 """Bring a source to the disk: ``kaggle://``, ``gdrive://``, ``http(s)://`` or ``file://``.
 
 Kaggle's login and addresses are kagglehub's, the confirmation pages and folders of Google Drive gdown's. The
-transfer is ours, on requests: pooch begins anew after a break, fsspec leaves resuming to its caller, and gdown
+transfer is ours, on requests: pooch starts again after a break, fsspec leaves resuming to its caller, and gdown
 splices a file that changed between two runs.
 """
 

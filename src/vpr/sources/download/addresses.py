@@ -33,7 +33,7 @@ def check_url(where: str, url: str) -> None:
     if scheme == "gdrive" and not re.fullmatch(r"[\w-]{10,}(/.+)?", rest):
         raise UserError(f"{where}.url is {url!r}; expected gdrive:// and the id in the link, or that and /file.zip")
     if scheme == "file" and not path_on_disk(url).exists():
-        raise UserError(f"{where}.url: {path_on_disk(url)} is neither a file nor a folder; mend the path")
+        raise UserError(f"{where}.url: {path_on_disk(url)} is neither a file nor a folder; correct the path")
 
 
 def redacted(url: str) -> str:

@@ -47,7 +47,7 @@ class Fetched:
 def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_hashes: Path) -> Fetched:
     """Download and unpack what is not there yet.
 
-    Archives lie in ``<data root>/downloads``, what they hold in ``<data root>/unpacked``; an archive or folder
+    Archives are in ``<data root>/downloads``, what they hold in ``<data root>/unpacked``; an archive or folder
     named by ``file://`` is used where it lies.
 
     Args:
@@ -111,7 +111,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
 
 
 def _unpack_one(archive: Path, folder: Path, remote: bool, one_of_several: bool) -> None:
-    """Unpack an archive; what is no archive is copied if it came in a folder, and otherwise put aside."""
+    """Unpack an archive; what is not an archive is copied if it came in a folder, and otherwise put aside."""
     if one_of_several and not is_archive(archive):
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, folder)
@@ -122,7 +122,9 @@ def _unpack_one(archive: Path, folder: Path, remote: bool, one_of_several: bool)
         if not remote:
             raise
         archive.replace(archive.with_name(f"{archive.name}.unusable"))
-        raise UnusableArchive(f"{error}; it is put aside as {archive.name}.unusable, run again to fetch anew") from None
+        raise UnusableArchive(
+            f"{error}; it is put aside as {archive.name}.unusable, run again to fetch it again"
+        ) from None
 
 
 @contextmanager

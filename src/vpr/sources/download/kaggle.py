@@ -19,7 +19,7 @@ def fetch_kaggle(where: str, url: str, folder: Path) -> dict[str, Path]:
     """Download the archive of a dataset into a folder."""
     owner, dataset, *rest = url.partition("://")[2].strip("/").split("/")
     target = folder / f"{dataset}.zip"
-    note = folder / "version.json"  # an interrupted download goes on with the version it began with
+    note = folder / "version.json"  # an interrupted download continues with the version it began with
     version = int(rest[1]) if rest else json.loads(note.read_text())["version"] if note.is_file() else None
 
     def resolve() -> tuple[str, dict[str, str]]:

@@ -85,7 +85,7 @@ def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Cal
             if failures >= ATTEMPTS:
                 raise UserError(
                     f"{where}.url: gave up on {redacted(url)} after {ATTEMPTS} attempts: {trouble}. What was fetched "
-                    f"is kept: run again to go on, or {trouble.advice}"
+                    f"is kept: run again to continue, or {trouble.advice}"
                 ) from None
             wait_s = min(LONGEST_WAIT_S, 2.0**failures) * random.uniform(0.5, 1.0)
             wait_s = min(10 * LONGEST_WAIT_S, trouble.wait_s) if trouble.wait_s is not None else wait_s
@@ -95,8 +95,8 @@ def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Cal
             if error.errno != errno.ENOSPC:
                 raise
             raise UserError(
-                f"{data_root()}: the disk is full while downloading {redacted(url)}; make room and run again, it goes "
-                "on where it stopped; or set DATA_ROOT to a larger disk"
+                f"{data_root()}: the disk is full while downloading {redacted(url)}; make room and run again: it "
+                "continues where it stopped; or set DATA_ROOT to a larger disk"
             ) from None
 
 
@@ -146,7 +146,7 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
                 total = int(span[2]) if span is not None else None
                 if not same or validator != before["validator"] or before["total"] not in (None, total):
                     part.unlink()
-                    raise Transient("the file has changed since the download began; beginning anew")
+                    raise Transient("the file has changed since the download began; starting again")
             else:
                 length = response.headers.get("Content-Length", "")
                 total, offset = (int(length) if length.isdigit() else None), 0
@@ -159,7 +159,7 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
                         file.write(chunk)
                         bar.update(len(chunk))
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise UserError(f"{where}.url: {redacted(url)} is no address: {reason_of(error)}") from None
+        raise UserError(f"{where}.url: {redacted(url)} is not an address: {reason_of(error)}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Transient(reason_of(error)) from None
     if total is not None and part.stat().st_size != total:

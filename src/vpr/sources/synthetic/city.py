@@ -37,7 +37,7 @@ class City:
         lamps: ``(n, 2)`` x, y.
         cell_start, cell_items: buildings by grid cell; cell ``(i, j)`` holds
             ``cell_items[cell_start[i * rows + j] : cell_start[i * rows + j + 1]]``.
-        tree_start, tree_items: trees by grid cell, likewise.
+        tree_start, tree_items: the same for trees.
         shape: number of cells along x and along y.
     """
 

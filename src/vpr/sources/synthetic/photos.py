@@ -56,7 +56,7 @@ def draw(params: SyntheticParams) -> Manifest:
     """Draw the images that are not there yet and list them all.
 
     The folder's name holds a hash of the parameters and of this package's code: another city never
-    overwrites or mixes with this one, and an interrupted run goes on where it stopped.
+    overwrites or mixes with this one, and an interrupted run continues where it stopped.
     """
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("[a-z]*.py")))
     content = json.dumps(params.model_dump(), sort_keys=True).encode() + sources
