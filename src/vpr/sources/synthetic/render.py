@@ -3,8 +3,8 @@
 Walls are vertical, so what a ray meets depends on its azimuth alone and how high it meets it on its slope: for each
 azimuth of the picture the boxes, trunks, crowns and people on the way are sorted by distance once (``_columns``), then
 each sample walks that short list with its own slope (``_picture``), and each kind of thing says whether it is seen
-there (``_see_...``). Shadows come from a height map around the camera, swept along the sun. Colours are linear light until
-``render`` applies exposure and a tone curve.
+there (``_see_...``). Shadows come from a height map around the camera, swept along the sun. Colours are linear light
+until ``render`` applies exposure and a tone curve.
 """
 
 from __future__ import annotations
