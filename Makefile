@@ -26,7 +26,7 @@ test: $(READY)  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 test-fast: $(READY)  ## the tests of single parts, in under a minute
-	pytest tests/unit --numprocesses logical --dist loadfile --no-loadscope-reorder
+	pytest tests/unit --numprocesses logical --dist worksteal
 
 smoke: $(READY)  ## the real pipeline on a tiny city, in a scratch copy
 	pytest tests/pipeline/test_smoke.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 # Several test processes share the cores, and threads that wait for each other would take them all; set before torch is
@@ -12,8 +13,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 import hypothesis
 import pytest
+import torch
 from filelock import FileLock
 
+import warm_python
 from scratch_project import ROOT, TINY, Project
 from tiny_city import TINY_CITY
 from vpr.data.manifest import Manifest
@@ -81,7 +84,46 @@ def first_run(finished) -> str:
     return finished[1]
 
 
+@pytest.fixture(scope="session")
+def warm(tmp_path_factory) -> Callable[[Project], Project]:
+    """Let a project's stages start from a Python that has imported the libraries; all test processes share it."""
+    shared, owner = tmp_path_factory.getbasetemp(), os.getpid()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared, owner = shared.parent, os.getppid()
+    folder = shared / "warm"
+
+    def warm(project: Project) -> Project:
+        with FileLock(f"{folder}.lock"):
+            if not folder.is_dir():
+                warm_python.start(folder, owner, project.env)
+        project.env["PATH"] = f"{folder}{os.pathsep}{project.env['PATH']}"
+        return project
+
+    return warm
+
+
 @pytest.fixture(scope="module")
-def project(finished, tmp_path_factory) -> Project:
+def project(finished, warm, tmp_path_factory) -> Project:
     """A copy of the finished project for the tests of one file."""
-    return finished[0].copy(tmp_path_factory.mktemp("copy") / "project")
+    return warm(finished[0].copy(tmp_path_factory.mktemp("copy") / "project"))
+
+
+@pytest.fixture
+def quick_weights(monkeypatch):
+    """Fill weights with pieces of one random block, which is faster than to draw them: they are replaced anyway, or any
+    will do."""
+    block = torch.rand(1 << 20) * 0.1 - 0.05
+
+    def fill(tensor, *_, **__):
+        if tensor.is_meta or hasattr(
+            tensor, "is_filled"
+        ):  # networks initialise a weight twice, by themselves and whole
+            return tensor
+        shifted = block.roll(int(torch.randint(len(block), ())))
+        for part in tensor.data.view(-1).split(len(block)):
+            part.copy_(shifted[: len(part)])
+        tensor.is_filled = True
+        return tensor
+
+    for rule in ("kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "normal_", "xavier_uniform_"):
+        monkeypatch.setattr(torch.nn.init, rule, fill)

@@ -91,7 +91,7 @@ class Project:
             "import mlflow, sys; mlflow.set_tracking_uri('sqlite:///mlruns/mlflow.db');"
             "mlflow.search_runs(experiment_names=['vpr']).to_json(sys.argv[1])"
         )
-        self(sys.executable, "-c", code, "runs.json")
+        self("python", "-c", code, "runs.json")
         runs = pd.read_json(self.folder / "runs.json")
         (self.folder / "runs.json").unlink()
         return runs

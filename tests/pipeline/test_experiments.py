@@ -48,10 +48,10 @@ def test_another_aggregator_reruns_what_depends_on_it_and_stands_beside_the_firs
 
 
 def test_pca_after_training_trains_nothing_also_where_dvc_lock_names_what_was_never_made_here(
-    project, first_run, tmp_path_factory
+    project, first_run, warm, tmp_path_factory
 ):
     """As in a clone: the committed dvc.lock is of files that this cache has never seen."""
-    clone = project.copy(tmp_path_factory.mktemp("clone") / "project")
+    clone = warm(project.copy(tmp_path_factory.mktemp("clone") / "project"))
     lock = yaml.safe_load((clone.folder / "dvc.lock").read_text(encoding="utf-8"))
     for name, stage in lock["stages"].items():
         for out in stage.get("outs", []):

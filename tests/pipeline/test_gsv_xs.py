@@ -15,7 +15,7 @@ from scratch_project import Project
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory, project, first_run):
+def published(tmp_path_factory, project, first_run, warm):
     """The tiny city's images as a server's archives, and a project whose sources these are."""
     images = next((project.folder / "data/images").glob("synthetic-*"))
     archives = {"gsv-xs.zip": ["train"], "sf_xs.zip": ["val", "test"], "tokyo_xs.zip": ["night"]}
@@ -27,7 +27,7 @@ def published(tmp_path_factory, project, first_run):
                     for path in sorted((images / folder).rglob("*.jpg")):
                         content.write(path, f"{name[:-4]}/{path.relative_to(images)}")
             server.content[f"/{name}"] = buffer.getvalue()
-        ours = Project(tmp_path_factory.mktemp("published"))
+        ours = warm(Project(tmp_path_factory.mktemp("published")))
         theirs = yaml.safe_load((project.folder / "params.yaml").read_text(encoding="utf-8"))
         params = yaml.safe_load((ours.folder / "params.yaml").read_text(encoding="utf-8"))
         sources = yaml.safe_load((ours.folder / "data/sources.yaml").read_text(encoding="utf-8"))

@@ -32,9 +32,9 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def extended(tmp_path_factory) -> Project:
+def extended(tmp_path_factory, warm) -> Project:
     """A project with a component, dataset, stage and section of each recipe, after `make docs`."""
-    project = Project(tmp_path_factory.mktemp("extended") / "project")
+    project = warm(Project(tmp_path_factory.mktemp("extended") / "project"))
     for file, heading in FILES.items():
         (project.folder / "src/vpr" / file).write_text(block(heading, "python"), encoding="utf-8")
     params = project.folder / "params.yaml"
@@ -46,7 +46,7 @@ def extended(tmp_path_factory) -> Project:
     pipeline.write_text(text.replace("\nplots:\n", f"\n{block('A stage', 'yaml')}\nplots:\n"), encoding="utf-8")
     shutil.copytree(ROOT / "docs", project.folder / "docs")
     project.env["PYTHONPATH"] = "src"
-    project(sys.executable, "-m", "vpr.documentation")
+    project("python", "-m", "vpr.documentation")
     project.commit("components of my own")
     return project
 
@@ -61,6 +61,13 @@ def test_make_docs_adds_blocks_and_rows(extended):
     assert "| `tiny` | `width: 16` |" in page
     assert "| `CompactLoss` | `power: 2` |  | no |" in page
     assert "`datasets.squares.images`" in (extended.folder / "docs/parameters.md").read_text(encoding="utf-8")
+
+
+def test_but_for_the_new_rows_the_components_page_is_what_the_code_says(extended):
+    rows = (extended.folder / "docs/components.md").read_text(encoding="utf-8").splitlines(keepends=True)
+    new = ("| `spoc` |", "| `tiny` |", "| `CompactLoss` |")
+    without = "".join(row for row in rows if not row.startswith(new))
+    assert without == (ROOT / "docs/components.md").read_text(encoding="utf-8"), "run `make docs`"
 
 
 def test_the_new_names_are_cases_of_the_contract_tests_and_keep_the_guards(extended):
@@ -102,5 +109,5 @@ def test_a_section_is_made_of_what_the_stages_left(extended):
         "Predictions.load(Path('data/predictions/val.parquet')), {})\n"
         "print(distance_quartiles(given))"
     )
-    low, middle, high = json.loads(extended(sys.executable, "-c", code))
+    low, middle, high = json.loads(extended("python", "-c", code))
     assert 0 <= low <= middle <= high <= 2

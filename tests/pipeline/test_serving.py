@@ -73,7 +73,7 @@ def test_photos_posted_are_located_as_the_pipeline_located_them(project, server)
         assert len(answer["predictions"]) == 5
     # The command answers the same.
     folder = project.folder / "data/images" / (project.folder / "data/images_root.txt").read_text().strip()[5:]
-    told = project(sys.executable, "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()",
+    told = project("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()",
                    "localize", str(folder / rows["image"].iloc[0]), "--json")  # fmt: skip
     (same,) = json.loads(told[told.index("[") :])
     (posted,) = ask(server, photos[:1])

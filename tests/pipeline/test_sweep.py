@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,7 @@ from hypothesis import strategies as st
 from vpr.config.errors import UserError
 from vpr.experiments.sweep import experiments, grid
 
-CLI = (sys.executable, "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")
+CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")
 
 
 def test_a_grid_is_every_combination_and_commas_in_brackets_stay():

@@ -14,20 +14,12 @@ from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
-
-@pytest.fixture
-def quick_weights(monkeypatch):
-    """Draw weights by one quick rule: they are replaced, or any will do."""
-    for rule in ("kaiming_uniform_", "kaiming_normal_", "trunc_normal_", "normal_", "xavier_uniform_"):
-        monkeypatch.setattr(torch.nn.init, rule, lambda tensor, *_, **__: tensor.data.uniform_(-0.05, 0.05))
-
-
 STRIDES = {"vgg16": (16, 16, 8), **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), (14, 14, 14))}
 
 
 @pytest.mark.filterwarnings("ignore")  # of modules made on the meta device
 @pytest.mark.parametrize("name", BACKBONES)
-def test_a_backbone_says_its_channels_and_its_stride_follows_from_the_stages_cropped(name):
+def test_a_backbone_says_its_channels_and_its_stride_follows_from_the_stages_cropped(name, quick_weights):
     for crop, stride in zip(((), (4,), (3, 4)), STRIDES.get(name, (32, 16, 8)), strict=True):
         with torch.device("meta"), torch.inference_mode():  # shapes alone: no weights, no arithmetic
             backbone = build_backbone(name, None, layers_to_crop=list(crop)).eval()
@@ -65,32 +57,6 @@ def test_freezing_stages_leaves_them_as_they_are_and_gradients_reach_the_rest(na
     assert all(p.requires_grad for p in build_backbone(name, None, layers_to_crop=[4]).parameters())
 
 
-def uncropped(name: str, network: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """The feature map by torchvision's own modules."""
-    if name.startswith("res"):
-        for child in list(network.children())[:-2]:
-            images = child(images)
-        return images
-    if name.startswith("swin"):
-        return network.permute(network.norm(network.features(images)))
-    return network.features[:30](images) if name == "vgg16" else network.features(images)
-
-
-TORCHVISION = [name for name, entry in BACKBONES.items() if entry.facts.get("library") == "torchvision"]
-assert len(TORCHVISION) == 16
-
-
-@pytest.mark.parametrize("name", TORCHVISION)
-def test_a_torchvision_backbone_gives_torchvision_s_features_from_its_weights(name, tmp_path, quick_weights):
-    torch.manual_seed(0)
-    network = torchvision.models.get_model({"resnext50": "resnext50_32x4d"}.get(name, name), weights=None).eval()
-    torch.save(network.state_dict(), tmp_path / "w.pth")
-    backbone = build_backbone(name, str(tmp_path / "w.pth"), layers_to_crop=[]).eval()
-    images = torch.rand(2, 3, 96, 64)
-    with torch.inference_mode():
-        assert torch.allclose(backbone(images), uncropped(name, network, images), rtol=1e-5, atol=1e-6)
-
-
 def test_timm_s_resnet_gives_torchvision_s_features(tmp_path):
     torch.manual_seed(0)
     network = torchvision.models.resnet18(weights=None).eval()
@@ -118,7 +84,9 @@ def test_timm_s_transformers_have_a_quarter_of_the_blocks_for_a_stage():
     }  # fmt: skip
 
 
-def test_dinov2_gives_timm_s_tokens_at_the_size_it_was_trained_at_and_resizes_positions_as_its_authors_do(tmp_path):
+def test_dinov2_gives_timm_s_tokens_at_the_size_it_was_trained_at_and_resizes_positions_as_its_authors_do(
+    tmp_path, quick_weights
+):
     import timm
 
     torch.manual_seed(0)
@@ -218,7 +186,9 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("name", "theirs", "crop"), [("resnet18", 3, [4]), ("dinov2_vits14", 4, [3, 4]), ("convnext_tiny", 4, [])]
 )
-def test_weights_come_from_our_checkpoints_and_from_models_that_wrap_the_network(name, theirs, crop, tmp_path):
+def test_weights_come_from_our_checkpoints_and_from_models_that_wrap_the_network(
+    name, theirs, crop, tmp_path, quick_weights
+):
     torch.manual_seed(0)
     spec = ModelSpec(name, {"layers_to_crop": list(range(theirs + 1, 5))}, "gem", {}, image_size=(56, 56))
     model = VPRModel(spec).eval()

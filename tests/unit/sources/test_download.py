@@ -526,7 +526,7 @@ def named_zip(name: str) -> bytes:
         (named_zip("C:\\evil"), "an absolute path"),
         (linked_zip(), "a link: 'link'"),
         (tarred("w", (entry("../evil"), b"1")), "a path that leaves the folder"),
-        (tarred("w:gz", (entry("/evil"), b"1")), "an absolute path"),
+        pytest.param(tarred("w:gz", (entry("/evil"), b"1")), "an absolute path", id="gzip"),  # its bytes hold the time
         (tarred("w", (entry("l", type=tarfile.SYMTYPE, linkname="/etc"), b"")), "a link: 'l'"),
         (tarred("w", (entry("l", type=tarfile.LNKTYPE, linkname="../evil"), b"")), "a link"),
         (tarred("w", (entry("d", type=tarfile.CHRTYPE), b"")), "a device: 'd'"),
