@@ -1,4 +1,4 @@
-"""A local HTTP server that misbehaves as told, in the roles of a file server, of Google Drive and of Kaggle."""
+"""A local HTTP server that misbehaves on request, in the roles of a file server, of Google Drive and of Kaggle."""
 
 from __future__ import annotations
 

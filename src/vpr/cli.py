@@ -49,7 +49,9 @@ def _print_answer(answer: dict[str, Any]) -> None:
         print(f"  error: {answer['error']}")
         return
     confidence = (
-        "" if answer["confidence"] is None else f", {answer['confidence_means']} with {answer['confidence']:.0%}"
+        ""
+        if answer["confidence"] is None
+        else f", {answer['confidence']:.0%} likely to be {answer['confidence_means']}"
     )
     if not answer["known"]:
         print(f"  unknown{confidence}")
@@ -68,6 +70,7 @@ def index(args: argparse.Namespace) -> int:
     """Build an index from a folder of geo-tagged photos."""
     from vpr.config.params import load
     from vpr.localization.photo_folder import index_folder
+    from vpr.model.params import ExtractParams
     from vpr.retrieval.params import EvaluateParams
 
     if not args.folder.is_dir():
@@ -75,11 +78,12 @@ def index(args: argparse.Namespace) -> int:
     calibrated = args.calibration
     if calibrated is None and (INDEX / "index.json").is_file() and args.model == MODEL:
         calibrated = INDEX
-        print(f"confidence as learnt in {INDEX}; name another index of the model with --calibration", file=sys.stderr)
     radius_m = args.radius_m
-    if radius_m is None:
+    if radius_m is None and calibrated is None:
         radius_m = load(EvaluateParams).positive_radius_m
-    built = index_folder(args.folder, args.model, args.out, calibrated, radius_m)
+    built = index_folder(args.folder, args.model, args.out, calibrated, radius_m, load(ExtractParams).batch_size)
+    if built.calibration is not None:
+        print(f"confidence as learnt in {calibrated}; --calibration takes it from another index", file=sys.stderr)
     print(f"{args.out}: {len(built.images)} photos; locate others with: vpr localize --index {args.out} PHOTO")
     return 0
 
@@ -97,7 +101,7 @@ def compare(args: argparse.Namespace) -> int:
     if args.runs and len(runs) == 2:
         _compare_two(runs[0], runs[1], args)
     elif args.page:
-        raise UserError("--page compares two runs; name two")
+        raise UserError("--page needs exactly two runs")
     return 0
 
 
@@ -138,7 +142,7 @@ def promote(args: argparse.Namespace) -> int:
     def beats(holder: Run) -> str:
         one, two = (first_is_positive(run_predictions(each, name)) for each in (holder, run))
         test = paired_test(one, two)
-        message = in_words(name, *distinct_names(holder, run), test)
+        message = in_words(name, *distinct_names(holder, run), test, args.significance)
         if test.difference <= 0 or test.p_value >= args.significance:
             raise UserError(f"{holder.name} keeps {args.model_name}@{args.alias}: {message}")
         return message
@@ -167,9 +171,7 @@ def sweep(args: argparse.Namespace) -> int:
         return 0
     changed = sweeping.git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!metrics")
     if changed:
-        raise UserError(
-            f"the queue runs what is committed, and these files differ: {changed.split()[1::2]}; commit them"
-        )
+        raise UserError(f"the queue runs committed files only; commit or stash {changed.split()[1::2]}")
     outcome = sweeping.run_sweep(wanted, args.jobs)
     failed = {name: why for name, why in outcome.items() if why != "done"}
     print(f"\n{len(outcome) - len(failed)} done, {len(failed)} failed")

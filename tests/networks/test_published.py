@@ -228,8 +228,8 @@ def test_the_command_writes_a_checkpoint_that_loads(tmp_path, monkeypatch, capsy
         runpy.run_module("vpr.model.published", run_name="__main__")
     assert stop.value.code == 0
     assert "descriptor 512" in capsys.readouterr().out
-    model, notes = load_checkpoint(tmp_path / "ours.ckpt")
-    assert notes["configuration"]["agg"]["name"] == "cosplace"
+    model, metadata = load_checkpoint(tmp_path / "ours.ckpt")
+    assert metadata["configuration"]["agg"]["name"] == "cosplace"
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(model(images), theirs(images), atol=1e-6)

@@ -139,7 +139,7 @@ def test_a_download_killed_again_and_again_arrives_whole(tmp_path, archive, data
     assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*.jpg")} == CONTENT
     assert any(asked for asked in server.ranges())
     # What was on its way when a process was killed is sent twice, no more.
-    assert server.sent < len(archive) + 3 * 2_000_000
+    assert server.sent < len(archive) + kills * 400_000
 
 
 def test_an_unpacking_killed_at_a_random_moment_ends_whole(tmp_path, archive, data_root):
@@ -153,6 +153,8 @@ def test_an_unpacking_killed_at_a_random_moment_ends_whole(tmp_path, archive, da
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     command = [sys.executable, "-c", code, str(tmp_path / "set.zip"), str(tmp_path / "out")]
     assert run_and_kill(command, random.Random(5).uniform(0.5, 1.0), env=env)
+    written = len(list(tmp_path.rglob("*.jpg")))
+    assert 0 < written < len(CONTENT), "killed too early or too late to prove anything"
     subprocess.run(command, env=env, check=True, capture_output=True)
     out = tmp_path / "out"
     assert {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob("*.jpg")} == CONTENT

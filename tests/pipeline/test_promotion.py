@@ -59,15 +59,15 @@ def test_the_alias_goes_to_what_beats_its_holder_by_more_than_chance(store, monk
         0, "base is now vpr@champion, version 1: the first to hold the alias\n",
     )  # fmt: skip
     assert promote(monkeypatch, capsys, "base") == (0, "base is vpr@champion already, version 1\n")
-    code, told = promote(monkeypatch, capsys, "slightly")
+    code, printed = promote(monkeypatch, capsys, "slightly")
     assert (code, holder()) == (1, "base")
-    assert "base keeps vpr@champion: val: slightly finds 3 queries that base does not" in told
-    assert "may be chance" in told
-    code, told = promote(monkeypatch, capsys, "clearly")
+    assert "base keeps vpr@champion: val: slightly finds 3 queries that base does not" in printed
+    assert "may be chance" in printed
+    code, printed = promote(monkeypatch, capsys, "clearly")
     assert (code, holder()) == (0, "clearly")
-    assert "more than chance" in told
+    assert "more than chance" in printed
     assert promote(monkeypatch, capsys, "base")[0] == 1
-    code, told = promote(monkeypatch, capsys, "nobody")
-    assert (code, "no run is named 'nobody'" in told) == (1, True)
-    code, told = promote(monkeypatch, capsys, "base", "--set", "test")
-    assert (code, "has no recalls on 'test'; choose --set from val" in told) == (1, True)
+    code, printed = promote(monkeypatch, capsys, "nobody")
+    assert (code, "no run is named 'nobody'" in printed) == (1, True)
+    code, printed = promote(monkeypatch, capsys, "base", "--set", "test")
+    assert (code, "has no recalls on 'test'; choose --set from val" in printed) == (1, True)

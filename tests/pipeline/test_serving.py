@@ -73,9 +73,9 @@ def test_photos_posted_are_located_as_the_pipeline_located_them(project, server)
         assert len(answer["predictions"]) == 5
     # The command answers the same.
     folder = project.folder / "data/images" / (project.folder / "data/images_root.txt").read_text().strip()[5:]
-    told = project("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()",
+    printed = project("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()",
                    "localize", str(folder / rows["image"].iloc[0]), "--json")  # fmt: skip
-    (same,) = json.loads(told[told.index("[") :])
+    (same,) = json.loads(printed[printed.index("[") :])
     (posted,) = ask(server, photos[:1])
     assert {k: v for k, v in same.items() if k not in ("photo", "predictions")} == pytest.approx(
         {k: v for k, v in posted.items() if k not in ("photo", "predictions")}, abs=1e-4

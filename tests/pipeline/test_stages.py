@@ -107,7 +107,7 @@ def test_a_checkpoint_in_the_folder_that_training_empties_is_refused(workspace):
     (models / "best.ckpt").write_bytes(b"")
     workspace.params["train"]["checkpoint"] = "models/best.ckpt"
     output = workspace.stage("check", "--ok", "a", *CATALOGUE, fails=True)
-    assert "in the folder that the train stage empties; copy it to another place" in output
+    assert "copy the file elsewhere and use that path" in output
 
 
 def test_check_leaves_the_same_file_for_all_valid_parameters(workspace):

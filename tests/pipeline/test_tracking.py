@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vpr.config.errors import UserError
 from vpr.config.project import git_commit
 from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, Manifest, write_manifest
@@ -22,6 +23,7 @@ from vpr.experiments import store as store_module
 from vpr.experiments.live import TrainingRun
 from vpr.experiments.record import Results, receipt
 from vpr.experiments.record import record as record_results
+from vpr.experiments.runs import finished_runs
 from vpr.localization.index import Index
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
@@ -220,13 +222,19 @@ def test_another_export_of_a_model_has_a_run_of_its_own_with_the_model_that_was_
     assert np.allclose(answer["descriptor"], expected_descriptor(other, image), atol=1e-6)
 
 
-def test_a_store_that_is_down_costs_a_warning_not_the_training(store, files, city, monkeypatch, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+def test_a_store_that_is_down_costs_a_warning_without_its_password_not_the_training(
+    store, files, city, monkeypatch, capsys
+):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:s3cret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as run:
         run.log({"loss": 1.0}, 1)
         run.finish(files[0] / "best.ckpt")
-    assert "not tracked" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "not tracked" in printed
+    with pytest.raises(UserError, match="could not query MLflow") as refused:
+        finished_runs()
+    assert "s3cret" not in printed + str(refused.value)
 
 
 def test_the_project_s_store_is_the_main_repository_s_and_a_foreign_dvc_root_is_ignored(monkeypatch, tmp_path):
@@ -245,7 +253,8 @@ def test_a_receipt_is_the_same_for_the_same_results(files):
     checkpoint = files[0] / "best.ckpt"
     one = receipt("run1", checkpoint, {"val": {"recall_at_1": 0.5}})
     assert one == receipt("run2", checkpoint, {"val": {"recall_at_1": 0.5}})
-    assert one != receipt("run1", checkpoint, {"val": {"recall_at_1": 0.6}})
+    other = json.loads(receipt("run1", checkpoint, {"val": {"recall_at_1": 0.6}}))
+    assert {key for key, value in json.loads(one).items() if value != other[key]} == {"recalls_sha256"}
     assert json.loads(receipt(None, checkpoint, {}))["recorded"] is False
 
 

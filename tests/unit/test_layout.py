@@ -13,13 +13,25 @@ import yaml
 ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+# Apart from the stages and the files of parameter classes.
+PARAMS_READERS = {"cli.py", "experiments/summary.py", "experiments/sweep.py", "training/configuration.py"}
 # Tracking changes nothing that training leaves, and must not retrain a model.
 NO_DEPENDENCY = {"train": {"vpr.experiments.live"}}
-# From the bottom up; a folder imports from those before it, and from itself.
-LAYERS = [
-    "config", "data", "retrieval", "sources", "verification", "model", "training", "localization", "report",
-    "experiments", "documentation", "stages",
-]  # fmt: skip
+# The table of CONTRIBUTING.md: what each folder imports from, beside itself.
+BASE = {"config", "data"}
+IMPORTS = {
+    "config": set(),
+    "data": {"config"},
+    "sources": BASE,
+    "retrieval": BASE,
+    "verification": BASE | {"retrieval"},
+    "model": BASE,
+    "training": BASE | {"retrieval", "model"},
+    "localization": BASE | {"retrieval", "model"},
+    "report": BASE | {"retrieval", "model", "training", "localization"},
+    "experiments": BASE | {"retrieval", "model", "training", "localization", "report", "sources"},
+}
+IMPORTS["documentation"] = IMPORTS["stages"] = {*IMPORTS, "documentation"}
 
 
 def module_file(module: str) -> Path:
@@ -104,7 +116,7 @@ def test_dvc_yaml_stays_short_and_depends_on_folders():
 
 def test_params_yaml_stays_short_with_the_choices_first():
     lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
-    assert len(lines) < 200
+    assert len(lines) < 250  # of ours 200; a component or a dataset more is no mistake
     first_screen = "\n".join(lines[:12])
     assert all(re.search(rf"^{key}: \w+", first_screen, re.MULTILINE) for key in ("dataset", "backbone", "agg", "loss"))
 
@@ -144,16 +156,19 @@ def test_only_stages_and_commands_read_params_yaml():
         "load_dataset",
         "load_eval_sets",
     }
-    allowed = {"params.py", "cli.py", "configuration.py", "base.py", "summary.py", "sweep.py", "build.py"}
+    found = set()
     for path in (SRC / "vpr").rglob("*.py"):
-        if path.parent.name == "stages" or path.name in allowed:
+        name = path.relative_to(SRC / "vpr").as_posix()
+        if name.startswith("stages/") or path.name == "params.py":
             continue
         calls = {
             node.func.id
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
-        assert not calls & readers, path
+        if calls & readers:
+            found.add(name)
+    assert found == PARAMS_READERS
 
 
 @pytest.mark.parametrize("name", PIPELINE)
@@ -177,10 +192,10 @@ def test_imports_point_down():
         module = ".".join(path.relative_to(SRC).with_suffix("").parts)
         if module in ("vpr.cli", "vpr.__init__"):
             continue
-        own = LAYERS.index(folder_of(module))
+        own = folder_of(module)
         for imported in imports(module.removesuffix(".__init__")):
             counted += 1
-            assert LAYERS.index(folder_of(imported)) <= own, f"{module} imports {imported}, which lies above it"
+            assert folder_of(imported) in IMPORTS[own] | {own}, f"{module} imports {imported}"
     assert counted > 300
 
 
@@ -204,4 +219,4 @@ def test_components_do_not_import_one_another():
 
 def test_stage_files_are_short():
     for path in (SRC / "vpr" / "stages").glob("*.py"):
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 70, path
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 68, path

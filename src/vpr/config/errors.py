@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,6 +15,11 @@ _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, 
 
 class UserError(Exception):
     """Something that the user can put right: the message says where, what is wrong, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # From a loader process, torch sends the message at the end of a traceback.
+        sent = re.search(r"\ACaught .*?Original Traceback.*?^[\w.]+: (.*)", message, re.DOTALL | re.MULTILINE)
+        super().__init__(sent[1].strip() if sent else message)
 
 
 def run_stage(main: Callable[[], None]) -> None:
@@ -46,9 +52,7 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
     except OSError as error:
         if error.errno not in _MACHINE:
             return _bug(name)
-        print(
-            f"{name}: {error}; nothing that was finished is lost, so run it again once that is mended", file=sys.stderr
-        )
+        print(f"{name}: {error}; finished work is kept; fix this and run the command again", file=sys.stderr)
     except Exception:
         return _bug(name)
     return 1

@@ -24,6 +24,8 @@ SECTIONS = ("verify", "train", "export", "extract", "evaluate", "index")
 _KEYS = {"dataset", "eval_sets", "datasets", *SECTIONS, *COMPONENTS, *COMPONENTS.values()}
 
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
 F = TypeVar("F")
 
 
@@ -77,6 +79,11 @@ _Loader.add_implicit_resolver(
 )
 
 
+def parse_yaml(text: str) -> Any:
+    """The content of a YAML text, numbers as DVC writes them included."""
+    return yaml.load(text, Loader=_Loader)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """A YAML file as a mapping.
 
@@ -86,7 +93,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: not found; run from the project's root, where params.yaml is")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        content = parse_yaml(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
@@ -136,11 +143,25 @@ def load_dataset_name(path: Path = PARAMS_FILE) -> str:
 
 @reads("eval_sets")
 def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
-    """The evaluation sets to extract and evaluate."""
+    """The evaluation sets to extract and evaluate.
+
+    Raises:
+        UserError: if a name stands twice, or could not be a file's name or a word on a command line.
+    """
     names: list[str] = check_value(read_params(path)["eval_sets"], list[str], f"{path}: eval_sets")
     if not names or len(set(names)) < len(names):
         raise UserError(f"{path}: eval_sets is {names}; expected one or more names, each once")
+    for name in names:
+        check_name(name, f"{path}: eval_sets")
     return names
+
+
+def check_name(name: str, where: str) -> None:
+    """Refuse a name that could not stand in a path or on a command line as it is."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{where} names {name!r}; expected a letter or digit, then at most 63 letters, digits, '_', '-', '.'"
+        )
 
 
 def value_at(key: str, path: Path = PARAMS_FILE) -> Any:
@@ -168,12 +189,12 @@ def resolved(key: str, path: Path = PARAMS_FILE) -> str:
     return re.sub(r"\$\{(\w+)\}", lambda match: str(read_params(path)[match[1]]), key)
 
 
-def parse(value: Any, options: type[P], where: str, elsewhere: Mapping[str, str] | None = None) -> P:
+def parse(value: Any, options: type[P], where: str, other_places: Mapping[str, str] | None = None) -> P:
     """``value`` as ``options``.
 
     Args:
         where: what errors call it, such as ``params.yaml: evaluate``.
-        elsewhere: the same for single keys that come from another place.
+        other_places: the same for single keys that come from another place.
 
     Raises:
         UserError: naming the key, the value and what is allowed.
@@ -187,10 +208,10 @@ def parse(value: Any, options: type[P], where: str, elsewhere: Mapping[str, str]
         first = error.errors()[0]
         if first["type"] == "value_error":  # a check of our own, whose message begins with the key
             message = str(first["ctx"]["error"])
-            place = (elsewhere or {}).get(message.split(" ")[0], where)
+            place = (other_places or {}).get(message.split(" ")[0], where)
             raise UserError(f"{place}.{message}") from None
         name = str(first["loc"][0])
-        where = (elsewhere or {}).get(name, where)
+        where = (other_places or {}).get(name, where)
         if first["type"] == "missing" and len(first["loc"]) == 1:
             raise UserError(f"{where} lacks the key {name!r}") from None
         shown = value[name] if name in value else first["input"]
@@ -251,17 +272,21 @@ def _limits(metadata: Any, least: str = " of at least ") -> str:
     words = ""
     for limit in metadata:
         if (value := getattr(limit, "ge", None)) is not None:
-            words += f"{least}{value:g}"
+            words += f"{least}{_number(value)}"
         if (value := getattr(limit, "gt", None)) is not None:
-            words += f" above {value:g}"
+            words += f" above {_number(value)}"
         if (value := getattr(limit, "le", None)) is not None:
-            words += f" and at most {value:g}" if words else f" of at most {value:g}"
+            words += f" and at most {_number(value)}" if words else f" of at most {_number(value)}"
         if (value := getattr(limit, "lt", None)) is not None:
-            words += f" and below {value:g}" if words else f" below {value:g}"
+            words += f" and below {_number(value)}" if words else f" below {_number(value)}"
         if (value := getattr(limit, "min_length", None)) is not None:
             most = next((m.max_length for m in metadata if getattr(m, "max_length", None) is not None), None)
             words += f", {value} of them" if most == value else f", {value} or more"
     return words
+
+
+def _number(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _block(content: Mapping[str, Any], table: str, name: str, path: Path) -> Any:

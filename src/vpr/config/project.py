@@ -40,7 +40,7 @@ def resolve_root(root: str) -> Path:
     kind, _, rest = root.partition(":")
     if kind == "file":
         if not Path(rest).is_file():
-            raise UserError(f"{rest}: not there, so where the images are is not known; run `dvc repro download`")
+            raise UserError(f"{rest}: not found, so the image folder is unknown; run `dvc repro download`")
         return resolve_root(Path(rest).read_text(encoding="utf-8").strip())
     if kind == "data":
         return data_root() / rest

@@ -1,6 +1,6 @@
 """Tables of components by name. A component registers itself in its own file, and so becomes a choice.
 
-A table imports the files of its folder when it is first asked, so that adding a file is all there is to do.
+A table imports the files of its folder on first use, so a new component needs only a new file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ B = TypeVar("B", bound=Callable[..., Any])
 # Arguments that the rest of the model hands in; all others are options.
 GIVEN = {
     "self", "weights", "num_classes", "embedding_size", "descriptors_dim", "in_channels", "map_size",
-    "layers_to_crop", "layers_to_freeze",
+    "layers_to_crop", "layers_to_freeze", "name",
 }  # fmt: skip
+_REST = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,18 @@ class Registry(Mapping[str, Entry]):
 
     def add(self, name: str, build: Callable[..., Any], paper: str, **facts: Any) -> None:
         """Make a component a choice."""
-        assert name not in self._entries, f"two components are named {name}"
+        if name in self._entries:
+            taken = self._entries[name].build.__module__
+            raise UserError(f"{build.__module__}: the name {name!r} is taken by {taken}; choose another")
+        no_default = [
+            option
+            for option, parameter in inspect.signature(build).parameters.items()
+            if option not in GIVEN and parameter.default is parameter.empty and parameter.kind not in _REST
+        ]
+        if no_default:
+            raise UserError(
+                f"{build.__module__}: give {no_default} of {self.kind} {name} a default, as all options have"
+            )
         self._entries[name] = Entry(name, build, paper, facts)
 
     def _all(self) -> dict[str, Entry]:
@@ -116,11 +128,19 @@ class Registry(Mapping[str, Entry]):
         for option, value in options.items():
             default = parameters[option].default
             if option not in getattr(entry.build, "choices", ()) and not _same_type(value, default):
-                raise UserError(f"{self.kind} {name}: {option} is {value!r}; expected a value like {default!r}")
+                raise UserError(f"{self.kind} {name}: {option} is {value!r}; expected {_like(default)}")
         try:
             return entry.build(**{k: v for k, v in given.items() if k in parameters}, **options)
         except (ValueError, AssertionError) as error:  # a component names its argument
             raise UserError(f"{self.kind} {name}: {error}") from None
+
+
+def _like(default: Any) -> str:
+    if isinstance(default, bool):
+        return "true or false"
+    kinds = {int: "a whole number", float: "a number", str: "a name", tuple: "a list", list: "a list"}
+    shown = list(default) if isinstance(default, tuple) else default
+    return f"{kinds.get(type(default), 'a value')} such as {shown}"
 
 
 def _same_type(value: Any, default: Any) -> bool:

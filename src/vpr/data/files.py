@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+from vpr.data.images import SUFFIXES
+
 HIDDEN = (".", "__MACOSX")
 
 
@@ -25,6 +26,6 @@ def list_images(folder: Path) -> list[str]:
         found += [
             start + name
             for name in files
-            if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES and not name.startswith(HIDDEN)  # noqa: PTH122
+            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(HIDDEN)  # noqa: PTH122
         ]
     return sorted(found)

@@ -1,24 +1,91 @@
-"""Image file -> image: one way of reading for training, extraction and the report."""
+"""Image file -> image: one way of reading for datasets, photos that are sent, and the report."""
 
 from __future__ import annotations
 
+import io
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from PIL import Image, ImageOps
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vpr.config.errors import UserError
 
+# Formats that hold photos; none of their decoders runs another program, as that of EPS does.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
+SUFFIXES = {
+    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".j2k"),
+    *(".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
+}
+MAX_PIXELS = 64_000_000  # decoded, 192 MB; more is not a photo, or is an attack
 
-def open_image(path: Path) -> Image.Image:
-    """Decode an image as RGB, turned upright by its EXIF orientation.
+_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
+_WHITE_IS_ZERO = 0
+
+
+class ImageError(ValueError):
+    """An image that can't be used; the message says why, without naming it."""
+
+
+def decode(content: bytes) -> Image.Image:
+    """Decode an image as RGB with 8 bits a channel, turned upright by its EXIF orientation.
+
+    Grey of 16 bits is scaled to 8. Where nothing says which value is white, as in floating-point pixels, the image is
+    refused.
 
     Raises:
-        UserError: if the file is missing or broken; the message names it.
+        ImageError: if it is not an image, is broken, has more than ``MAX_PIXELS``, or pixels of an unknown scale.
     """
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise ImageError(f"{width} x {height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+                upright = ImageOps.exif_transpose(image)
+                return _with_8_bits(upright, image.format, getattr(image, "tag_v2", {})).convert("RGB")
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("not an image of a known format; use JPEG, PNG, WebP or another format of photos") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"too many pixels; the limit is {MAX_PIXELS // 10**6} million") from None
     except Exception as error:  # decoders fail in many ways
+        raise ImageError(f"can't be decoded: {type(error).__name__}: {error}") from None
+
+
+def _with_8_bits(image: Image.Image, file_format: str | None, tags: Mapping[int, Any]) -> Image.Image:
+    """The image itself, or, if its grey has more than 8 bits, a copy with 8.
+
+    Args:
+        tags: of a TIFF file.
+    """
+    if not (image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))):
+        if image.mode in ("I", "F"):
+            kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+            raise ImageError(f"its pixels are {kind}, of which white is not known; save it with 8 or 16 bits a channel")
+        return image
+    white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
+    grey = np.asarray(image).astype(np.int64)
+    if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
+        grey = white - grey
+    return Image.fromarray(((255 * grey + white // 2) // white).astype(np.uint8))
+
+
+def open_image(path: Path) -> Image.Image:
+    """Decode an image file as ``decode`` does.
+
+    Raises:
+        UserError: if the file is missing or can't be used; the message names it.
+    """
+    try:
+        if not path.is_file():  # a pipe or a device would never end
+            raise ImageError("there is no such file")
+        return decode(path.read_bytes())
+    except (ImageError, OSError) as error:
         raise UserError(
             f"{path}: can't be read as an image: {error}; `dvc repro --force --single-item verify` lists all such"
         ) from None

@@ -93,6 +93,12 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
     unknown = sorted(set(table["role"]) - set(ROLES))
     if unknown:
         raise UserError(f"dataset {name}: unknown roles {unknown}; choose from {list(ROLES)}")
+    nameless = table.loc[(table["role"] != TRAIN) & (table["set"] == ""), "image"]
+    if len(nameless):
+        raise UserError(
+            f"dataset {name}: {len(nameless)} rows of database and queries name no evaluation set in their column set, "
+            f"starting with {nameless.iloc[0]}"
+        )
     extra = [c for c in table.columns if c not in COLUMNS]
     for column in extra:
         known = table[column].dropna()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import textwrap
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+import yaml
 
+from vpr.config.params import parse_yaml
 from vpr.config.registry import Registry
 from vpr.model.aggregators import AGGREGATORS
 from vpr.model.backbones import BACKBONES
@@ -26,43 +26,56 @@ TABLES: dict[str, Registry] = {
 def with_blocks(text: str) -> str:
     """``params.yaml`` with a block for each component and a key for each option; what is there keeps its value.
 
-    Blocks and keys of what is gone are left out. A file that lacks nothing comes back as it was.
+    Blocks and keys of what is gone are left out. Only the lines of blocks that change are written anew.
     """
-    reader = YAML()
-    reader.preserve_quotes = True
-    reader.width = 120
-    content = reader.load(text)
-    changed = False
+    content = parse_yaml(text)
+    lines = text.splitlines()
     for table, registry in TABLES.items():
         blocks = content[table]
         for name in [name for name in blocks if name not in registry]:
-            del blocks[name]
-            changed = True
+            first, last = _extent(lines, table, name)
+            del lines[first:last]
         for name, entry in registry.items():
-            changed |= _complete(blocks, name, entry.options)
-    if not changed:
-        return text
-    out = io.StringIO()
-    reader.dump(content, out)
-    return out.getvalue()
+            given = blocks.get(name) or {}
+            wanted = {option: given.get(option, _plain(value)) for option, value in entry.options.items()}
+            if name not in blocks:
+                _, end = _extent(lines, table)
+                lines[end:end] = _block(name, wanted)
+            elif set(given) != set(wanted):
+                first, last = _extent(lines, table, name)
+                lines[first:last] = _block(name, wanted)
+    return "\n".join(lines) + "\n"
 
 
-def _complete(blocks: Any, name: str, options: dict[str, Any]) -> bool:
-    """Add what a block lacks, and take out what is no option; whether anything was done."""
-    if name not in blocks:
-        block = CommentedMap()
-        block.fa.set_flow_style()
-        blocks[name] = block
-        is_new = True
-    else:
-        block, is_new = blocks[name], False
-    gone = [option for option in block if option not in options]
-    for option in gone:
-        del block[option]
-    lacking = {option: value for option, value in options.items() if option not in block}
-    for option, value in lacking.items():
-        block[option] = list(value) if isinstance(value, tuple) else value
-    return is_new or bool(gone or lacking)
+def _extent(lines: list[str], table: str, name: str | None = None) -> tuple[int, int]:
+    """First line of a table, or of a block in it, and the line after its last."""
+    first, end = _lines_of(lines, 0, len(lines), f"{table}:", "")
+    if name is not None:
+        first, end = _lines_of(lines, first + 1, end, f"  {name}:", "  ")
+    return first, end
+
+
+def _lines_of(lines: list[str], start: int, stop: int, begins: str, indent: str) -> tuple[int, int]:
+    first = next(k for k in range(start, stop) if lines[k].startswith(begins))
+    end = first + 1
+    for k in range(first + 1, stop):
+        code = lines[k].partition("#")[0].rstrip()
+        if code and not code.startswith(f"{indent} "):
+            break
+        if code:  # a comment at the end belongs to what follows
+            end = k + 1
+    return first, end
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _block(name: str, options: dict[str, Any]) -> list[str]:
+    line = "  " + yaml.safe_dump({name: options}, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
+    if len(line) <= 120:
+        return [line]
+    return [f"  {name}:", *textwrap.indent(yaml.safe_dump(options, sort_keys=False), "    ").splitlines()]
 
 
 def write_blocks(path: Path) -> None:

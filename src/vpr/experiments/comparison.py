@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from vpr.config.errors import UserError
+from vpr.data.csv_files import to_csv
 from vpr.experiments.paper import Setting, beside_paper
 from vpr.experiments.runs import Run
 
@@ -85,8 +85,6 @@ def formatted(table: pd.DataFrame, style: str) -> str:
     """The table for a terminal (``table``), as ``markdown`` or as ``csv``."""
     shown = table.fillna("").astype(str)
     if style == "csv":
-        text = io.StringIO()
-        shown.to_csv(text, index=False)
-        return text.getvalue().rstrip("\n")
+        return to_csv(shown).rstrip("\n")
     form = "github" if style == "markdown" else "simple"
     return tabulate(shown.to_dict("records"), headers="keys", tablefmt=form, disable_numparse=True)

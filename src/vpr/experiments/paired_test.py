@@ -41,7 +41,7 @@ def paired_test(one: pd.Series, two: pd.Series, draws: int = 20_000, seed: int =
     """
     if len(one) != len(two) or set(one.index) != set(two.index):
         raise UserError(
-            f"the runs were evaluated on other queries ({len(one)} and {len(two)}, "
+            f"the runs were evaluated on different queries ({len(one)} and {len(two)}, "
             f"{len(set(one.index) & set(two.index))} in common); compare runs on the same evaluation set"
         )
     gain = two.loc[one.index].to_numpy().astype(int) - one.to_numpy().astype(int)
@@ -55,10 +55,10 @@ def paired_test(one: pd.Series, two: pd.Series, draws: int = 20_000, seed: int =
     return PairedTest(number, only_first, only_second, float(gain.mean()), (float(low), float(high)), p_value)
 
 
-def in_words(name: str, first: str, second: str, test: PairedTest) -> str:
-    """A paired test as a sentence."""
+def in_words(name: str, first: str, second: str, test: PairedTest, significance: float = 0.05) -> str:
+    """A paired test as a sentence; a p-value below ``significance`` is more than chance."""
     low, high = (100 * v for v in test.interval)
-    verdict = "more than chance" if test.p_value < 0.05 else "may be chance"
+    verdict = "more than chance" if test.p_value < significance else "may be chance"
     points = f"{100 * test.difference:+.1f} points (95 % {low:+.1f} to {high:+.1f}), p = {test.p_value:.2g}: {verdict}"
     return (
         f"{name}: {second} finds {test.only_second} queries that {first} does not, and misses {test.only_first} that "

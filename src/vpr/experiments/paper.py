@@ -32,7 +32,7 @@ def read_paper(path: Path = PAPER) -> list[dict[str, str]]:
     """The reported runs.
 
     Raises:
-        FileNotFoundError: outside the project.
+        UserError: outside the project.
     """
     if not path.is_file():
         raise UserError(f"{path}: not there; run from the project's root")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from vpr.config.errors import UserError
 from vpr.experiments.runs import Run, finished_runs
-from vpr.experiments.store import connect, tracking_uri
+from vpr.experiments.store import connect, tracking_uri, without_passwords
 
 
 def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str:
@@ -30,7 +30,8 @@ def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str
             "RESOURCE_DOES_NOT_EXIST",
             "INVALID_PARAMETER_VALUE",
         ):  # no such model, no such alias
-            raise UserError(f"MLflow at {tracking_uri()} can't be asked: {str(error)[:200]}") from None
+            message = without_passwords(f"could not query MLflow at {tracking_uri()}: {error}")
+            raise UserError(message[:300]) from None
         holder = None
     if holder is not None:
         if holder.run_id == run.id:
@@ -38,8 +39,8 @@ def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str
         held = [other for other in finished_runs() if other.id == holder.run_id]
         if not held:
             raise UserError(
-                f"the run of {name}@{alias}, version {holder.version}, is gone, so nothing can be compared; take the "
-                "alias from it in MLflow to start again"
+                f"the run of {name}@{alias}, version {holder.version}, is gone, so nothing can be compared; remove "
+                "the alias from that version in MLflow, then run this command again"
             )
         reason = beats(held[0])
     with warnings.catch_warnings():

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vpr.config.errors import UserError
-from vpr.experiments.store import DIGEST_TAG, EXPERIMENT, connect, tracking_uri
+from vpr.experiments.store import DIGEST_TAG, EXPERIMENT, connect, tracking_uri, without_passwords
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def finished_runs() -> list[Run]:
     """Runs of the store that have recalls, newest first.
 
     Raises:
-        UserError: if the store can't be asked.
+        UserError: if the store does not answer.
     """
     try:
         found = connect().search_runs(
@@ -53,7 +53,8 @@ def finished_runs() -> list[Run]:
             max_results=5000,
         )
     except Exception as error:  # each kind of store has its own
-        raise UserError(f"MLflow at {tracking_uri()} can't be asked: {str(error)[:200]}") from None
+        message = without_passwords(f"could not query MLflow at {tracking_uri()}: {error}")
+        raise UserError(message[:300]) from None
     runs = [
         Run(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics), r.data.tags.get(DIGEST_TAG, ""))
         for r in found
@@ -74,7 +75,7 @@ def find_run(wanted: str, runs: list[Run]) -> Run:
     if len(begun) == 1:
         return begun[0]
     if begun:
-        raise UserError(f"{len(begun)} runs begin with {wanted!r}; give more of the id")
+        raise UserError(f"{len(begun)} runs begin with {wanted!r}; use more characters of the id")
     names = ", ".join(dict.fromkeys(run.name for run in runs[:20])) or "none"
     raise UserError(f"no run is named {wanted!r}, and no id begins with that; the newest are: {names}")
 

@@ -57,7 +57,8 @@ def _section(first: Run, second: Run, name: str, radius_m: float, thumbnails: Th
         in_range = predictions.ranking.max(initial=0) < len(images)
         if not (same_queries and in_range and (images[predictions.ranking] == predictions.images).all()):
             raise UserError(
-                f"{run.name} was evaluated on other images than {DESCRIPTORS / name} holds; run its dataset first"
+                f"{run.name} was evaluated on images that differ from those in {DESCRIPTORS / name}; run "
+                "`dvc repro` with its dataset first"
             )
         found.append(predictions)
     given = SetInput.of(described, found[0], run_recalls(first, name))

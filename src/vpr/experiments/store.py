@@ -7,6 +7,7 @@ A run belongs to a trained model and is found by the hash of its checkpoint.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -35,6 +36,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / 'mlflow.db'}"
 
 
+def without_passwords(text: object) -> str:
+    """A text that names the store, such as its address or an error of MLflow, fit to be printed."""
+    return re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", str(text))
+
+
 def connect() -> Any:
     """Import MLflow and point it to the store and the project's experiment, made on first use."""
     # A server that is down would block for minutes at each call.
@@ -59,7 +65,10 @@ def connect() -> Any:
 
 def warn(message: str) -> None:
     """Say on stderr what went wrong with tracking, and how to mend it."""
-    print(f"MLflow: {message}; results are safe in files, `make record` brings them into MLflow", file=sys.stderr)
+    print(
+        f"MLflow: {without_passwords(message)}; results are safe in files, `make record` brings them into MLflow",
+        file=sys.stderr,
+    )
 
 
 def newest_run(mlflow: Any, tag: str, value: str, model_sha256: str | None = None) -> Any:

@@ -22,6 +22,10 @@ Numbers = NDArray[np.float64]
 MIN_QUERIES = 20
 
 
+class NoConfidence(UserError):
+    """A set that no confidence can be learnt on."""
+
+
 @dataclass(frozen=True)
 class Calibration:
     """What turns distances into a probability.
@@ -96,10 +100,10 @@ def fit_calibration(inputs: Numbers, correct: NDArray[np.bool_], name: str, mean
         means, neighbours: see ``Calibration``.
 
     Raises:
-        UserError: if there are too few queries.
+        NoConfidence: if there are too few queries.
     """
     if len(inputs) < MIN_QUERIES:
-        raise UserError(f"set {name} has {len(inputs)} queries; confidence is learnt from at least {MIN_QUERIES}")
+        raise NoConfidence(f"set {name} has {len(inputs)} queries; confidence is learnt from at least {MIN_QUERIES}")
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-9)
     if correct.all() or not correct.any():
         # Nothing to tell apart: the rate itself, by Laplace's rule of succession.
@@ -126,10 +130,10 @@ def calibrate(
         neighbours: predictions of each query to look at.
 
     Raises:
-        UserError: if the set has no labels, or too few queries.
+        NoConfidence: if the set has no labels, or too few queries.
     """
     if predictions.is_positive is None:
-        raise UserError(f"{name} has no labels")
+        raise NoConfidence(f"{name} has no labels")
     near = predictions.first(neighbours)
     apart = is_other_place(database.iloc[near.ranking.ravel()], len(near), radius_m)
     inputs = confidence_inputs(near.distances.astype(np.float64), apart)

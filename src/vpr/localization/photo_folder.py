@@ -18,6 +18,7 @@ from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
 from vpr.data.coordinates import on_earth, to_degrees, to_utm
 from vpr.data.files import list_images
+from vpr.data.images import FORMATS
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.names import parse_name
 from vpr.localization.index import Index, load_index
@@ -26,13 +27,11 @@ from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
 
-BATCH_SIZE = 32
-
 
 def gps_position(path: Path) -> tuple[float, float] | None:
     """Latitude and longitude of a photo's EXIF GPS tags, in degrees; ``None`` if it has none or broken ones."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
         values = []
         for angle, reference, negative in (
@@ -62,7 +61,9 @@ def located_photos(folder: Path) -> pd.DataFrame:
             continue
         rows.append({"image": name, **_known(folder / name)})
     if broken:
-        print(f"{len(broken)} files can't be read as images and are left out, {broken[0]} first", file=sys.stderr)
+        print(
+            f"{len(broken)} files can't be read as images and are left out, starting with {broken[0]}", file=sys.stderr
+        )
     if not rows:
         raise UserError(f"{folder}: no images in it that can be read")
     table = pd.DataFrame(rows)
@@ -77,10 +78,10 @@ def located_photos(folder: Path) -> pd.DataFrame:
     if len(unknown) == len(table):
         raise UserError(
             f"{folder}: none of {len(table)} images says where it was taken; name them in the standard VPR naming or "
-            f"keep their EXIF GPS tags. {unknown[0]} is the first"
+            f"keep their EXIF GPS tags, for example {unknown[0]}"
         )
     if unknown:
-        print(f"{len(unknown)} photos without a position are left out, {unknown[0]} first", file=sys.stderr)
+        print(f"{len(unknown)} photos without a position are left out, starting with {unknown[0]}", file=sys.stderr)
     return table[table["utm_zone"] != ""].reset_index(drop=True)
 
 
@@ -101,14 +102,20 @@ def _known(path: Path) -> dict[str, Any]:
     return row if position is None else row | {"lat": position[0], "lon": position[1]}
 
 
-def index_folder(folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, radius_m: float) -> Index:
+def index_folder(
+    folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, radius_m: float | None, batch_size: int
+) -> Index:
     """Describe the photos of a folder and write an index.
 
     Args:
         checkpoint: of the model.
         out: folder to write.
         calibrated: an index of the same model whose calibration is taken over; ``None`` for none.
-        radius_m: two photos within it show the same place; that of ``calibrated`` comes first.
+        radius_m: two photos within it show the same place; ``None`` for that of ``calibrated``.
+        batch_size: photos described at a time.
+
+    Raises:
+        UserError: if no photo has a position, or ``calibrated`` is of another model or another radius.
     """
     model, _ = load_checkpoint(checkpoint)
     rows = located_photos(folder)
@@ -117,11 +124,18 @@ def index_folder(folder: Path, checkpoint: Path, out: Path, calibrated: Path | N
     if calibrated is not None:
         other = load_index(calibrated)
         if other.facts["model_sha256"] != sha256:
-            raise UserError(f"{calibrated}: of another model than {checkpoint}; its confidence means nothing here")
-        calibration, radius_m = other.calibration, float(other.facts["radius_m"])
+            raise UserError(
+                f"{calibrated} belongs to another model than {checkpoint}, so its confidence does not apply"
+            )
+        learnt_m = float(other.facts["radius_m"])
+        if radius_m not in (None, learnt_m):
+            raise UserError(
+                f"the confidence in {calibrated} is for {learnt_m:g} m, not {radius_m:g}; leave out --radius-m"
+            )
+        calibration, radius_m = other.calibration, learnt_m
     images = ImageList(folder, rows["image"], model.spec.preprocess())
     descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
-    extract(model, image_loader(images, BATCH_SIZE, None), descriptors, pick_device("auto"), "describing")
+    extract(model, image_loader(images, batch_size, None), descriptors, pick_device("auto"), "describing")
     facts = {"model_sha256": sha256, "name": str(folder), "radius_m": radius_m}
     index = Index(descriptors, rows, facts, calibration)
     index.save(out)

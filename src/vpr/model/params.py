@@ -24,7 +24,7 @@ class ExportParams(Section):
     )
     whiten: bool = Field(description="after PCA all directions vary equally")
     pca_images: int = Field(ge=2, description="training images that PCA is fitted on")
-    seed: int = Field(ge=0, description="seed of their choice")
+    seed: int = Field(ge=0, lt=2**32, description="seed of their choice")
 
 
 class ExtractParams(Section):
@@ -33,5 +33,7 @@ class ExtractParams(Section):
     key = "extract"
 
     batch_size: int = Field(ge=1, description="images at a time")
-    num_workers: int | None = Field(description="loader processes; `null` takes one less than the cores, at most 8")
+    num_workers: Annotated[int, Field(ge=0)] | None = Field(
+        description="loader processes; `null` takes one less than the cores, at most 8"
+    )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")

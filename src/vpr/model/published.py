@@ -1,7 +1,7 @@
 """Published weights -> a checkpoint of this project, by mapping the names of their state dicts.
 
 Run: PYTHONPATH=src python -m vpr.model.published mixvpr_resnet50_4096 weights.ckpt data/published/mixvpr.ckpt
-Then name the result in ``train.<dataset>.checkpoint``: extract and evaluate run on it as on our own.
+Then name the result in ``train.checkpoint``: extract and evaluate run on it as on our own.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ def convert(name: str, state: dict[str, Tensor]) -> VPRModel:
     if missing or more:
         raise UserError(
             f"these are not weights of {name}: {len(missing)} of the model's are missing, {missing[:3]} first, and "
-            f"{len(more)} are none of its, {more[:3]} first"
+            f"{len(more)} do not belong to it, such as {more[:3]}"
         )
     wrong = [
         f"{key} {tuple(value.shape)} instead of {tuple(own[key].shape)}"

@@ -51,7 +51,7 @@ def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[
     """Height and width of the feature map of an image of ``image_size``.
 
     Raises:
-        UserError: if the backbone takes no images of that size.
+        UserError: if the backbone does not accept images of that size.
     """
     was_training = backbone.training
     backbone.eval()
@@ -60,8 +60,8 @@ def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[
             height, width = backbone(torch.zeros(1, 3, *image_size)).shape[-2:]
     except (AssertionError, RuntimeError, ValueError) as error:  # the library's, of any kind
         raise UserError(
-            f"the backbone takes no images of {image_size[0]} x {image_size[1]}: {str(error)[:200]}; choose another "
-            "image_size"
+            f"the backbone does not accept images of {image_size[0]} x {image_size[1]}: {str(error)[:200]}; choose "
+            "another image_size"
         ) from None
     finally:
         backbone.train(was_training)
@@ -87,8 +87,8 @@ def at_image_size(model: VPRModel, image_size: tuple[int, int], where: str) -> V
     fixed = [m.aggregator.fixed_map_size for m in (model, resized)]
     if fixed[0] != fixed[1]:
         raise UserError(
-            f"{sizes}: {model.spec.aggregator} has weights for a feature map of {fixed[0]} alone, not of {fixed[1]}; "
-            "set it to null, or train a model at the other size"
+            f"{sizes}: {model.spec.aggregator} was trained for a feature map of {fixed[0]} and cannot take one of "
+            f"{fixed[1]}; set it to null, or train a model at the other size"
         )
     try:
         resized.load_state_dict(model.state_dict())

@@ -14,7 +14,7 @@ from vpr.retrieval.positives import Positives
 def is_positive(ranking: NDArray[np.int64], positives: Sequence[Sequence[int]] | Positives) -> NDArray[np.bool_]:
     """Which predictions are positives, ``(num_queries, k)``."""
     if len(positives) != len(ranking):
-        raise UserError(f"{len(ranking)} queries were ranked, positives of {len(positives)} were given")
+        raise ValueError(f"{len(ranking)} queries were ranked, positives of {len(positives)} were given")
     return np.array([np.isin(row, np.asarray(near)) for row, near in zip(ranking, positives, strict=True)]).reshape(
         ranking.shape
     )

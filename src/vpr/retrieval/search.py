@@ -26,11 +26,11 @@ def search(
         The ranking ``(num_queries, k)``, nearest first, and the L2 distances of the same shape.
 
     Raises:
-        UserError: if the dimensions differ, a descriptor is not finite, or a GPU is asked for and FAISS sees
-            none.
+        ValueError: if the dimensions differ.
+        UserError: if a descriptor is not finite, or a GPU is asked for and FAISS sees none.
     """
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
-        raise UserError(f"database {database.shape} and queries {queries.shape} must both be (number, same dimension)")
+        raise ValueError(f"database {database.shape} and queries {queries.shape} must both be (number, same dimension)")
     return search_in(exact_index(database, gpu), queries, k)
 
 

@@ -73,7 +73,7 @@ class DatasetAdapter(ABC):
         What can't be read of a row goes into its column ``problem``, for the verify stage to report.
 
         Raises:
-            UserError: if the images can't be had.
+            UserError: if the images can't be fetched or made.
         """
 
     def describe_sets(self, params: Any, set_names: Sequence[str]) -> str:

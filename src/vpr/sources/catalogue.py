@@ -25,7 +25,7 @@ class SourceParams(Options):
     )
     sha256: str | dict[str, str] | None = Field(
         default=None,
-        description="of the archive, or of each file by its name; `null` to hold later downloads against the first",
+        description="of the archive, or of each file by its name; `null` to compare later downloads with the first",
     )
     folder: str = Field(default="", description="where in the source the set is; found at any depth")
     database: str = Field(default="database", description="folder of the database")

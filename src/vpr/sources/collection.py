@@ -77,7 +77,7 @@ class Collection(DatasetAdapter):
             if url is None:
                 raise UserError(
                     f"{context.catalogue}: {name}.url is null: its owner has to be asked for it, see docs/datasets.md; "
-                    "set the url to file:// and where you have it"
+                    "set the url to file:// followed by the path of your copy"
                 )
             check_url(f"{context.catalogue}: {name}", url)
 
@@ -88,7 +88,7 @@ class Collection(DatasetAdapter):
         """Fetch what is missing of the sources, and list their images.
 
         Raises:
-            UserError: if a source can't be had or is not laid out as the catalogue says, or a filter leaves nothing.
+            UserError: if a source can't be fetched, is not laid out as the catalogue says, or a filter leaves nothing.
         """
         sources = load_sources(context.catalogue)
         return collect(self.name, params, sources, context)

@@ -147,8 +147,8 @@ def _role_of(split: str, source: Path) -> tuple[str, str]:
     set_name, _, part = str(split).rpartition("/")
     if part not in _PARTS or set_name == TRAIN or not set_name.replace("-", "_").isidentifier():
         raise UserError(
-            f"{source}: split {split!r} is none of train, <set>/database, <set>/queries, with <set> a name of letters, "
-            "digits, - and _ that begins with a letter; map it with datasets.custom.images.splits"
+            f"{source}: split {split!r} is not valid; expected train, <set>/database or <set>/queries, where <set> has "
+            "letters, digits, - and _ and begins with a letter; map it with datasets.custom.images.splits"
         )
     return _PARTS[part], set_name
 
@@ -188,7 +188,7 @@ def _folder_rows(folder: Path) -> list[dict[str, Any]]:
     if ignored:
         print(
             f"{folder}: {len(ignored)} images outside train, <set>/database and <set>/queries are not used, "
-            f"{ignored[0]} first",
+            f"starting with {ignored[0]}",
             file=sys.stderr,
         )
     return rows

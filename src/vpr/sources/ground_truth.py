@@ -89,7 +89,7 @@ def read_ground_truth(
         )
     frames: list[int] = [frame for row in lists.values() for frame in row]
     if num_database > 2 and frames and max(frames) <= 1 and all(len(_flat(row)) == num_database for row in rows):
-        raise UserError(f"{path} is a table of 0 and 1 for each database image; save it as booleans")
+        raise UserError(f"{path} holds 0 and 1 as numbers; save it as an array of booleans")
     beyond = [frame for frame in frames if not 0 <= frame < num_database]
     if beyond:
         raise UserError(f"{path} names database frame {beyond[0]}, the set has 0 to {num_database - 1}")

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from vpr.config.errors import run_stage
-from vpr.config.params import PARAMS_FILE, load, load_eval_sets, read_params, reads
+from vpr.config.params import PARAMS_FILE, check_name, load, load_eval_sets, read_params, reads
 from vpr.localization.params import IndexParams, load_index_set
 from vpr.model.device import pick_device
 from vpr.model.export import check_export
@@ -41,6 +41,7 @@ def check_params(path: Path = PARAMS_FILE, context: Context | None = None) -> No
         merge_train(path, name)
     dataset, params, where = load_dataset(path)
     sets, train = load_eval_sets(path), load_train(path)
+    check_name(train.val_set, f"{path}: val_set")
     validated = [train.val_set] if train.checkpoint is None else []
     dataset.check_chosen(params, context, where, [*dict.fromkeys([*sets, *validated])])
     load_index_set(path)

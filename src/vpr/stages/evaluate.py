@@ -10,6 +10,7 @@ import pandas as pd
 
 from vpr.config.errors import run_stage
 from vpr.config.params import load
+from vpr.data.csv_files import to_csv
 from vpr.data.described_set import DescribedSet
 from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
@@ -18,7 +19,7 @@ from vpr.retrieval.search import search
 
 def write_table(rows: pd.DataFrame, columns: list[str], path: Path) -> None:
     """Write the rows; of an unlabelled set, which has none, the header alone."""
-    (rows if len(rows) else pd.DataFrame(columns=columns)).to_csv(path, index=False)
+    path.write_text(to_csv(rows if len(rows) else pd.DataFrame(columns=columns)), encoding="utf-8")
 
 
 def main() -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vpr.config.errors import UserError, run_stage
+from vpr.config.errors import run_stage
 from vpr.config.params import load, load_eval_sets, load_value
 from vpr.data.checksums import file_sha256
 from vpr.data.described_set import DescribedSet
-from vpr.localization.confidence import Calibration, calibrate
+from vpr.localization.confidence import Calibration, NoConfidence, calibrate
 from vpr.localization.index import Index
 from vpr.localization.params import IndexParams, load_index_set
 from vpr.retrieval.params import EvaluateParams
@@ -23,11 +23,11 @@ def learn_confidence(
     val_set: str, descriptors: Path, predictions: Path, radius_m: float, neighbours: int
 ) -> tuple[Calibration | None, str]:
     """The calibration, and what to print of it."""
+    described = DescribedSet.load(descriptors / val_set)
+    found = Predictions.load(predictions / f"{val_set}.parquet")
     try:
-        described = DescribedSet.load(descriptors / val_set)
-        found = Predictions.load(predictions / f"{val_set}.parquet")
         fitted = calibrate(found, described.database.rows, described.queries.rows, val_set, radius_m, neighbours)
-    except UserError as error:
+    except NoConfidence as error:
         return None, f"no confidence: {error}"
     return fitted, f"confidence learnt on {fitted.num_queries} queries of {val_set}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from vpr.config.errors import run_stage
 from vpr.config.params import load, load_eval_sets
 from vpr.experiments.record import gather, receipt, record
-from vpr.experiments.store import tracking_uri, warn
+from vpr.experiments.store import tracking_uri, warn, without_passwords
 from vpr.model.params import ExportParams
 from vpr.report.run_facts import write_run_facts
 
@@ -36,7 +36,7 @@ def main() -> None:
     run_id = None
     try:
         run_id = record(results)
-        print(f"recorded run {run_id} in {tracking_uri()}")
+        print(f"recorded run {run_id} in {without_passwords(tracking_uri())}")
     except Exception as error:  # results must not be lost with a tracking server
         warn(f"not recorded: {error}")
     write_run_facts(args.report, args.model, results.log, run_id)

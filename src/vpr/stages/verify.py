@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vpr.config.errors import run_stage
 from vpr.config.params import load, load_eval_sets, load_value
+from vpr.data.csv_files import to_csv
 from vpr.data.manifest import read_manifest, write_parts
 from vpr.retrieval.params import EvaluateParams
 from vpr.verification.checks import check_sets, verify
@@ -31,7 +32,7 @@ def main() -> None:
     problems = all_problems(checked, params)
     for path in (args.problems, args.page, args.metrics):
         path.parent.mkdir(parents=True, exist_ok=True)
-    problems.to_csv(args.problems, index=False)
+    args.problems.write_text(to_csv(problems), encoding="utf-8")
     args.page.write_text(dataset_page(checked.manifest, problems, checked.statistics, radius_m), encoding="utf-8")
     args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     stop_on_problems(checked, params, args.problems)

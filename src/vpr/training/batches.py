@@ -24,7 +24,7 @@ _ATTEMPTS = 50
 
 
 class Unfilled(UserError):
-    """No place is far enough from those of a batch."""
+    """A batch can't be filled: every remaining place is too near one in it."""
 
 
 Describe = Callable[[list[int]], NDArray[np.float32]]

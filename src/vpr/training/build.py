@@ -96,7 +96,7 @@ def model_to_check(configuration: RunConfiguration) -> VPRModel:
     if (checkpoint.parent / "training.json").is_file() and checkpoint.resolve().is_relative_to(Path.cwd()):
         raise UserError(
             f"params.yaml: {place_of('checkpoint')} is {str(checkpoint)!r}, in the folder that the train stage "
-            "empties; copy it to another place and name that"
+            "empties; copy the file elsewhere and use that path"
         )
     return load_checkpoint(checkpoint)[0]
 

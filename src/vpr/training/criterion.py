@@ -105,7 +105,7 @@ def refuse(loss: str, miner: str, memory_size: int) -> None:
     facts = LOSSES[loss].facts
     if not facts["takes_miner"] and miner != "none":
         raise UserError(
-            f"{loss} compares all images of a batch by its definition and takes no mined pairs, and miner is {miner}; "
+            f"{loss} compares all images of a batch by its definition and takes no miner, but miner is {miner}; "
             "set miner to none"
         )
     if memory_size and not facts["takes_memory"]:

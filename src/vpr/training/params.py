@@ -72,12 +72,12 @@ class TrainParams(Options):
     optimizer: Literal["sgd", "adam", "adamw"] = Field(description="the optimizer")
     lr: float = Field(gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(ge=0, description="weight decay")
-    momentum: float = Field(description="momentum of `sgd`")
+    momentum: float = Field(ge=0, description="momentum of `sgd`")
     warmup_steps: int = Field(ge=0, description="the learning rate rises linearly over these steps")
     milestones: list[Annotated[int, Field(ge=1)]] = Field(
         description="epochs after which the learning rate is multiplied by `lr_mult`"
     )
-    lr_mult: float = Field(description="factor of the learning rate at each milestone")
+    lr_mult: float = Field(gt=0, description="factor of the learning rate at each milestone")
     max_epochs: int = Field(ge=1, description="epochs to train")
     check_val_every_n_epochs: int = Field(ge=1, description="how often the validation recalls are computed")
     val_set: str = Field(description="evaluation set to validate on during training")
@@ -91,12 +91,14 @@ class TrainParams(Options):
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")
     devices: Literal[1] = Field(title="1; training runs on one device", description="training runs on one device")
-    num_workers: int | None = Field(description="loader processes; `null` takes one less than the cores, at most 8")
-    max_memory_gb: float | None = Field(
+    num_workers: Annotated[int, Field(ge=0)] | None = Field(
+        description="loader processes; `null` takes one less than the cores, at most 8"
+    )
+    max_memory_gb: Annotated[float, Field(gt=0)] | None = Field(
         description="memory that miner and loss may take for a batch; `null` takes what the device has"
     )
     log_every_n_steps: int = Field(ge=1, description="steps between rows of the training curve")
-    seed: int = Field(ge=0, description="seed of weights, batches and augmentation")
+    seed: int = Field(ge=0, lt=2**32, description="seed of weights, batches and augmentation")
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainParams:

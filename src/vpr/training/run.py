@@ -195,7 +195,9 @@ def scratch_folder(key: str) -> Iterator[Path]:
     try:
         held.acquire(timeout=2)
     except Timeout:
-        raise UserError(f"another process trains this very model (it holds {lock}); wait for it, or stop it") from None
+        raise UserError(
+            f"another process is already training this model (it holds {lock}); wait for it, or stop it"
+        ) from None
     try:
         yield scratch
         shutil.rmtree(scratch, ignore_errors=True)

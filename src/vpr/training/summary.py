@@ -66,7 +66,7 @@ class TrainingLog:
     """What no two runs of a training share; kept by the hash of the best checkpoint.
 
     Attributes:
-        git_commit: that ran, with ``+changes`` if parameters or code differed from it.
+        git_commit: the commit that ran, with ``+changes`` if parameters or code differed from it.
         experiment: name of the DVC experiment.
         machine: in words.
         seconds: of training, validation included.

@@ -40,8 +40,8 @@ def validation_of(manifest: Manifest, spec: ModelSpec, settings: TrainParams, ra
     positives = positives_of(database, queries, radius_m)
     if positives is None:
         raise UserError(
-            f"params.yaml: val_set {name!r} has neither coordinates nor place ids, so no recall to choose the best "
-            "epoch by; name a labelled set"
+            f"params.yaml: val_set {name!r} has neither coordinates nor place ids, so the best epoch cannot be chosen; "
+            "set val_set to a labelled set"
         )
     database_loader, query_loader = (
         image_loader(

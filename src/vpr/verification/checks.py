@@ -127,7 +127,10 @@ def check_sets(manifest: Manifest, set_names: Sequence[str]) -> None:
             except UserError as error:
                 raise UserError(f"params.yaml: eval_sets and val_set: {error}") from None
             if rows.empty:
-                raise UserError(f"params.yaml: eval_sets and val_set: {name} has no {part}; list some, or take it off")
+                raise UserError(
+                    f"params.yaml: evaluation set {name!r} has no {part}; add some, or remove "
+                    "the set from eval_sets and val_set"
+                )
 
 
 def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 from tqdm import tqdm
 
 from vpr.config.project import data_root
+from vpr.data.images import ImageError, decode
 from vpr.data.manifest import VERIFIED_COLUMNS
 
 CHUNK = 256
 SAVE_EVERY_S = 30.0
-_TURNED = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+_CHECKS = 2  # raised when a file that passed has to be read again
 _FILE_COLUMNS = ["image", "mtime_ns", *VERIFIED_COLUMNS, "problem"]
 
 
@@ -44,7 +44,7 @@ def read_all_files(folder: Path, images: list[str], num_workers: int | None) -> 
 
 def _read_files(folder: Path, images: list[str], num_workers: int | None, name: str) -> pd.DataFrame:
     """Size, hash and problem of each file; earlier readings of unchanged files are kept."""
-    memory = data_root() / ".verified" / f"{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.parquet"
+    memory = data_root() / ".verified" / f"{hashlib.sha256(f'{_CHECKS}:{folder}'.encode()).hexdigest()[:16]}.parquet"
     known = pd.read_parquet(memory) if memory.is_file() else pd.DataFrame(columns=_FILE_COLUMNS)
     now = pd.DataFrame([(i, *_stamp(f"{folder}/{i}")) for i in images], columns=["image", "bytes_now", "mtime_now"])
     before = now.merge(known, on="image", how="left")
@@ -97,17 +97,16 @@ def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
     num_bytes, mtime_ns = _stamp(str(path))
     sha256, width, height = "", 0, 0
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-        with Image.open(path) as opened:
-            opened.load()
-            width, height = opened.size
-            if opened.getexif().get(0x0112) in _TURNED:
-                width, height = height, width
+        if num_bytes >= 0 and not path.is_file():  # a pipe or a device would never end
+            raise ImageError("not a file but a folder, pipe or device")
+        content = path.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        width, height = decode(content).size
         problem = ""
     except FileNotFoundError:
         problem = "the file is missing"
-    except Exception as error:  # a broken image fails in many ways, all of them belong in the report
-        problem = f"can't be decoded: {type(error).__name__}: {error}".replace(str(path), "the file")
+    except (ImageError, OSError) as error:
+        problem = str(error).replace(str(path), "the file")
     return image, mtime_ns, num_bytes, sha256, width, height, problem
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw
@@ -34,8 +35,9 @@ def dataset_page(manifest: Manifest, problems: pd.DataFrame, statistics: dict[st
         problems, statistics: of ``vpr.verification.checks.Verified``.
         radius_m: a database image within it is a positive.
     """
-    sections = [_training(manifest, statistics)] if len(manifest.train()) else []
-    sections += [_evaluation_set(manifest, name, radius_m) for name in manifest.set_names()]
+    with rc_context({"text.parse_math": False}):  # a $ in a name is a $
+        sections = [_training(manifest, statistics)] if len(manifest.train()) else []
+        sections += [_evaluation_set(manifest, name, radius_m) for name in manifest.set_names()]
     kinds = problems.assign(problem=kind_of(problems["problem"]))
     kinds = kinds.groupby(["severity", "problem"], sort=True).size().reset_index(name="rows")
     template = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -18,9 +18,9 @@ class VerifyParams(Section):
         description="`fail` stops with the list of all problems; `skip` leaves the rows out and counts them"
     )
     on_count_difference: Literal["fail", "warn"] = Field(
-        description="what counts other than those that a source expects do"
+        description="what to do when a source holds more or fewer images than expected: `fail` or `warn`"
     )
     queries_without_positives: Literal["keep", "leave_out"] = Field(
         description="`keep` counts them as not found, as published recalls do"
     )
-    num_workers: int | None = Field(description="processes; `null` takes all cores")
+    num_workers: Annotated[int, Field(ge=1)] | None = Field(description="processes; `null` takes all cores")

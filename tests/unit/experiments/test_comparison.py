@@ -15,6 +15,7 @@ from vpr.experiments.comparison import compare, formatted, seed_groups
 from vpr.experiments.paired_test import in_words, paired_test
 from vpr.experiments.paper import Setting, paper_overrides, paper_settings, read_paper
 from vpr.experiments.runs import Run, distinct_names
+from vpr.experiments.store import without_passwords
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,7 +60,7 @@ def test_the_order_of_the_queries_does_not_matter_and_other_queries_are_refused(
     one, two = predictions([True, False, True]), predictions([True, True, False])
     turned = two.iloc[::-1]
     assert paired_test(one, turned) == paired_test(one, two)
-    with pytest.raises(UserError, match=r"other queries \(3 and 2, 2 in common\)"):
+    with pytest.raises(UserError, match=r"different queries \(3 and 2, 2 in common\)"):
         paired_test(one, predictions([True, True]))
 
 
@@ -92,10 +93,10 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_with_their_spread():
         compare([])
 
 
-@pytest.mark.parametrize(("style", "told"), [("table", "---"), ("markdown", "|---"), ("csv", "run,agg")])
-def test_the_table_comes_in_three_forms(style, told):
+@pytest.mark.parametrize(("style", "expected"), [("table", "---"), ("markdown", "|---"), ("csv", "run,agg")])
+def test_the_table_comes_in_three_forms(style, expected):
     text = formatted(compare([run("a", 0.5), run("b", 0.4, **{"agg.name": "avg"})]), style)
-    assert told in text
+    assert expected in text
     assert "50.0" in text
 
 
@@ -113,14 +114,14 @@ def test_the_paper_stands_beside_what_has_its_setting_and_differences_are_named(
     paper = settings()
     row = compare([paper_run("ours", 26)], paper=paper).iloc[0]
     assert (row["paper run"], row["paper val R@1"], row["setting"]) == ("26", "81.00", "the paper's")
-    for change, told in (
+    for change, expected in (
         ({"train.lr": "0.001"}, "differs: lr 0.001 instead of 0.0002"),
         ({"dataset.share_of_places": "0.1"}, "differs: dataset.share_of_places 0.1 instead of 1.0"),
         ({"loss.alpha": "99"}, "differs: loss.alpha 99 instead of 1.0"),
         ({"agg.p": "1.0"}, "differs: agg.p 1.0 instead of 3.0"),
         ({"export.checkpoint": "last"}, "differs: export.checkpoint last instead of best"),
     ):
-        assert compare([paper_run("other", 26, **change)], paper=paper).iloc[0]["setting"] == told
+        assert compare([paper_run("other", 26, **change)], paper=paper).iloc[0]["setting"] == expected
     other_set = paper_run("other", 26)
     other_set.metrics["val/num_queries"] = 100.0
     assert "val/num_queries 100 instead of 7993" in compare([other_set], paper=paper).iloc[0]["setting"]
@@ -153,3 +154,11 @@ def test_all_28_reported_runs_are_there_and_can_be_asked_for():
             if key in ("agg", "loss", "miner"):
                 assert value in params[{"agg": "aggregators", "loss": "losses", "miner": "miners"}[key]]
     assert "datasets.gsv_xs.train.max_epochs=30" in paper_overrides(paper[25])
+
+
+@pytest.mark.parametrize("address", ["postgresql://me:p@ss@host:5432/db", "https://me:p%40ss@host/x", "sqlite:////a/b"])
+def test_a_printed_address_of_the_store_has_no_password(address):
+    shown = without_passwords(f"MLflow at {address} can't be asked: {address}")
+    assert "ss@" not in shown
+    assert shown.count("host") == address.count("host") * 2
+    assert (shown.count(":***@") == 2) == ("@" in address)

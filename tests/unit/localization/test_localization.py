@@ -93,11 +93,11 @@ def claiming(width: int, height: int) -> bytes:
     ("content", "message"),
     [
         (b"", "it: empty"),
-        (b"just a text", "it: not an image; send a JPEG"),
+        (b"just a text", "it: not an image of a known format; use JPEG"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it: not an image"),
-        (jpeg()[:300], "it: can't be read as an image"),
-        (claiming(12_000, 10_000), "12000 x 10000 pixels; send at most 64 million"),
-        (claiming(60_000, 60_000), "too many pixels; send at most 64 million"),
+        (jpeg()[:300], "it: can't be decoded: "),
+        (claiming(12_000, 10_000), "12000 x 10000 pixels; the limit is 64 million"),
+        (claiming(60_000, 60_000), "too many pixels; the limit is 64 million"),
     ],
 )
 def test_what_is_no_photo_has_a_clear_error_and_does_not_stop_the_others(localizer, content, message):
@@ -155,10 +155,10 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     named = city.part("val", DATABASE)["image"].iloc[0]
     (folder / Path(named).name).write_bytes((city.folder / named).read_bytes())
     localizer.index.save(tmp_path / "run")
-    built = index_folder(folder, checkpoint, tmp_path / "index", tmp_path / "run", 25.0)
-    told = capsys.readouterr().err
-    assert "1 photos without a position are left out, somewhere.jpg first" in told
-    assert "1 files can't be read as images and are left out, @0414182.51" in told
+    built = index_folder(folder, checkpoint, tmp_path / "index", tmp_path / "run", None, 4)
+    printed = capsys.readouterr().err
+    assert "1 photos without a position are left out, starting with somewhere.jpg" in printed
+    assert "1 files can't be read as images and are left out, starting with @0414182.51" in printed
     assert len(built.images) == 2
     assert built.calibration == CALIBRATION
     again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
@@ -184,7 +184,7 @@ def test_the_command_tells_positions_as_text_and_as_json(city, localizer, checkp
     where = ("--model", checkpoint, "--index", tmp_path / "index")
     code, out, _ = command(monkeypatch, capsys, "localize", photo, *where)
     assert code == 0
-    assert "within 25 m with" in out
+    assert "% likely to be within 25 m\n" in out
     assert "1. similarity 1.000" in out
     code, out, _ = command(monkeypatch, capsys, "localize", photo, tmp_path / "gone.jpg", "--json", *where)
     assert code == 1

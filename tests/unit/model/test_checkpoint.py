@@ -17,11 +17,11 @@ def test_a_checkpoint_rebuilds_the_model_with_its_configuration(tmp_path):
     torch.manual_seed(0)
     model = VPRModel(SPEC).eval()
     save_checkpoint(tmp_path / "m.ckpt", SPEC, model.state_dict(), {"trained": "here"})
-    again, notes = load_checkpoint(tmp_path / "m.ckpt")
+    again, metadata = load_checkpoint(tmp_path / "m.ckpt")
     images = torch.rand(2, 3, 32, 48)
     with torch.inference_mode():
         assert torch.equal(model(images), again(images))
-    assert (again.spec, notes) == (SPEC, {"trained": "here"})
+    assert (again.spec, metadata) == (SPEC, {"trained": "here"})
 
 
 def test_checkpoints_of_equal_weights_are_equal_files(tmp_path):

@@ -84,13 +84,15 @@ def test_a_model_runs_at_another_image_size_unless_its_weights_are_for_one():
     with torch.inference_mode():
         assert torch.equal(resized(images), gem(images))
     assert resized.spec.image_size == (48, 64)
-    told = (
-        r"export.image_size is 48 x 64 and the model was trained at 32 x 48: mixvpr has weights for a feature map of "
+    printed = (
+        r"export.image_size is 48 x 64 and the model was trained at 32 x 48: mixvpr was trained for a feature map of "
     )
-    with pytest.raises(UserError, match=told + r"\(4, 6\) alone, not of \(6, 8\)"):
+    with pytest.raises(UserError, match=printed + r"\(4, 6\) and cannot take one of \(6, 8\)"):
         at_image_size(model("mixvpr", mix_depth=1), (48, 64), "export.image_size")
-    with pytest.raises(UserError, match=r"of \(4, 6\) alone, not of \(6, 4\)"):
-        at_image_size(model("mixvpr", mix_depth=1), (48, 32), "export.image_size")  # as many positions, elsewhere
+    with pytest.raises(UserError, match=r"of \(4, 6\) and cannot take one of \(6, 4\)"):
+        at_image_size(
+            model("mixvpr", mix_depth=1), (48, 32), "export.image_size"
+        )  # the same number of positions, another shape
     with pytest.raises(UserError, match=r"trained at 32 x 48: aggregator salad: num_clusters is 23.* 1 positions"):
         at_image_size(model("salad", num_clusters=23), (8, 8), "export.image_size")
 

@@ -35,7 +35,7 @@ def test_search_returns_l2_distances_and_no_more_neighbours_than_there_are():
 
 
 def test_search_refuses_what_it_can_t_rank():
-    with pytest.raises(UserError, match="same dimension"):
+    with pytest.raises(ValueError, match="same dimension"):
         search(np.zeros((2, 3), np.float32), np.zeros((1, 2), np.float32), 1)
     with pytest.raises(UserError, match="queries: 1 descriptors are not finite"):
         search(unit_vectors([0]), np.full((1, 2), np.nan, np.float32), 1)

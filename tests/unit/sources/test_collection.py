@@ -296,9 +296,9 @@ def test_leakage_wide_places_and_disagreeing_coordinates_are_found(gsv, sf, tmp_
     assert "@044.26" in moved
     put(gsv / "gsv_xs/train/rome" / moved, jpeg(78))
     problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
-    told = sorted(problems["severity"] + " " + problems["problem"].str.replace(r"@.*", "@", regex=True))
-    assert told[0].startswith("error utm and lat, lon: 1,11")  # a hundredth of a degree
-    assert told[1:] == [
+    printed = sorted(problems["severity"] + " " + problems["problem"].str.replace(r"@.*", "@", regex=True))
+    assert printed[0].startswith("error utm and lat, lon: 1,11")  # a hundredth of a degree
+    assert printed[1:] == [
         "warning a query without any positive in its database",
         "warning images of one place far apart: gsv/rome/0 spans 51 m",
         "warning leakage: the same content as a training image: gsv/osl/@",
@@ -578,7 +578,7 @@ def test_crafted_files_end_in_a_message(tmp_path, attack):
         (np.array([["a"], ["b"]]), "'a' is not a frame number"),
         (np.array([[1.7], [0.0]]), r"1.7.* is not a whole number"),
         (np.array([[np.inf], [0.0]]), r"inf.* is not a whole number"),
-        (np.array([[0, 1, 0], [1, 0, 0]]), "is a table of 0 and 1 for each database image; save it as booleans"),
+        (np.array([[0, 1, 0], [1, 0, 0]]), "holds 0 and 1 as numbers; save it as an array of booleans"),
         (np.array([[True, False]]), r"is a table of \(1, 2\); the set has 2 x 3 images"),
         (np.empty((0, 2), dtype=object), "lists the positives of 0 queries"),
     ],

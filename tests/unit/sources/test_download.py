@@ -184,7 +184,7 @@ def test_the_first_hash_is_recorded_and_a_later_download_must_have_it(server, ge
         for path in sorted((data_root / folder).rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
     server.content["/set.zip"] = zipped(other=b"1")
-    with pytest.raises(UserError, match=r"the first download had .*known.json.*changed or arrived damaged"):
+    with pytest.raises(UserError, match=r"the first download had .*known.json.*changed at its source or was damaged"):
         get(url)
     assert not list((data_root / "unpacked").glob("*/other"))
 
@@ -313,10 +313,10 @@ def test_secrets_in_an_address_are_written_nowhere(server, get, tmp_path, capsys
     host = server.url.removeprefix("http://")
     server.script = [500, ("break", 10)]
     get(f"http://me:pass@{host}/set.zip?token=SECRET")
-    told = capsys.readouterr().out + (tmp_path / "known.json").read_text()
-    assert "SECRET" not in told
-    assert "pass" not in told
-    assert "/set.zip?" in told  # but another query is another file
+    printed = capsys.readouterr().out + (tmp_path / "known.json").read_text()
+    assert "SECRET" not in printed
+    assert "pass" not in printed
+    assert "/set.zip?" in printed  # but another query is another file
     assert addresses.redacted("file:///home/me/sets/gsv.zip") == "file://gsv.zip"
     assert transfer.reason_of(ValueError("url: /o.zip?X-Signature=SECRET (bad)")) == "ValueError: url: /o.zip?... (bad)"
 

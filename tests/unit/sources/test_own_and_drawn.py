@@ -177,7 +177,7 @@ def test_parquet_is_read_as_well(tmp_path):
     ("content", "changes", "message"),
     [
         ("image,place_id\na.jpg,1\n", {}, "no column 'split'"),
-        ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is none of train, <set>/database"),
+        ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is not valid; expected train, <set>/database"),
         ("image,split,place_id\n", {}, "no images listed"),
         ("image,split,place_id\na.jpg,train,1\n", {"columns": {"place_id": "floor"}}, r"names \['floor'\], but"),
     ],
@@ -264,7 +264,7 @@ def test_verify_lists_all_problems_not_the_first(damaged):
     assert found.pop(("a.jpg", TRAIN)) == "listed twice with the same role"
     assert found.pop(("gone.jpg", TRAIN)) == "the file is missing"
     assert found.pop(("half.jpg", TRAIN)).startswith("can't be decoded: OSError")
-    assert found.pop(("text.jpg", TRAIN)).startswith("can't be decoded: UnidentifiedImageError")
+    assert found.pop(("text.jpg", TRAIN)).startswith("not an image of a known format")
     assert (
         found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
     )
@@ -357,7 +357,7 @@ def test_a_set_that_is_missing_or_lacks_a_part_is_refused(tmp_path):
     listing = own(tmp_path / "own.csv")
     with pytest.raises(UserError, match="eval_sets and val_set: dataset custom has no evaluation set 'vla'; it has: s"):
         check_sets(listing, ["vla"])
-    with pytest.raises(UserError, match="eval_sets and val_set: s has no database"):
+    with pytest.raises(UserError, match="evaluation set 's' has no database"):
         check_sets(listing, ["s"])
 
 

@@ -1,4 +1,4 @@
-"""Which places batches in a batch."""
+"""Which places share a batch."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ LABELS = torch.arange(6).repeat_interleave(4)
 def test_each_loss_with_each_miner_makes_a_training_step(loss, miner):
     torch.manual_seed(0)
     if loss in WITHOUT_MINER and miner != "none":
-        with pytest.raises(UserError, match=f"{loss} .* takes no mined pairs, and miner is {miner}; set miner to none"):
+        with pytest.raises(UserError, match=f"{loss} .* takes no miner, but miner is {miner}; set miner to none"):
             Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
         return
     criterion = Criterion(loss, {}, miner, {}, descriptor_dim=8, num_places=6)
@@ -89,7 +89,7 @@ def test_a_loss_compares_with_the_memory(loss, miner):
     remembering = criterion(30)
     first, mined = remembering(descriptors, labels)
     if miner == "none":
-        # The library takes a mean over what differs for triplets and where it is told the pairs.
+        # The library takes a mean over what differs for triplets and where it is printed the pairs.
         assert mined.informative_share == 1.0
     assert torch.isfinite(first)
     later = unit(24, 8, seed=1).requires_grad_()

@@ -134,16 +134,16 @@ def test_the_optimiser_is_the_one_named(city, settings, tmp_path, name, cls):
 
 
 def test_training_reports_and_keeps_what_it_should(city, settings, tmp_path):
-    told = []
-    trained = run(city, settings, tmp_path, lambda values, step: told.append((step, values)))
+    printed = []
+    trained = run(city, settings, tmp_path, lambda values, step: printed.append((step, values)))
     steps = [row for row in trained.history if "loss" in row]
     assert [row["step"] for row in steps] == [2, 4, 6]  # an epoch has two batches
     assert all({"lr", "informative_share"} <= set(row) for row in steps)
     validations = [row for row in trained.history if "val_recall_at_1" in row]
     assert [row["epoch"] for row in validations] == [1, 2, 3]
-    assert len(told) == len(trained.history)
+    assert len(printed) == len(trained.history)
     # Rates are reported, and kept out of the history, which is equal for equal runs.
-    assert [step for step, values in told if values.get("images_per_s", 0) > 0] == [2, 4, 6]
+    assert [step for step, values in printed if values.get("images_per_s", 0) > 0] == [2, 4, 6]
     assert all("images_per_s" not in row for row in trained.history)
     best = max(validations, key=lambda row: row["val_recall_at_1"])
     assert trained.best_epoch == best["epoch"]  # the first of the best
@@ -224,7 +224,7 @@ def test_similar_places_are_looked_for_once_in_an_epoch_by_the_model_of_that_mom
 
 
 def test_batches_without_pairs_move_no_weight(city, settings, tmp_path):
-    """TripletMarginMiner with a margin that every triplet keeps picks nothing."""
+    """PairMarginMiner with margins that every pair keeps picks nothing."""
     params = changed(settings, optimizer="adamw", weight_decay=0.1, max_epochs=1)
     torch.manual_seed(params.seed)
     before = VPRModel(SPEC).state_dict()

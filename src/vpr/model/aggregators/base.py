@@ -33,10 +33,10 @@ class Aggregator(nn.Module):
     num_clusters_to_initialise: int = 0
 
     def initialise(self, centres: Tensor, features: Tensor) -> None:
-        """Set the clusters before training.
+        """Set the clusters before training; an aggregator without any has nothing to set.
 
         Args:
             centres: ``(num_clusters_to_initialise, C)``, of k-means over local features.
             features: ``(N, C)`` local features of unit norm.
         """
-        raise NotImplementedError("an aggregator with clusters to initialise says how")
+        assert self.num_clusters_to_initialise == 0, "an aggregator with clusters says how to initialise them"

@@ -68,7 +68,7 @@ def timm_model(name: str, weights: str | None) -> Any:
             return timm.create_model(name, **options)
     except Exception as error:  # a download fails in many ways
         raise UserError(
-            f"weights of {name} can't be had: {error}; set weights to the path of a state dict, or to null"
+            f"could not get the weights of {name}: {error}; set weights to the path of a state dict, or to null"
         ) from None
 
 
@@ -76,7 +76,7 @@ def with_file(take_apart: Callable[[Any], Backbone], network: nn.Module, name: s
     """Make a backbone of a network, and load the user's file into what is left of it.
 
     The file names its tensors as the network does, as the network inside another model, or, if it is a checkpoint of
-    ours, as the backbone does. What cropping leaves out, and a classifier, is not asked for.
+    ours, as the backbone does. It need not hold cropped stages or a classifier.
 
     Args:
         take_apart: makes the backbone, out of the network's own modules.
@@ -149,7 +149,7 @@ def _imagenet(name: str) -> dict[str, Tensor]:
     except (URLError, OSError, RuntimeError) as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         raise UserError(
-            f"ImageNet weights of {name} can't be had: {error}; fetch {entry.url} on a machine with a network and put "
-            f"the file {Path(entry.url).name} into {folder}, or set weights to null in params.yaml"
+            f"could not get the ImageNet weights of {name}: {error}; fetch {entry.url} on a machine with a network and "
+            f"put the file {Path(entry.url).name} into {folder}, or set weights to null in params.yaml"
         ) from None
     return state

@@ -57,7 +57,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
         known_hashes: file of the hashes that earlier downloads had; a later one must equal them.
 
     Raises:
-        UserError: if the source can't be had, with what to do; what was fetched is kept.
+        UserError: if the source can't be fetched, with what to do; what was fetched is kept.
         UserError: if a hash differs or an archive is refused.
     """
     check_url(where, url)
@@ -86,7 +86,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
             if gone > 0:
                 raise UserError(
                     f"{where}: {gone:,} of the {num_files:,} files unpacked into {unpacked} are gone; delete that "
-                    "folder, and the archive is unpacked again"
+                    "folder to unpack the archive again"
                 )
             if remote and sha256 is None:
                 _compare_with_first(where, url, found, known_hashes, f"delete {unpacked} and {downloads / name}")
@@ -169,8 +169,9 @@ def _compare_with_first(where: str, url: str, found: dict[str, str], known_hashe
     for name, sha256 in _known(known_hashes).get(redacted(url), {}).items():
         if found.get(name) != sha256:
             raise UserError(
-                f"{where}.url: {name} has the SHA-256 {found.get(name)}, the first download had {sha256} "
-                f"({known_hashes}): the file has changed or arrived damaged; {remedy}, or delete the entry to accept it"
+                f"{where}.url: {name} has the SHA-256 {found.get(name)}, but the first download had {sha256} "
+                f"({known_hashes}): the file changed at its source or was damaged on the way; {remedy}, or "
+                "delete the entry to accept it"
             )
 
 

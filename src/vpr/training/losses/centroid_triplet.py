@@ -23,7 +23,7 @@ class CentroidTripletLoss(nn.Module):
     The positive centroid of an anchor is the mean of the other images of its place.
 
     Args:
-        margin: by which the other places' centroids shall be farther away (L2 distance of unit vectors).
+        margin: how much farther than its own centroid those of other places must be (L2 distance of unit vectors).
 
     Shape:
         descriptors ``(N, D)`` and labels ``(N,)`` -> the mean over triplets of positive loss, 0 if there

@@ -1,0 +1,137 @@
+"""Images of all kinds are read as what they show, or refused; the same for datasets and for photos that are sent."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vpr.config.errors import UserError
+from vpr.data.images import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, decode, open_image
+from vpr.data.loading import ImageList, image_loader
+from vpr.data.manifest import TRAIN, make_manifest
+from vpr.data.preprocess import Preprocess
+from vpr.localization.photos import read_photo
+from vpr.verification.checks import verify
+
+RAMP = np.linspace(0, 255, 16 * 24).round().astype(np.uint8).reshape(16, 24)
+
+
+def encoded(image: Image.Image, file_format: str, **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, file_format, **options)
+    return buffer.getvalue()
+
+
+def of_16_bits(file_format: str) -> bytes:
+    return encoded(Image.fromarray(RAMP.astype(np.uint16) * 257), file_format)
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "TIFF", "PPM"])
+def test_grey_of_16_bits_shows_what_it_showed_with_8(file_format):
+    grey = np.asarray(decode(of_16_bits(file_format)))
+    assert (grey == RAMP[:, :, None]).all()
+
+
+def test_grey_of_12_bits_is_scaled_by_its_own_white():
+    # Two pixels of 12 bits in three bytes, the first of a row black, the second white.
+    rows = b"\x00\x0f\xff" * 12 * 16
+    tags = {256: 24, 257: 16, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 16, 279: len(rows)}
+    directory = len(rows) + 8
+    entries = b"".join(
+        tag.to_bytes(2, "little") + (4).to_bytes(2, "little") + (1).to_bytes(4, "little") + value.to_bytes(4, "little")
+        for tag, value in tags.items()
+    )
+    header = b"II*\x00" + directory.to_bytes(4, "little")
+    content = header + rows + len(tags).to_bytes(2, "little") + entries + bytes(4)
+    grey = np.asarray(decode(content))
+    assert (grey[:, 0::2] == 0).all()
+    assert (grey[:, 1::2] == 255).all()
+
+
+@pytest.mark.parametrize("values", [RAMP / 255, np.full((16, 24), np.nan), RAMP * 1000.0], ids=["0-1", "nan", "large"])
+def test_floating_point_pixels_are_refused_because_white_is_not_known(values):
+    with pytest.raises(ImageError, match="floating-point numbers, of which white is not known"):
+        decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"))
+
+
+def test_integers_of_32_bits_are_refused():
+    with pytest.raises(ImageError, match="32-bit integers, of which white is not known"):
+        decode(encoded(Image.fromarray(RAMP.astype(np.int32)), "TIFF"))
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_every_listed_format_is_read(file_format):
+    lossless = {"WEBP": {"lossless": True}, "JPEG": {"quality": 100}, "AVIF": {"quality": 100}}.get(file_format, {})
+    image = decode(encoded(Image.fromarray(RAMP).convert("RGB"), file_format, **lossless))
+    assert (image.mode, image.size) == ("RGB", (24, 16))
+    assert np.abs(np.asarray(image).astype(int) - RAMP[:, :, None]).max() <= 4
+
+
+def test_every_suffix_belongs_to_a_listed_format():
+    assert {Image.registered_extensions()[suffix] for suffix in SUFFIXES} == set(FORMATS)
+
+
+def test_no_other_program_is_started_for_a_file(tmp_path, monkeypatch):
+    def started(*command, **_):
+        raise AssertionError(f"{command} was started")
+
+    monkeypatch.setattr("subprocess.check_call", started)
+    monkeypatch.setattr("subprocess.Popen", started)
+    (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    with pytest.raises(UserError, match=r"x.jpg: .*not an image of a known format"):
+        open_image(tmp_path / "x.jpg")
+
+
+def test_too_many_pixels_are_refused_before_they_are_decoded():
+    side = int(MAX_PIXELS**0.5) + 1
+    bomb = encoded(Image.new("1", (side, side)), "PNG")
+    with pytest.raises(ImageError, match=f"{side} x {side} pixels; the limit is 64 million"):
+        decode(bomb)
+
+
+@pytest.fixture
+def odd_files(tmp_path):
+    """Files with names of photos that are none, and one that is."""
+    (tmp_path / "good.png").write_bytes(of_16_bits("PNG"))
+    (tmp_path / "float.tif").write_bytes(encoded(Image.fromarray(np.full((16, 24), np.nan, np.float32)), "TIFF"))
+    (tmp_path / "text.jpg").write_text("no image")
+    (tmp_path / "half.jpg").write_bytes(encoded(Image.fromarray(RAMP), "JPEG")[:-60])
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    return tmp_path
+
+
+def test_verification_and_photos_refuse_the_same_files_and_none_of_them_waits(odd_files):
+    names = sorted(path.name for path in odd_files.iterdir())
+    rows = [{"image": name, "role": TRAIN, "set": "", "place_id": "1"} for name in [*names, "gone.jpg"]]
+    checked = verify(make_manifest("odd", str(odd_files), pd.DataFrame(rows)), 25.0, 1)
+    problems = dict(zip(checked.problems["image"], checked.problems["problem"], strict=True))
+    assert set(problems) == {*names, "gone.jpg"} - {"good.png"}
+    assert problems["gone.jpg"] == "the file is missing"
+    for name in ("pipe.jpg", "zero.jpg", "folder.jpg"):
+        assert problems[name] == "not a file but a folder, pipe or device"
+    for name in ("float.tif", "text.jpg", "half.jpg"):
+        with pytest.raises(UserError) as refused:
+            read_photo((odd_files / name).read_bytes(), "photo")
+        assert str(refused.value) == f"photo: {problems[name]}"
+        with pytest.raises(UserError, match=r"can't be read as an image"):
+            open_image(odd_files / name)
+    for name in ("pipe.jpg", "zero.jpg", "folder.jpg"):
+        with pytest.raises(UserError, match="there is no such file"):
+            open_image(odd_files / name)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_broken_image_is_one_line_also_from_a_loader_process(odd_files, num_workers):
+    preprocess = Preprocess((16, 24), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    images = ImageList(odd_files, ["good.png", "half.jpg"], preprocess)
+    with pytest.raises(UserError) as refused:
+        list(image_loader(images, 1, num_workers))
+    assert str(refused.value).startswith(f"{odd_files}/half.jpg: can't be read as an image: ")
+    assert "\n" not in str(refused.value)
