@@ -54,10 +54,10 @@ def extended(tmp_path_factory, warm) -> Project:
     pipeline.write_text(text.replace("\nplots:\n", f"\n{block('A stage', 'yaml')}\nplots:\n"), encoding="utf-8")
     report = project.folder / "src/vpr/report"
     section = "A report section"
-    insert(report / "sections.py", "    other_curve: list[float] | None = None\n", after=block(section, "python", 1))
+    insert(report / "sections.py", "    other_curve: list[float] | None = None\n", after=block(section, "text", 0))
     made = "from vpr.report.distance_quartiles import distance_quartiles\n"
     insert(report / "set_section.py", "from vpr.report.map import map_section\n", before=made)
-    insert(report / "set_section.py", "        cards=cards if model is None", before=block(section, "python", 2))
+    insert(report / "set_section.py", "        cards=cards if model is None", before=block(section, "text", 1))
     insert(report / "page.js", '  byId("set-charts").replaceChildren', before=block(section, "js"))
     shutil.copytree(ROOT / "docs", project.folder / "docs")
     project.env["PYTHONPATH"] = "src"

@@ -9,9 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from report_of_city import TRAINING, report_of, shown_city
+from vpr.data.csv_files import to_csv
 from vpr.report.page import render
 from vpr.report.set_section import with_other_run
 
@@ -156,4 +158,19 @@ def test_two_runs_stand_side_by_side(browser, shown, tmp_path):
     page.select_option("#which", "all")
     assert page.locator(".card .second").count() == 2 * page.locator(".card").count()
     assert troubles == []
+    page.close()
+
+
+@pytest.mark.parametrize("neutralised", [False, True])
+def test_the_cells_of_a_condition_table_run_no_script_in_dvc_s_plots(browser, project, neutralised):
+    """DVC puts them into its page as they are, which the first case shows."""
+    script = "<img src=x onerror=\"document.title='it ran'\">"
+    table = pd.DataFrame({"condition": ["weather", script], "value": [script, "fog"], "recall_at_1": [0.5, 1.0]})
+    text = to_csv(table) if neutralised else table.to_csv(index=False)
+    (project.folder / "metrics/conditions/val.csv").write_text(text, encoding="utf-8")
+    project("dvc", "plots", "show", "metrics/conditions/val.csv", "--out", "plots_page")
+    page = browser.new_page()
+    page.goto((project.folder / "plots_page/index.html").as_uri(), wait_until="domcontentloaded")
+    page.wait_for_timeout(500)
+    assert (page.title() == "it ran") is not neutralised
     page.close()

@@ -57,7 +57,7 @@ def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Num
 
 
 def metres_apart(lat: Numbers, lon: Numbers, other_lat: Numbers, other_lon: Numbers) -> Numbers:
-    """Distance between near positions, on a sphere of 6,371 km."""
+    """Distance between near positions, on a sphere of 6,371 km, across the date line too."""
     north = np.radians(lat - other_lat)
-    east = np.radians(lon - other_lon) * np.cos(np.radians(lat))
+    east = np.radians((lon - other_lon + 180) % 360 - 180) * np.cos(np.radians(lat))
     return 6_371_000.0 * np.hypot(north, east)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -33,18 +34,46 @@ def with_blocks(text: str) -> str:
     for table, registry in TABLES.items():
         blocks = content[table]
         for name in [name for name in blocks if name not in registry]:
-            first, last = _extent(lines, table, name)
-            del lines[first:last]
+            _replace(lines, table, name, None)
         for name, entry in registry.items():
             given = blocks.get(name) or {}
             wanted = {option: given.get(option, _plain(value)) for option, value in entry.options.items()}
             if name not in blocks:
-                _, end = _extent(lines, table)
-                lines[end:end] = _block(name, wanted)
+                _append(lines, table, name, wanted)
             elif set(given) != set(wanted):
-                first, last = _extent(lines, table, name)
-                lines[first:last] = _block(name, wanted)
+                _replace(lines, table, name, wanted)
     return "\n".join(lines) + "\n"
+
+
+def _append(lines: list[str], table: str, name: str, options: dict[str, Any]) -> None:
+    """Add a block at the end of a table."""
+    first, end = _extent(lines, table)
+    if not _is_in_braces(lines, first):
+        lines[end:end] = _block(name, options)
+        return
+    code, mark, comment = lines[end - 1].partition(" #")
+    lines[end - 1] = f"{code.rstrip()[:-1]},{mark}{comment}"
+    lines[end:end] = [f"   {_flow(name, options)}}}"]
+
+
+def _replace(lines: list[str], table: str, name: str, options: dict[str, Any] | None) -> None:
+    """Write a block anew, or leave it out."""
+    first, end = _extent(lines, table)
+    if not _is_in_braces(lines, first):
+        first, end = _extent(lines, table, name)
+        lines[first:end] = [] if options is None else _block(name, options)
+        return
+    written = rf"(?<=[ {{]){re.escape(name)}: \{{[^{{}}]*\}}"
+    if options is None:
+        written += r"(, ?)?"
+    new = "" if options is None else _flow(name, options)
+    table_lines = re.sub(written, lambda _: new, "\n".join(lines[first:end])).splitlines()
+    lines[first:end] = [line for line in table_lines if line.strip()]
+
+
+def _is_in_braces(lines: list[str], first: int) -> bool:
+    """Whether a table is written as ``{name: {...}, name: {...}}``, over several lines."""
+    return lines[first + 1].lstrip().startswith("{")
 
 
 def _extent(lines: list[str], table: str, name: str | None = None) -> tuple[int, int]:
@@ -71,8 +100,12 @@ def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+def _flow(name: str, options: dict[str, Any]) -> str:
+    return yaml.safe_dump({name: options}, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
+
+
 def _block(name: str, options: dict[str, Any]) -> list[str]:
-    line = "  " + yaml.safe_dump({name: options}, default_flow_style=True, sort_keys=False, width=1 << 20).strip()[1:-1]
+    line = f"  {_flow(name, options)}"
     if len(line) <= 120:
         return [line]
     return [f"  {name}:", *textwrap.indent(yaml.safe_dump(options, sort_keys=False), "    ").splitlines()]

@@ -8,6 +8,7 @@ and optionally ``train``; coordinates and places come from the file names where 
 
 from __future__ import annotations
 
+import posixpath
 import sys
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -108,6 +109,12 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
             f"{source} has no column {lacking[0]!r}, only {sorted(table.columns)}; rename it or map it with "
             "datasets.custom.images.columns"
         )
+    for one, other in (("lat", "lon"), ("lon", "lat"), ("utm_east", "utm_north"), ("utm_north", "utm_east")):
+        if one in table and other not in table:
+            raise UserError(
+                f"{source} has a column {one} and none named {other}; add it, or map it with "
+                "datasets.custom.images.columns"
+            )
     if "place_id" not in table:
         table["place_id"] = ""
     # The pipeline's own columns keep their names; yours are kept under another.
@@ -126,7 +133,7 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
         _fill_utm(table)
     rows = []
     for record in table.to_dict("records"):
-        record["image"] = str(record["image"]).replace("\\", "/")
+        record["image"] = posixpath.normpath(str(record["image"]).replace("\\", "/"))  # ./a.jpg is a.jpg
         train_place = record.pop("train_place_id", None)
         for split in _as_list(params.splits.get(record["split"], record["split"])):
             role, set_name = _role_of(split, source)

@@ -194,15 +194,15 @@ def fit(
         resumable = _resumable(scratch / "resume.ckpt")
         if resumable is not None:
             # Loader processes ask for batches before Lightning sets the epoch that it continues with.
-            sampler.set_epoch(int(torch.load(resumable, map_location="cpu", weights_only=False)["epoch"]) + 1)
+            sampler.set_epoch(int(torch.load(resumable, map_location="cpu", weights_only=True)["epoch"]) + 1)
         try:
-            trainer.fit(module, loader, ckpt_path=resumable, weights_only=False)
+            trainer.fit(module, loader, ckpt_path=resumable, weights_only=True)
         except SystemExit:  # Lightning raises it after Ctrl-C, and then ignores the next Ctrl-C
             signal.signal(signal.SIGINT, handler)
             raise KeyboardInterrupt from None
     last = _model_weights(module.state_dict())
     best_path = Path(best.best_model_path)
-    best_state = torch.load(best_path, map_location="cpu", weights_only=False) if best.best_model_path else None
+    best_state = torch.load(best_path, map_location="cpu", weights_only=True) if best.best_model_path else None
     return Trained(
         best=_model_weights(best_state["state_dict"]) if best_state else last,
         last=last,
@@ -222,7 +222,7 @@ def _resumable(path: Path) -> Path | None:
     if not path.is_file():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=False)
+        torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a half-written file fails in many ways, all of them mean: start again
         warnings.warn(f"{path}: can't be read ({error}); training starts from the beginning", stacklevel=2)
         return None

@@ -68,7 +68,7 @@ class TrainParams(Options):
     memory_size: int = Field(
         ge=0, description="descriptors of earlier batches that the loss compares a batch with as well; 0 for none"
     )
-    augment_ops: int = Field(ge=0, description="operations of RandAugment on each training image; 0 for none")
+    augment_ops: int = Field(ge=0, le=100, description="operations of RandAugment on each training image; 0 for none")
     optimizer: Literal["sgd", "adam", "adamw"] = Field(description="the optimizer")
     lr: float = Field(gt=0, description="learning rate after the warm-up")
     weight_decay: float = Field(ge=0, description="weight decay")

@@ -139,6 +139,11 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
     # Without a zone they are metres of a map of its own, as Nordland's and AmsterTime's are.
     on_grid = (rows["utm_zone"] != "").to_numpy()
     outside = (east < 100_000) | (east > 900_000) | (north < 0) | (north > 10_000_000)
+    is_zone = (
+        rows["utm_zone"].str.fullmatch(r"0?[1-9][C-HJ-NP-X]|[1-5]\d[C-HJ-NP-X]|60[C-HJ-NP-X]").to_numpy(dtype=bool)
+    )
+    words = "utm_zone is not a zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
+    problems.add("error", on_grid & ~is_zone, words)
     infinite = np.isinf(east) | np.isinf(north)
     problems.add("error", (outside & on_grid) | infinite, "utm_east or utm_north is not a UTM coordinate in metres")
     # In a set where some have coordinates, all need them.
@@ -154,14 +159,11 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
         both = known & np.isfinite(lat) & np.isfinite(lon)
         at = np.flatnonzero(both & ~outside)
         from_utm = to_degrees(east[at], north[at], rows["utm_zone"].iloc[at].to_list())
-        unreadable = np.zeros(len(rows), dtype=bool)
-        unreadable[at] = np.isnan(from_utm[0])
-        words = "utm_zone is not a zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
-        problems.add("error", unreadable, words)
+        problems.add("error", both & ~on_grid, words)
         apart = np.zeros(len(rows))
         apart[at] = np.nan_to_num(metres_apart(lat[at], lon[at], *from_utm))
-        words = [f"utm and lat, lon: {m:,.1f} m apart" if m > MAX_DISAGREEMENT_M else "" for m in apart]
-        problems.add("error", apart > MAX_DISAGREEMENT_M, words)
+        texts = [f"utm and lat, lon: {m:,.1f} m apart" if m > MAX_DISAGREEMENT_M else "" for m in apart]
+        problems.add("error", apart > MAX_DISAGREEMENT_M, texts)
 
 
 def _check_duplicates(rows: pd.DataFrame, problems: _Problems) -> None:
@@ -197,15 +199,19 @@ def _check_spans(rows: pd.DataFrame, problems: _Problems) -> None:
     wide = set(box.index[np.hypot(box["utm_east"], box["utm_north"]) > MAX_PLACE_SPAN_M])
     mask, words = np.zeros(len(rows), dtype=bool), np.full(len(rows), "", dtype=object)
     for place, group in here[here["place_id"].isin(wide)].groupby("place_id"):
-        span_m = _span_m(group[["utm_east", "utm_north"]].to_numpy())
+        span_m = _span_m(group)
         if span_m > MAX_PLACE_SPAN_M:
             mask[group.index[0]] = True
             words[group.index[0]] = f"images of one place far apart: {place} spans {span_m:,.0f} m"
     problems.add("warning", mask, words)
 
 
-def _span_m(points: Any) -> float:
-    """The greatest distance between two points."""
+def _span_m(rows: pd.DataFrame) -> float:
+    """The greatest distance between two images."""
+    points = rows[["utm_east", "utm_north"]].to_numpy()
+    if rows["utm_zone"].nunique() > 1:  # east and north of two zones can't be compared
+        lat, lon = to_degrees(points[:, 0], points[:, 1], rows["utm_zone"].to_list())
+        return float(np.nanmax(metres_apart(lat[:, None], lon[:, None], lat, lon)))
     if len(points) > 1000:
         points = points[ConvexHull(points, qhull_options="QJ").vertices]
     return float(pdist(points).max())

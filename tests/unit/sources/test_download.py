@@ -241,13 +241,25 @@ def test_a_full_disk_loses_nothing_and_the_download_goes_on_with_more_room(serve
 def test_a_full_disk_while_unpacking_keeps_what_is_unpacked(small_disk, tmp_path):
     archive = tmp_path / "set.tar"
     archive.write_bytes(tarred("w", (entry("a"), b"1" * HALF), (entry("b"), b"2" * HALF), (entry("c"), b"3" * HALF)))
-    with pytest.raises(UserError, match=r"the disk is full while unpacking set.tar; make room and run again"):
+    with pytest.raises(UserError, match=r"unpacking b of set.tar needs .* GB, the disk has .* GB free; make room"):
         unpack.unpack(archive, tmp_path / "disk" / "out")
+    assert sorted(contents(tmp_path / "disk/out")) == ["a"]
     stamp = (tmp_path / "disk/out/a").stat().st_mtime_ns
     small_disk("20m")
     unpack.unpack(archive, tmp_path / "disk" / "out")
     assert (tmp_path / "disk/out/a").stat().st_mtime_ns == stamp
     assert contents(tmp_path / "disk/out") == {name: (d * HALF).encode() for name, d in zip("abc", "123", strict=True)}
+
+
+def test_a_tar_that_grows_beyond_the_disk_is_refused_while_there_is_room(small_disk, tmp_path):
+    small_disk("20m")
+    bomb = tmp_path / "bomb.tar"
+    bomb.write_bytes(tarred("w:gz", *[(entry(f"{k:02d}"), bytes(4 << 20)) for k in range(8)]))
+    assert bomb.stat().st_size < 100_000
+    with pytest.raises(UserError, match=r"of bomb\.tar needs"):
+        unpack.unpack(bomb, tmp_path / "disk" / "out")
+    usage = unpack.shutil.disk_usage(tmp_path / "disk")
+    assert usage.free >= unpack.RESERVED_SHARE * usage.total
 
 
 def test_a_recorded_hash_holds_for_what_is_unpacked_already(server, get, tmp_path):

@@ -168,6 +168,11 @@ def test_columns_and_splits_are_mapped_and_an_image_may_play_two_roles(tmp_path)
     assert roles.loc[QUERY, "place_id"] == "f1"
 
 
+def test_one_file_by_two_paths_is_one_image(tmp_path):
+    (tmp_path / "own.csv").write_text("image,split,place_id\np/1.jpg,train,1\n./p//1.jpg,train,2\n")
+    assert own(tmp_path / "own.csv").train()["image"].tolist() == ["p/1.jpg", "p/1.jpg"]
+
+
 def test_parquet_is_read_as_well(tmp_path):
     pd.DataFrame({"image": ["a.jpg"], "split": ["train"], "place_id": [3]}).to_parquet(tmp_path / "own.parquet")
     assert own(tmp_path / "own.parquet").train()["place_id"].tolist() == ["3"]
@@ -179,6 +184,8 @@ def test_parquet_is_read_as_well(tmp_path):
         ("image,place_id\na.jpg,1\n", {}, "no column 'split'"),
         ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is not valid; expected train, <set>/database"),
         ("image,split,place_id\n", {}, "no images listed"),
+        ("image,split,lat\na.jpg,train,45\n", {}, "has a column lat and none named lon; add it, or map it"),
+        ("image,split,utm_north\na.jpg,train,4\n", {}, "has a column utm_north and none named utm_east"),
         ("image,split,place_id\na.jpg,train,1\n", {"columns": {"place_id": "floor"}}, r"names \['floor'\], but"),
     ],
 )

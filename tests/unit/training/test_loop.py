@@ -242,6 +242,24 @@ def test_the_memory_s_descriptors_take_part(city, settings, tmp_path):
     assert not equal(remembering.last, forgetful.last)
 
 
+class Planted:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_no_code_in_a_resume_checkpoint_is_run(city, settings, tmp_path):
+    torch.save({"epoch": 0, "state_dict": Planted(tmp_path / "planted")}, tmp_path / "resume.ckpt")
+    with pytest.warns(UserWarning, match="training starts from the beginning"):
+        trained = run(city, changed(settings, max_epochs=1), tmp_path)
+    assert not (tmp_path / "planted").exists()
+    assert len([row for row in trained.history if "loss" in row]) > 0
+
+
 def test_a_broken_resume_checkpoint_starts_again_and_says_so(city, settings, tmp_path):
     (tmp_path / "resume.ckpt").write_bytes(b"half a file")
     with pytest.warns(UserWarning, match="training starts from the beginning"):

@@ -1,0 +1,42 @@
+"""Checks of positions."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from vpr.data.coordinates import metres_apart, to_utm
+from vpr.data.manifest import TRAIN, make_manifest
+from vpr.verification.checks import verify
+
+
+def problems_of(folder, rows: pd.DataFrame) -> list[str]:
+    for k in range(len(rows)):
+        Image.new("RGB", (8, 8), (k, 0, 0)).save(folder / f"{k}.png")
+    rows = rows.assign(image=[f"{k}.png" for k in range(len(rows))], role=TRAIN, set="", place_id="fiji")
+    return verify(make_manifest("own", str(folder), rows), 25.0, 1).problems["problem"].tolist()
+
+
+def around(lat: float, lons: list[float]) -> pd.DataFrame:
+    parts = [to_utm(pd.Series([lat]).to_numpy(), pd.Series([lon]).to_numpy()) for lon in lons]
+    return pd.DataFrame([{"utm_east": e[0], "utm_north": n[0], "utm_zone": z[0]} for e, n, z in parts])
+
+
+def test_a_place_on_both_sides_of_the_date_line_is_as_wide_as_it_is(tmp_path):
+    # A ten-thousandth of a degree of longitude is 10.6 m at 17 degrees south.
+    assert problems_of(tmp_path, around(-17.0, [179.9999, -179.9999])) == []
+    (problem,) = problems_of(tmp_path, around(-17.0, [179.999, -179.999]))
+    assert problem == "images of one place far apart: fiji spans 213 m"
+
+
+def test_distances_cross_the_date_line():
+    east, west = pd.Series([179.9999]).to_numpy(), pd.Series([-179.9999]).to_numpy()
+    equator = pd.Series([0.0]).to_numpy()
+    assert metres_apart(equator, east, equator, west) == pytest.approx(6_371_000 * 0.0002 * 3.14159265 / 180)
+
+
+@pytest.mark.parametrize("zone", ["99Z", "32", "<script>", "0T", "61T", "32I"])
+def test_a_zone_that_is_none_is_an_error(tmp_path, zone):
+    rows = around(45.0, [9.0]).assign(utm_zone=zone)
+    assert problems_of(tmp_path, rows) == [f"utm_zone is not a zone: '{zone}'; expected one such as 32T"]
