@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,9 +87,10 @@ def test_but_for_the_new_rows_the_components_page_is_what_the_code_says(extended
 def test_the_new_names_are_cases_of_the_contract_tests_and_keep_the_guards(extended):
     shutil.copytree(ROOT / "tests", extended.folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     command = [
-        sys.executable,
+        "python",
         "-m",
         "pytest",
+        "--assert=plain",
         "-v",
         "-p",
         "no:cacheprovider",

@@ -98,7 +98,7 @@ def test_uncommitted_changes_are_refused_because_the_queue_would_not_see_them(sw
     text = params.read_text(encoding="utf-8")
     params.write_text(text + "# a change\n", encoding="utf-8")
     try:
-        assert "['params.yaml']; commit them" in copy(*CLI, "sweep", "agg=avg", fails=True)
+        assert "commit or stash ['params.yaml']" in copy(*CLI, "sweep", "agg=avg", fails=True)
     finally:
         params.write_text(text, encoding="utf-8")
 
