@@ -97,8 +97,8 @@ def test_the_new_names_are_cases_of_the_contract_tests_and_keep_the_guards(exten
         "-k",
         "spoc or tiny or CompactLoss or count",
     ]
-    files = ["model/test_aggregators.py", "model/test_backbones.py", "training/test_criterion.py", "test_layout.py"]
-    output = extended(*command, *(f"tests/unit/{file}" for file in files))
+    unit = [f"tests/unit/{file}.py" for file in ("model/test_aggregators", "training/test_criterion", "test_layout")]
+    output = extended(*command, *unit, "tests/networks/test_backbones.py")
     for name in ("spoc", "tiny", "CompactLoss", "count"):
         assert len(re.findall(rf"\[{name}[\]-].*PASSED", output)) >= 2, name
 
