@@ -37,6 +37,15 @@ def test_grey_of_16_bits_shows_what_it_showed_with_8(file_format):
     assert (grey == RAMP[:, :, None]).all()
 
 
+def test_grey_of_16_bits_of_which_zero_is_white_is_turned_round():
+    # The tag of the interpretation, 262, as an entry of one short: 1 (zero is black) becomes 0 (zero is white).
+    tag = b"\x06\x01\x03\x00\x01\x00\x00\x00"
+    content = of_16_bits("TIFF")
+    assert content.count(tag + b"\x01") == 1
+    grey = np.asarray(decode(content.replace(tag + b"\x01", tag + b"\x00")))
+    assert (grey == 255 - RAMP[:, :, None]).all()
+
+
 def test_grey_of_12_bits_is_scaled_by_its_own_white():
     # Two pixels of 12 bits in three bytes, the first of a row black, the second white.
     rows = b"\x00\x0f\xff" * 12 * 16
