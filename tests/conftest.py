@@ -110,14 +110,15 @@ def project(finished, warm, tmp_path_factory) -> Project:
 
 @pytest.fixture
 def quick_weights(monkeypatch):
-    """Fill weights with pieces of one random block, which is faster than to draw them: they are replaced anyway, or any
-    will do."""
+    """Fill weights with pieces of one random block, which is faster than to draw them.
+
+    For tests that replace the weights, or that take any.
+    """
     block = torch.rand(1 << 20) * 0.1 - 0.05
 
     def fill(tensor, *_, **__):
-        if tensor.is_meta or hasattr(
-            tensor, "is_filled"
-        ):  # networks initialise a weight twice, by themselves and whole
+        # A layer initialises its weights, and then the whole network does again.
+        if tensor.is_meta or hasattr(tensor, "is_filled"):
             return tensor
         shifted = block.roll(int(torch.randint(len(block), ())))
         for part in tensor.data.view(-1).split(len(block)):

@@ -76,9 +76,9 @@ def index(args: argparse.Namespace) -> int:
     if not args.folder.is_dir():
         raise UserError(f"{args.folder}: no such folder")
     calibrated = args.calibration
-    if calibrated is None and (INDEX / "index.json").is_file() and args.model == MODEL:
-        calibrated = INDEX
     radius_m = args.radius_m
+    if calibrated is None and radius_m is None and (INDEX / "index.json").is_file() and args.model == MODEL:
+        calibrated = INDEX
     if radius_m is None and calibrated is None:
         radius_m = load(EvaluateParams).positive_radius_m
     built = index_folder(args.folder, args.model, args.out, calibrated, radius_m, load(ExtractParams).batch_size)
@@ -212,7 +212,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, required=True, help="folder to write")
     one.add_argument("--model", type=Path, default=MODEL)
     one.add_argument(
-        "--calibration", type=Path, help="index of the same model to take the confidence from; by default data/index"
+        "--calibration",
+        type=Path,
+        help="index of the same model to take the confidence from; by default data/index, unless --radius-m is given",
     )
     one.add_argument(
         "--radius-m",

@@ -24,7 +24,8 @@ from tqdm import tqdm
 from vpr.config.errors import UserError
 
 CHUNK_BYTES = 1 << 20
-RESERVED_SHARE = 0.02  # of the disk, left free while a tar is unpacked, which does not say beforehand how large it is
+# Left free while a tar is unpacked, which does not say beforehand how large it is: so much of the disk, at most.
+RESERVED_SHARE, RESERVED_BYTES = 0.02, 1_000_000_000
 _MAGIC = {
     b"PK\x03\x04": "zip",
     b"PK\x05\x06": "zip",
@@ -130,7 +131,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             path = _inside(archive, entry.name)
             if entry.isdir() or not path.parts or _is_written(folder / path, entry.size):
                 continue
-            reserved = RESERVED_SHARE * shutil.disk_usage(folder).total
+            reserved = min(RESERVED_SHARE * shutil.disk_usage(folder).total, RESERVED_BYTES)
             require_room(folder, entry.size + reserved, f"unpacking {entry.name} of {archive.name}")
             file = content.extractfile(entry)
             assert file is not None, "a regular file has content"

@@ -161,6 +161,10 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     assert "1 files can't be read as images and are left out, starting with @0414182.51" in printed
     assert len(built.images) == 2
     assert built.calibration == CALIBRATION
+    assert built.facts["radius_m"] == 25.0
+    with pytest.raises(UserError, match="is for 25 m, not 10; leave out --radius-m"):
+        index_folder(folder, checkpoint, tmp_path / "other", tmp_path / "run", 10.0, 4)
+    assert index_folder(folder, checkpoint, tmp_path / "other", None, 10.0, 4).calibration is None
     again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
     (answer,) = locate_photos(again, [("p", (folder / "phone.jpg").read_bytes())])
     assert (answer["lat"], answer["lon"]) == pytest.approx((45.0703, 7.6869), abs=1e-5)
