@@ -104,8 +104,27 @@ def test_a_stage_that_was_killed_runs_again_to_the_same_result(disturbed, stage)
     disturbed("dvc", "repro")
     assert results(disturbed.folder) == before
     assert not list((disturbed.folder / "data").glob("scratch/train-*/*"))
-    if stage != "train":  # a training that was forced again is a run of its own
-        assert len(disturbed.runs()) == runs
+    assert len(disturbed.runs()) == runs
+
+
+def test_a_stage_ends_when_dvc_is_killed_and_is_not_in_the_way_of_the_next(disturbed):
+    before, runs = results(disturbed.folder), len(disturbed.runs())
+    command = ["dvc", "repro", "--force", "--single-item", "train"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    dvc = psutil.Popen(command, cwd=disturbed.folder, env=disturbed.env, **quiet)
+    stage = None
+    while stage is None:
+        stage = next((p for p in dvc.children(recursive=True) if "vpr.stages.train" in arguments(p)), None)
+        time.sleep(0.01)
+    while not list((disturbed.folder / "data").glob("scratch/train-*")):
+        assert stage.is_running()
+        time.sleep(0.01)
+    dvc.kill()
+    dvc.wait()
+    stage.wait(timeout=20)
+    disturbed("dvc", "repro")
+    assert results(disturbed.folder) == before
+    assert len(disturbed.runs()) == runs
 
 
 CONTENT = {f"train/{k:04d}.jpg": bytes([k % 256]) * 4096 for k in range(1000)}

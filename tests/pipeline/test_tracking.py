@@ -24,7 +24,7 @@ from vpr.experiments.live import TrainingRun
 from vpr.experiments.record import Results, receipt
 from vpr.experiments.record import record as record_results
 from vpr.experiments.runs import finished_runs
-from vpr.localization.index import Index
+from vpr.localization.index import Index, IndexFacts
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
@@ -76,7 +76,7 @@ def record(files, city, recalls, which="best", database=None, log=LOG):
     checkpoint, index = folder / f"{which}.ckpt", folder / f"index_{which}"
     rows = city.part("val", DATABASE).iloc[:database]
     descriptors = np.eye(len(rows), 64, dtype=np.float32)
-    Index(descriptors, rows, {"model_sha256": file_sha256(checkpoint), "radius_m": 25.0}, None).save(index)
+    Index(descriptors, rows, IndexFacts(file_sha256(checkpoint), "val", 25.0), None).save(index)
     best, artifacts = folder / "best.ckpt", [folder / "training.json"]
     return record_results(
         Results(summary, log, best, checkpoint, index, {"checkpoint": which}, curve, recalls, artifacts, city)
@@ -185,6 +185,62 @@ def test_an_interrupted_training_goes_on_in_its_run(store, files, city):
     assert run_of(first).info.status == "KILLED"
     with TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as b:
         assert b.mlflow.active_run().info.run_id == first
+
+
+def histories(run_id: str) -> dict[str, list[tuple[int, float]]]:
+    import mlflow
+
+    client = mlflow.tracking.MlflowClient(store_module.tracking_uri())
+    names = run_of(run_id).data.metrics
+    return {name: [(row.step, row.value) for row in client.get_metric_history(run_id, name)] for name in names}
+
+
+def test_what_an_interrupted_training_logged_is_not_logged_twice(store, files, city):
+    run_id = ""
+    with contextlib.suppress(KeyboardInterrupt), TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as a:
+        run_id = a.mlflow.active_run().info.run_id
+        a.log({"loss": 3.0}, 1)
+        a.log({"loss": 2.0}, 2)
+        raise KeyboardInterrupt
+    with TrainingRun("k", CONFIGURATION, city, DIGEST, LOG) as b:  # goes on from step 1, where its checkpoint was
+        b.log({"loss": 2.0}, 2)
+        b.log({"loss": 1.0}, 3)
+    assert histories(run_id)["training/loss"] == [(1, 3.0), (2, 2.0), (3, 1.0)]
+
+
+def test_the_same_training_again_leaves_one_run(store, files, city, capsys):
+    runs = []
+    for _ in range(2):
+        with TrainingRun("key1", CONFIGURATION, city, DIGEST, LOG) as live:
+            runs.append(live.mlflow.active_run().info.run_id)
+            live.log({"loss": 0.5}, 5)
+            live.finish(files[0] / "best.ckpt")
+    assert "has this model already" in capsys.readouterr().out
+    assert run_of(runs[1]).info.lifecycle_stage == "deleted"
+    assert record(files, city, {"val": {"recall_at_1": 0.25}}) == runs[0]
+
+
+def test_a_model_that_a_killed_record_left_half_is_removed_and_a_whole_one_kept(store, files, city):
+    import mlflow
+
+    client = mlflow.tracking.MlflowClient(store_module.tracking_uri())
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    # Killed while the model is uploaded, then between the upload and the run's tags.
+    for moment, left in (("mlflow.pyfunc.save_model", "PENDING"), ("vpr.experiments.record.flat", "READY")):
+        with contextlib.suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(moment, stop)
+            record(files, city, {"val": {"recall_at_1": 0.25}})
+        (experiment,) = client.search_experiments(filter_string="name = 'vpr'")
+        assert [str(model.status) for model in client.search_logged_models([experiment.experiment_id])] == [left]
+    run_id = record(files, city, {"val": {"recall_at_1": 0.25}})
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_id, run.info.status) == (run_id, "FINISHED")
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    assert (str(model.status), model.source_run_id) == ("READY", run_id)
+    assert histories(run_id)["training/loss"] == [(5, 0.5)]
 
 
 def test_a_curve_with_a_gap_is_completed_in_the_same_run(store, files, city, capsys):

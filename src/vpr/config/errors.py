@@ -9,8 +9,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+from vpr.config.parent import end_with_dvc
+
 # What the machine refuses, and a person can put right.
-_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
+# What torch and concurrent.futures say when the kernel has ended one of their processes.
+_KILLED = re.compile(r"DataLoader worker .* (is killed by signal|exited unexpectedly)|process pool was terminated")
 
 
 class UserError(Exception):
@@ -23,7 +27,8 @@ class UserError(Exception):
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Call a stage's ``main``, and end with exit code 1 if it fails."""
+    """Call a stage's ``main``, and end with exit code 1 if it fails, or with DVC."""
+    end_with_dvc()
     name = Path(sys.argv[0]).stem
 
     def call() -> int:
@@ -49,13 +54,25 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
         if interrupted:
             print(interrupted, file=sys.stderr)
         return 130
-    except OSError as error:
-        if error.errno not in _MACHINE:
+    except Exception as error:
+        refused = _refused_by_machine(error)
+        if refused is None:
             return _bug(name)
-        print(f"{name}: {error}; finished work is kept; fix this and run the command again", file=sys.stderr)
-    except Exception:
-        return _bug(name)
+        print(f"{name}: {refused}; finished work is kept; fix this and run the command again", file=sys.stderr)
     return 1
+
+
+def _refused_by_machine(error: Exception) -> str | None:
+    """What the machine has too little of, or ``None`` if it is something else."""
+    if isinstance(error, OSError) and error.errno in _MACHINE:
+        return str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+        return f"out of memory: {error}; lower the batch sizes, or the image size"
+    if _KILLED.search(str(error)):
+        return (
+            "a loader process was killed, most likely because the memory was full; lower num_workers or the batch sizes"
+        )
+    return None
 
 
 def _bug(name: str) -> int:

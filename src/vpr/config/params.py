@@ -24,6 +24,7 @@ SECTIONS = ("verify", "train", "export", "extract", "evaluate", "index")
 _KEYS = {"dataset", "eval_sets", "datasets", *SECTIONS, *COMPONENTS, *COMPONENTS.values()}
 
 
+MAX_DEPTH = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
 F = TypeVar("F")
@@ -80,7 +81,16 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The content of a YAML text, numbers as DVC writes them included."""
+    """The content of a YAML text, numbers as DVC writes them included.
+
+    Raises:
+        yaml.YAMLError: if the text is not YAML, or nested deeper than ``MAX_DEPTH``.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):  # the loader itself overflows the stack
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
     return yaml.load(text, Loader=_Loader)
 
 
@@ -94,7 +104,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not found; run from the project's root, where params.yaml is")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for a date that is none
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping at the top, got {type(content).__name__}")
@@ -268,25 +278,31 @@ def expected(annotation: Any, metadata: Any = ()) -> str:
 
 
 def _limits(metadata: Any, least: str = " of at least ") -> str:
-    metadata = [limit for field in metadata for limit in getattr(field, "metadata", [field])]
+    limits = [limit for field in metadata for limit in getattr(field, "metadata", [field])]
+    known = {
+        name: value
+        for limit in limits
+        for name in ("ge", "gt", "le", "lt", "min_length", "max_length")
+        if (value := getattr(limit, name, None)) is not None
+    }
+    shown = {name: _number(value) for name, value in known.items()}
     words = ""
-    for limit in metadata:
-        if (value := getattr(limit, "ge", None)) is not None:
-            words += f"{least}{_number(value)}"
-        if (value := getattr(limit, "gt", None)) is not None:
-            words += f" above {_number(value)}"
-        if (value := getattr(limit, "le", None)) is not None:
-            words += f" and at most {_number(value)}" if words else f" of at most {_number(value)}"
-        if (value := getattr(limit, "lt", None)) is not None:
-            words += f" and below {_number(value)}" if words else f" below {_number(value)}"
-        if (value := getattr(limit, "min_length", None)) is not None:
-            most = next((m.max_length for m in metadata if getattr(m, "max_length", None) is not None), None)
-            words += f", {value} of them" if most == value else f", {value} or more"
+    if "ge" in known:
+        words = f" from {shown['ge']} to {shown['le']}" if "le" in known else f"{least}{shown['ge']}"
+    elif "gt" in known:
+        words = f" above {shown['gt']}"
+    if "le" in known and "ge" not in known:
+        words += f" and at most {shown['le']}" if words else f" of at most {shown['le']}"
+    if "lt" in known:
+        words += f" and below {shown['lt']}" if words else f" below {shown['lt']}"
+    if "min_length" in known:
+        exactly = known["min_length"] == known.get("max_length")
+        words += f", {known['min_length']} of them" if exactly else f", {known['min_length']} or more"
     return words
 
 
 def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
+    return f"{value:,.0f}" if isinstance(value, int) or value >= 1000 else f"{value:g}"
 
 
 def _block(content: Mapping[str, Any], table: str, name: str, path: Path) -> Any:

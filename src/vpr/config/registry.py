@@ -21,6 +21,7 @@ GIVEN = {
     "self", "weights", "num_classes", "embedding_size", "descriptors_dim", "in_channels", "map_size",
     "layers_to_crop", "layers_to_freeze", "name",
 }  # fmt: skip
+MAX_NUMBER, MAX_ITEMS = 100_000, 100  # of an option
 _REST = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
@@ -129,6 +130,9 @@ class Registry(Mapping[str, Entry]):
             default = parameters[option].default
             if option not in getattr(entry.build, "choices", ()) and not _same_type(value, default):
                 raise UserError(f"{self.kind} {name}: {option} is {value!r}; expected {_like(default)}")
+            numbers = value if isinstance(value, (tuple, list)) else [value]
+            if len(numbers) > MAX_ITEMS or any(isinstance(n, (int, float)) and abs(n) > MAX_NUMBER for n in numbers):
+                raise UserError(f"{self.kind} {name}: {option} is out of range; numbers end at {MAX_NUMBER:,}")
         try:
             return entry.build(**{k: v for k, v in given.items() if k in parameters}, **options)
         except (ValueError, AssertionError) as error:  # a component names its argument

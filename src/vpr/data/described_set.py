@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from vpr.config.errors import UserError
+from vpr.data.arrays import create_array
 from vpr.data.manifest import DATABASE, QUERY, Manifest, read_manifest, write_manifest
 
 
@@ -63,7 +63,7 @@ class DescribedSet:
             rows = Manifest(manifest.name, manifest.root, manifest.part(set_name, role))
             write_manifest(rows, folder / f"{part}.parquet")
             shape = (len(rows.rows), int(facts["descriptor_dim"]))
-            parts.append(Described(rows, open_memmap(folder / f"{part}.npy", "w+", np.float32, shape)))
+            parts.append(Described(rows, create_array(folder / f"{part}.npy", shape)))
         (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         return cls(set_name, parts[0], parts[1], facts)
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vpr.config.errors import UserError
 from vpr.data.images import SUFFIXES
 
 HIDDEN = (".", "__MACOSX")
 
 
 def list_images(folder: Path) -> list[str]:
-    """Paths of the images below a folder, relative to it, sorted; hidden files and folders are left out."""
+    """Paths of the images below a folder, relative to it, sorted; hidden files and folders are left out.
+
+    Raises:
+        UserError: if a name is not in UTF-8, as no table could hold it.
+    """
     found: list[str] = []
     seen: set[tuple[int, int]] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
@@ -28,4 +33,15 @@ def list_images(folder: Path) -> list[str]:
             for name in files
             if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(HIDDEN)  # noqa: PTH122
         ]
+    for image in found:
+        if not _is_utf8(image):
+            raise UserError(f"{folder}: the path {os.fsencode(image)!r} is not in UTF-8; rename the file or folder")
     return sorted(found)
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,7 +7,16 @@ from typing import Any
 
 from vpr.data.checksums import file_sha256
 from vpr.data.manifest import Manifest
-from vpr.experiments.store import CHECKPOINT_TAG, KEY_TAG, connect, describe_run, newest_run, run_name, warn
+from vpr.experiments.store import (
+    CHECKPOINT_TAG,
+    KEY_TAG,
+    connect,
+    describe_run,
+    logged_steps,
+    newest_run,
+    run_name,
+    warn,
+)
 from vpr.training.configuration import RunConfiguration
 from vpr.training.summary import TrainingLog
 
@@ -30,6 +39,7 @@ class TrainingRun:
         self.digest, self.training_log = digest, training_log
         self.mlflow: Any = None
         self.curve_is_whole = True
+        self.logged: set[tuple[str, int]] = set()
 
     def __enter__(self) -> TrainingRun:
         try:
@@ -38,30 +48,44 @@ class TrainingRun:
             mlflow.set_system_metrics_sampling_interval(5)
             if unfinished is not None and CHECKPOINT_TAG not in unfinished.data.tags:
                 mlflow.start_run(run_id=unfinished.info.run_id, log_system_metrics=True)
+                self.logged = logged_steps(mlflow, unfinished.info.run_id)
             else:
                 name = run_name(self.configuration, self.training_log)
-                mlflow.start_run(run_name=name, log_system_metrics=True)
-                mlflow.set_tag(KEY_TAG, self.key)
-                describe_run(mlflow, self.configuration, self.digest, self.training_log, self.manifest)
+                mlflow.start_run(run_name=name, log_system_metrics=True, tags={KEY_TAG: self.key})
+            describe_run(mlflow, self.configuration, self.digest, self.training_log, self.manifest)
             self.mlflow = mlflow
         except Exception as error:  # tracking must never stop training
             warn(f"this training is not tracked: {error}")
         return self
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Add a row of the training curve."""
+        """Add a row of the training curve; what an interrupted training has logged already is not logged again."""
         if self.mlflow is not None and self.curve_is_whole:
+            named = {f"training/{key}": value for key, value in values.items()}
+            new = {name: value for name, value in named.items() if (name, step) not in self.logged}
             try:
-                self.mlflow.log_metrics({f"training/{k}": v for k, v in values.items()}, step=step)
+                self.mlflow.log_metrics(new, step=step)
             except Exception as error:  # tracking must never stop training
                 self.curve_is_whole = False
                 warn(f"the training curve is no longer tracked: {error}")
 
     def finish(self, checkpoint: Path) -> None:
-        """Tie the run to the model that came out; with a gap in its curve, leave that to ``record``."""
+        """Tie the run to the model that came out; with a gap in its curve, leave that to ``record``.
+
+        A training that is run again and ends with the same weights leaves one run, the first.
+        """
         if self.mlflow is not None and self.curve_is_whole:
             try:
-                self.mlflow.set_tag(CHECKPOINT_TAG, file_sha256(checkpoint))
+                sha256 = file_sha256(checkpoint)
+                first = newest_run(self.mlflow, CHECKPOINT_TAG, sha256)
+                if first is None or first.data.tags.get(KEY_TAG) != self.key:
+                    self.mlflow.set_tag(CHECKPOINT_TAG, sha256)
+                    return
+                print(f"MLflow has this model already, as run {first.info.run_id}", flush=True)
+                again = self.mlflow.active_run().info.run_id
+                self.mlflow.end_run()
+                self.mlflow.delete_run(again)
+                self.mlflow = None
             except Exception as error:  # tracking must never stop training
                 warn(f"the run is not finished: {error}")
 

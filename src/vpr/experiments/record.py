@@ -23,6 +23,7 @@ from vpr.experiments.store import (
     MODEL_TAG,
     connect,
     describe_run,
+    logged_steps,
     newest_run,
     run_name,
 )
@@ -97,15 +98,16 @@ def record(results: Results) -> str:
     summary, log = results.summary, results.log
     sha256, model_sha256 = file_sha256(results.best), file_sha256(results.model)
     whole = newest_run(mlflow, CHECKPOINT_TAG, sha256, model_sha256)
-    run = whole or (newest_run(mlflow, KEY_TAG, summary.run_key, model_sha256) if summary.run_key else None)
-    started = {"run_id": run.info.run_id} if run else {"run_name": run_name(summary.configuration, log)}
-    with mlflow.start_run(**started) as active:
-        if run is None:
-            describe_run(mlflow, summary.configuration, summary.dataset_digest, log, results.manifest)
+    key = summary.run_key or sha256  # of the run, from its first moment: an interrupted record finds it again
+    unfinished = newest_run(mlflow, KEY_TAG, key, model_sha256)
+    if unfinished is not None and CHECKPOINT_TAG in unfinished.data.tags:  # the same training, to other weights
+        unfinished = None
+    run = whole or unfinished
+    new_run = {"run_name": run_name(summary.configuration, log), "tags": {KEY_TAG: key}}
+    with mlflow.start_run(**({"run_id": run.info.run_id} if run else new_run)) as active:
+        describe_run(mlflow, summary.configuration, summary.dataset_digest, log, results.manifest)
         if whole is None:
-            for row in results.curve:
-                values = {f"training/{k}": v for k, v in row.items() if k not in ("step", "epoch") and v == v}
-                mlflow.log_metrics(values, step=int(row["step"]))
+            _complete_curve(mlflow, active.info.run_id, results.curve)
             mlflow.set_tag(CHECKPOINT_TAG, sha256)
         known = run.data.metrics if run else {}
         new = {k: v for k, v in _numbers(results).items() if known.get(k) != v}
@@ -113,12 +115,32 @@ def record(results: Results) -> str:
             mlflow.log_metrics(new)
         for path in results.artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
-        index_sha256 = _folder_sha256(results.index)
-        if not run or run.data.tags.get(MODEL_TAG) != model_sha256 or run.data.tags.get(INDEX_TAG) != index_sha256:
-            _log_model(mlflow, results.model, results.index)
+        hashes = {MODEL_TAG: model_sha256, INDEX_TAG: _folder_sha256(results.index)}
+        if not run or any(run.data.tags.get(tag) != sha256 for tag, sha256 in hashes.items()):
+            if not _has_model(mlflow, active.info, hashes):
+                _log_model(mlflow, results.model, results.index, hashes)
             mlflow.log_params(flat({"export": results.exported}))
-            mlflow.set_tags({MODEL_TAG: model_sha256, INDEX_TAG: index_sha256})
+            mlflow.set_tags(hashes)
         return str(active.info.run_id)
+
+
+def _complete_curve(mlflow: Any, run_id: str, curve: Sequence[dict[str, float]]) -> None:
+    """Log the rows of the training curve that the run has not."""
+    logged = logged_steps(mlflow, run_id)
+    for row in curve:
+        step = int(row["step"])
+        values = {f"training/{k}": v for k, v in row.items() if k not in ("step", "epoch") and v == v}
+        mlflow.log_metrics({name: v for name, v in values.items() if (name, step) not in logged}, step=step)
+
+
+def _has_model(mlflow: Any, run: Any, hashes: dict[str, str]) -> bool:
+    """Whether an interrupted record has logged this model whole; what it left half is removed."""
+    client = mlflow.tracking.MlflowClient()
+    found = client.search_logged_models([run.experiment_id], filter_string=f"source_run_id = '{run.run_id}'")
+    for model in found:
+        if str(model.status) != "READY":
+            client.delete_logged_model(model.model_id)
+    return any(str(m.status) == "READY" and hashes.items() <= m.tags.items() for m in found)
 
 
 def _numbers(results: Results) -> dict[str, float]:
@@ -135,7 +157,7 @@ def _numbers(results: Results) -> dict[str, float]:
     return numbers
 
 
-def _log_model(mlflow: Any, checkpoint: Path, index: Path) -> None:
+def _log_model(mlflow: Any, checkpoint: Path, index: Path, tags: dict[str, str]) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -164,6 +186,7 @@ def _log_model(mlflow: Any, checkpoint: Path, index: Path) -> None:
         warnings.simplefilter("ignore")  # it asks for an input example, which the signature makes needless
         mlflow.pyfunc.log_model(
             name="model",
+            tags=tags,
             python_model=str(package / "experiments" / "served_model.py"),
             artifacts={"checkpoint": str(checkpoint), "index": str(index)},
             code_paths=[str(package)],

@@ -72,15 +72,24 @@ def warn(message: str) -> None:
 
 
 def newest_run(mlflow: Any, tag: str, value: str, model_sha256: str | None = None) -> Any:
-    """The newest run of the experiment with a tag, and with this model or none yet, or ``None``."""
+    """The newest run of the experiment with a tag, and with this model or else with none yet, or ``None``."""
     found = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
         filter_string=f"tags.`{tag}` = '{value}'",
         order_by=["attributes.start_time DESC"],
         output_format="list",
     )
-    fits = [run for run in found if not model_sha256 or run.data.tags.get(MODEL_TAG, model_sha256) == model_sha256]
-    return fits[0] if fits else None
+    if model_sha256 is not None:
+        having = [run for run in found if run.data.tags.get(MODEL_TAG) == model_sha256]
+        found = having or [run for run in found if MODEL_TAG not in run.data.tags]
+    return found[0] if found else None
+
+
+def logged_steps(mlflow: Any, run_id: str) -> set[tuple[str, int]]:
+    """Metric and step of each row of a training curve that the store has."""
+    client = mlflow.tracking.MlflowClient()
+    names = [name for name in client.get_run(run_id).data.metrics if name.startswith("training/")]
+    return {(name, row.step) for name in names for row in client.get_metric_history(run_id, name)}
 
 
 def run_name(configuration: RunConfiguration, log: TrainingLog | None) -> str:
@@ -91,7 +100,7 @@ def run_name(configuration: RunConfiguration, log: TrainingLog | None) -> str:
 def describe_run(
     mlflow: Any, configuration: RunConfiguration, digest: str, log: TrainingLog | None, manifest: Manifest
 ) -> None:
-    """Set parameters, dataset, commit and experiment of the active run.
+    """Set parameters, dataset, commit and experiment of the active run, unless they are set.
 
     Args:
         digest: of the training manifest.
@@ -101,6 +110,8 @@ def describe_run(
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
+    if DIGEST_TAG in mlflow.active_run().data.tags:  # what is set last
+        return
     mlflow.log_params(configuration.as_params())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a folder can be read in two ways, both of them right

@@ -8,13 +8,15 @@ local features has it (Lowe, IJCV 2004).
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vpr.config.errors import UserError
+from vpr.model.spec import Finite, Positive
 from vpr.retrieval.positives import positive_rule, utm_grids
 from vpr.retrieval.predictions import Predictions
 
@@ -41,11 +43,11 @@ class Calibration:
     set: str
     num_queries: int
     means: str
-    neighbours: int
-    mean: tuple[float, float]
-    scale: tuple[float, float]
-    weights: tuple[float, float]
-    bias: float
+    neighbours: Annotated[int, Field(ge=1)]
+    mean: tuple[Finite, Finite]
+    scale: tuple[Positive, Positive]
+    weights: tuple[Finite, Finite]
+    bias: Finite
 
     def confidence(self, inputs: Numbers) -> Numbers:
         """Probabilities ``(num_queries,)`` of inputs ``(num_queries, 2)``."""

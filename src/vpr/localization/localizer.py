@@ -30,7 +30,7 @@ class Localizer:
         device: to describe photos on.
 
     Raises:
-        UserError: if the index was described by another model.
+        UserError: if the index was described by another model, or its descriptors are of another size.
     """
 
     def __init__(self, checkpoint: Path, index: Index, device: torch.device) -> None:
@@ -39,10 +39,16 @@ class Localizer:
         self.index, self.device = index, device
         self.exact = exact_index(index.descriptors)
         sha256 = file_sha256(checkpoint)
-        if index.facts["model_sha256"] != sha256:
+        if index.facts.model_sha256 != sha256:
             raise UserError(
                 f"the index was described by another model ({index.facts['model_sha256'][:12]}) than {checkpoint} "
                 f"({sha256[:12]}); build it again with `dvc repro index` or `vpr index`"
+            )
+        size = index.descriptors.shape[1]
+        if size != self.model.descriptor_dim:
+            raise UserError(
+                f"the index holds descriptors of {size}, {checkpoint} makes some of {self.model.descriptor_dim}; build "
+                "the index again"
             )
         self.preprocess = self.model.spec.preprocess()
         rows = index.images
@@ -70,7 +76,7 @@ class Localizer:
         Raises:
             UserError: if ``min_confidence`` is asked of an index without calibration, or numbers are out of range.
         """
-        calibration, radius_m = self.index.calibration, float(self.index.facts["radius_m"])
+        calibration, radius_m = self.index.calibration, self.index.facts.radius_m
         if not 0 <= min_confidence <= 1:
             raise UserError(f"min_confidence is {min_confidence}; expected a probability from 0 to 1")
         if num_predictions < 1:

@@ -20,7 +20,7 @@ class IndexParams(Section):
     set: str | None = Field(
         description="evaluation set whose database it is; `null` for the first of `eval_sets` that is not validated on"
     )
-    neighbours: int = Field(ge=1, description="predictions of each query that the confidence looks at")
+    neighbours: int = Field(ge=1, le=10_000, description="predictions of each query that the confidence looks at")
 
 
 @reads("dataset", "index", "eval_sets", VAL_SET)

@@ -21,7 +21,7 @@ from vpr.data.files import list_images
 from vpr.data.images import FORMATS
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.names import parse_name
-from vpr.localization.index import Index, load_index
+from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.photos import read_photo
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
@@ -123,11 +123,11 @@ def index_folder(
     calibration = None
     if calibrated is not None:
         other = load_index(calibrated)
-        if other.facts["model_sha256"] != sha256:
+        if other.facts.model_sha256 != sha256:
             raise UserError(
                 f"{calibrated} belongs to another model than {checkpoint}, so its confidence does not apply"
             )
-        learnt_m = float(other.facts["radius_m"])
+        learnt_m = other.facts.radius_m
         if radius_m not in (None, learnt_m):
             raise UserError(
                 f"the confidence in {calibrated} is for {learnt_m:g} m, not {radius_m:g}; leave out --radius-m"
@@ -136,7 +136,8 @@ def index_folder(
     images = ImageList(folder, rows["image"], model.spec.preprocess())
     descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
     extract(model, image_loader(images, batch_size, None), descriptors, pick_device("auto"), "describing")
-    facts = {"model_sha256": sha256, "name": str(folder), "radius_m": radius_m}
+    assert radius_m is not None, "one of the two gives it"
+    facts = IndexFacts(sha256, str(folder), radius_m)
     index = Index(descriptors, rows, facts, calibration)
     index.save(out)
     return index

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ import torch
 from torch import Tensor
 
 from vpr.config.errors import UserError
+from vpr.data.plain_values import require_plain
+from vpr.model.allocations import GIB, limited_allocations
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
@@ -29,8 +32,14 @@ def save_checkpoint(path: Path, spec: ModelSpec, state_dict: dict[str, Tensor], 
         "metadata": metadata,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
+    serialised = io.BytesIO()  # on a full disk torch's own writer hides the reason
+    torch.save(content, serialised)
     part = path.with_suffix(".part")
-    torch.save(content, part)
+    try:
+        part.write_bytes(serialised.getbuffer())
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
     part.replace(path)
 
 
@@ -38,7 +47,7 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
     """A model in evaluation mode, and the metadata it was saved with.
 
     Raises:
-        UserError: if there is no such file, or it is not a checkpoint of this project.
+        UserError: if there is no such file, or it is not a whole checkpoint of this project.
     """
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint; run `dvc repro train` first")
@@ -48,12 +57,43 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
         raise UserError(f"{path}: not a checkpoint of this project: {str(error)[:200]}") from None
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} of this project")
-    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content["spec"].items()}
-    spec = ModelSpec(**fields)
-    model = VPRModel(spec)
     try:
-        model.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
-        raise UserError(f"{path}: the weights do not fit the model of the checkpoint: {error}") from None
-    metadata: dict[str, Any] = content["metadata" if "metadata" in content else "notes"]  # as it was called before
-    return model.eval(), metadata
+        spec = ModelSpec.from_dict(content.get("spec"))
+    except ValueError as error:
+        raise UserError(f"{path}: the checkpoint does not say what the model is: spec: {error}") from None
+    state = _tensors(path, content.get("state_dict"))
+    try:
+        # Cropped stages are built as well, and then left out.
+        with limited_allocations(2 * GIB + 4 * sum(value.numel() * value.element_size() for value in state.values())):
+            model = VPRModel(spec)
+        model.load_state_dict(state)
+    except (UserError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{path}: the checkpoint does not hold its model as it should: {reason}") from None
+    return model.eval(), _metadata(path, content)
+
+
+def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
+    """The weights by name."""
+    if isinstance(state, dict) and state and all(isinstance(key, str) for key in state):
+        values = list(state.values())
+        if all(isinstance(value, Tensor) and _is_plain(value) for value in values):
+            return state
+    raise UserError(f"{path}: the checkpoint has no weights: state_dict is not a mapping of names to tensors")
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers, one after the other, in memory."""
+    is_odd = tensor.is_quantized or tensor.is_complex() or tensor.is_nested
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not is_odd
+
+
+def _metadata(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    metadata = content.get("metadata", content.get("notes"))  # as it was called before
+    if not isinstance(metadata, dict):
+        raise UserError(f"{path}: the checkpoint does not say what the model was trained with: metadata is missing")
+    try:
+        require_plain(metadata)
+    except ValueError as error:
+        raise UserError(f"{path}: the checkpoint's metadata holds {error}; expected texts, numbers and lists") from None
+    return metadata

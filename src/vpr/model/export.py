@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
 
 from vpr.config.errors import UserError
+from vpr.data.arrays import create_array
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import Manifest
 from vpr.model.device import pick_device
@@ -52,7 +52,7 @@ def with_pca(
     rng = np.random.default_rng(params.seed)
     chosen = np.sort(rng.choice(len(rows), min(params.pca_images, len(rows)), replace=False))
     images = ImageList(manifest.folder, rows["image"].iloc[chosen], model.spec.preprocess())
-    out = open_memmap(scratch, "w+", np.float32, (len(images), model.descriptor_dim))
+    out = create_array(scratch, (len(images), model.descriptor_dim))
     try:
         loader = image_loader(images, extraction.batch_size, extraction.num_workers)
         extract(model, loader, out, pick_device(extraction.accelerator), "descriptors for PCA")

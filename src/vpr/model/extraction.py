@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from vpr.config.errors import UserError
+
 
 def extract(
     model: nn.Module,
@@ -24,6 +26,9 @@ def extract(
         model: maps ``(B, 3, H, W)`` to ``(B, D)``; put into evaluation mode.
         batches: of images, in order.
         out: ``(number of images, D)``, such as a memory map.
+
+    Raises:
+        UserError: if a descriptor is not finite.
     """
     model.to(device).to(memory_format=torch.channels_last).eval()
     row = 0
@@ -31,6 +36,11 @@ def extract(
         for images in batches:
             images = images.to(device, non_blocking=True, memory_format=torch.channels_last)
             descriptors = model(images).float().cpu().numpy()
+            if not np.isfinite(descriptors).all():
+                raise UserError(
+                    f"{title}: the model's descriptors are not finite numbers, from image {row + 1} of {len(out)} on; "
+                    "its weights are damaged, or its training went wrong: train again, or take another checkpoint"
+                )
             out[row : row + len(descriptors)] = descriptors
             row += len(descriptors)
             bar.update(len(descriptors))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vpr.config.params import Section
+from vpr.model.spec import MAX_SIDE_PX
 
 
 class ExportParams(Section):
@@ -15,16 +16,18 @@ class ExportParams(Section):
     key = "export"
 
     checkpoint: Literal["best", "last"] = Field(description="`best` by the validation recalls, or `last`")
-    image_size: Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)] | None = Field(
+    image_size: (
+        Annotated[list[Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]], Field(min_length=2, max_length=2)] | None
+    ) = Field(
         title="null or [height, width] in pixels",
         description="height and width in pixels that images are resized to; `null` for the size of the training",
     )
-    pca_dim: Annotated[int, Field(ge=1)] | None = Field(
+    pca_dim: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         description="size of the descriptors after PCA, fitted on training images; `null` for no PCA"
     )
     whiten: bool = Field(description="after PCA all directions vary equally")
-    pca_images: int = Field(ge=2, description="training images that PCA is fitted on")
-    seed: int = Field(ge=0, lt=2**32, description="seed of their choice")
+    pca_images: int = Field(ge=2, le=10_000_000, description="training images that PCA is fitted on")
+    seed: int = Field(ge=0, le=2**32 - 1, description="seed of their choice")
 
 
 class ExtractParams(Section):
@@ -32,8 +35,8 @@ class ExtractParams(Section):
 
     key = "extract"
 
-    batch_size: int = Field(ge=1, description="images at a time")
-    num_workers: Annotated[int, Field(ge=0)] | None = Field(
+    batch_size: int = Field(ge=1, le=100_000, description="images at a time")
+    num_workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="loader processes; `null` takes one less than the cores, at most 8"
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
 
 if TYPE_CHECKING:  # images need torch, which takes seconds to import
     from vpr.data.preprocess import Preprocess
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+MAX_SIDE_PX = 8192
+Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -27,10 +33,26 @@ class ModelSpec:
     backbone_options: dict[str, Any]
     aggregator: str
     aggregator_options: dict[str, Any]
-    image_size: tuple[int, int]
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    pca_dim: int | None = None
+    image_size: tuple[Pixels, Pixels]
+    mean: tuple[Finite, Finite, Finite] = IMAGENET_MEAN
+    std: tuple[Positive, Positive, Positive] = IMAGENET_STD
+    pca_dim: Annotated[int, Field(ge=1)] | None = None
+
+    @classmethod
+    def from_dict(cls, content: Any) -> ModelSpec:
+        """The reverse of ``dataclasses.asdict``, lists taken for tuples.
+
+        Raises:
+            ValueError: if ``content`` is anything else; the message names the first wrong field.
+        """
+        if not isinstance(content, dict) or not set(content) <= set(cls.__dataclass_fields__):
+            raise ValueError(f"expected a mapping with the keys {list(cls.__dataclass_fields__)}")
+        try:
+            fields = {key: tuple(value) if isinstance(value, list) else value for key, value in content.items()}
+            return TypeAdapter(cls).validate_python(fields, strict=False)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
     def preprocess(self, augment_ops: int = 0) -> Preprocess:
         """Make an image what the model takes.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vpr.config.errors import UserError
 from vpr.model.aggregators import build_aggregator
+from vpr.model.allocations import limited_allocations
 from vpr.model.backbones import build_backbone
 from vpr.model.projection import Projection
 from vpr.model.spec import ModelSpec
@@ -20,14 +21,18 @@ class VPRModel(nn.Module):
     Args:
         spec: what to build.
         weights: of the backbone: ``None``, ``"imagenet"`` or the path of a state dict.
+
+    Raises:
+        UserError: for a name or option that is refused, or a model that the machine's memory can't hold.
     """
 
     def __init__(self, spec: ModelSpec, weights: str | None = None) -> None:
         super().__init__()
         self.spec = spec
-        backbone = build_backbone(spec.backbone, weights, **spec.backbone_options)
-        map_size = feature_map_size(backbone, spec.image_size)
-        aggregator = build_aggregator(spec.aggregator, backbone.out_channels, map_size, **spec.aggregator_options)
+        with limited_allocations():
+            backbone = build_backbone(spec.backbone, weights, **spec.backbone_options)
+            map_size = feature_map_size(backbone, spec.image_size)
+            aggregator = build_aggregator(spec.aggregator, backbone.out_channels, map_size, **spec.aggregator_options)
         self.descriptor_dim = aggregator.descriptor_dim
         self.backbone, self.aggregator = backbone, aggregator
         self.projection: nn.Module = nn.Identity()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -30,7 +30,7 @@ class SourceParams(Options):
     folder: str = Field(default="", description="where in the source the set is; found at any depth")
     database: str = Field(default="database", description="folder of the database")
     queries: str = Field(default="queries", description="folder of the queries")
-    frame_window: int | None = Field(
+    frame_window: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         default=None,
         description="positives are the database frames at most so many away from the query's, in file-name order",
     )
@@ -65,9 +65,7 @@ def load_sources(path: Path) -> dict[str, SourceParams]:
             pair = isinstance(number, list) and len(number) == 2 and all(isinstance(n, int) for n in number)
             if not (isinstance(number, int) or names or (pair and number == sorted(number))):  # type: ignore[type-var]
                 raise UserError(f"{where}.expected.{what} is {number}; expected a number, or [least, most]")
-        if source.frame_window is not None and (source.frame_window < 0 or source.ground_truth):
-            raise UserError(
-                f"{where}.frame_window is {source.frame_window}; expected frames from 0, and no ground_truth"
-            )
+        if source.frame_window is not None and source.ground_truth:
+            raise UserError(f"{where} has a frame_window and a ground_truth; keep the one that says what a positive is")
         sources[name] = source
     return sources

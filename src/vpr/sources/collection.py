@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pandas as pd
 from pydantic import Field
@@ -30,11 +30,12 @@ class CollectionParams(Options):
         description="names that `eval_sets` and `val_set` go by here, and the source that each stands for"
     )
     cities: list[str] | None = Field(description="training cities to keep; `null` for all")
-    dates: list[int] | None = Field(
-        description="first and last month of the training images to keep, such as `[201501, 201912]`; `null` for all"
+    dates: list[Annotated[int, Field(ge=100001, le=999912)]] | None = Field(
+        title="null or [first, last] as YYYYMM",
+        description="first and last month of the training images to keep, such as `[201501, 201912]`; `null` for all",
     )
     share_of_places: float = Field(gt=0, le=1, description="share of each city's training places to keep")
-    seed: int = Field(description="seed of the choice of that share")
+    seed: int = Field(ge=0, le=2**32 - 1, description="seed of the choice of that share")
 
 
 @DATASETS.register("gsv_xs", "[Ali-bey 2022](https://arxiv.org/abs/2210.10239)")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from pydantic import Field
 
 from vpr.config.errors import UserError
@@ -26,6 +27,7 @@ from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest
 from vpr.data.names import parse_name
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
 
+MAX_COLUMNS = 1000
 _PARTS = {"database": DATABASE, "queries": QUERY}
 
 
@@ -88,13 +90,36 @@ def _portable(root: Path) -> str:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    is_parquet = path.suffix.lower() in (".parquet", ".pq")
+    # Ids such as 0012 keep their zeros; numbers are made of the numeric columns below.
+    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        # Ids such as 0012 keep their zeros; numbers are made of the numeric columns below.
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
+        columns = pq.read_schema(path).names if is_parquet else list(pd.read_csv(path, nrows=0, **as_text).columns)
+        if len(columns) > MAX_COLUMNS or len(set(columns)) < len(columns):
+            raise ValueError(f"{len(columns):,} columns; expected at most {MAX_COLUMNS:,}, each with its own name")
+        table = pd.read_parquet(path) if is_parquet else pd.read_csv(path, **as_text)
     except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are of these kinds
-        raise UserError(f"{path}: can't be read as a table: {error}; expected CSV in UTF-8 or Parquet") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: can't be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
+    table.columns = table.columns.map(str)
+    for name, column in table.items():
+        if not _is_simple(column):
+            table[name] = column.map(_text)
+    return table.reset_index(drop=True)
+
+
+def _is_simple(column: pd.Series[Any]) -> bool:
+    """Whether a column holds numbers or times, or texts alone."""
+    types = pd.api.types
+    if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
+        return not types.is_complex_dtype(column)
+    return all(type(cell) is str for cell in column)
+
+
+def _text(cell: Any) -> str:
+    """A cell as text: lists and the like as Python writes them, nothing as an empty text."""
+    cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
+    return "" if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell else str(cell)
 
 
 def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list[dict[str, Any]]:

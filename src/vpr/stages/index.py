@@ -13,7 +13,7 @@ from vpr.config.params import load, load_eval_sets, load_value
 from vpr.data.checksums import file_sha256
 from vpr.data.described_set import DescribedSet
 from vpr.localization.confidence import Calibration, NoConfidence, calibrate
-from vpr.localization.index import Index
+from vpr.localization.index import Index, IndexFacts
 from vpr.localization.params import IndexParams, load_index_set
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.predictions import Predictions
@@ -47,7 +47,7 @@ def main() -> None:
     described = DescribedSet.load(args.descriptors / load_index_set())
     database = described.database
     name = f"{database.manifest.name} {described.name}"
-    facts = {"model_sha256": file_sha256(args.model), "name": name, "radius_m": radius_m}
+    facts = IndexFacts(file_sha256(args.model), name, radius_m)
     Index(database.descriptors, database.rows, facts, calibration).save(args.index)
     print(f"{len(database.rows)} images of {described.name}; {message}")
 

@@ -68,6 +68,9 @@ def check_memory(
                 4.0 * rows * (descriptor_dim + batch + memory_size) * 4,
             )
         )
+    needs.append(
+        (f"{memory_size:,} × {descriptor_dim} remembered numbers × 4 bytes", 4.0 * memory_size * descriptor_dim)
+    )
     kept = f" and {memory_size:,} remembered" if memory_size else ""
     for arithmetic, needed in needs:
         if needed > limit_bytes:

@@ -24,8 +24,8 @@ from vpr.config.params import (
     resolved,
     value_at,
 )
+from vpr.model.spec import Pixels
 
-Pixels = Annotated[int, Field(ge=1)]
 SHARED, OWN = "train", "datasets.${dataset}.train"
 
 
@@ -44,15 +44,15 @@ class TrainParams(Options):
     weights: str | None = Field(
         description="starting weights of the backbone: `null` for random ones, `imagenet`, or the path of a state dict"
     )
-    layers_to_crop: list[int] = Field(
+    layers_to_crop: list[Annotated[int, Field(ge=1, le=4)]] = Field(
         description="stages of the backbone to leave out, such as `[4]` for the last; every backbone has four"
     )
-    layers_to_freeze: int | None = Field(
+    layers_to_freeze: Annotated[int, Field(ge=0, le=4)] | None = Field(
         description="`null` trains all, `0` freezes what comes before the stages, `n` also the first `n`"
     )
-    places_per_batch: int = Field(ge=2, description="places in a batch")
-    images_per_place: int = Field(ge=1, description="images of each place in a batch")
-    min_images_per_place: int = Field(ge=1, description="places with fewer images are left out")
+    places_per_batch: int = Field(ge=2, le=100_000, description="places in a batch")
+    images_per_place: int = Field(ge=1, le=1000, description="images of each place in a batch")
+    min_images_per_place: int = Field(ge=1, le=1000, description="places with fewer images are left out")
     sample_images: Literal["random", "first"] = Field(description="which images of a place a batch takes")
     shuffle_places: bool = Field(description="new batches of places in each epoch")
     batches: Literal["random", "city", "similar"] = Field(
@@ -60,45 +60,49 @@ class TrainParams(Options):
         "epoch by the current model's descriptors of one image of each place"
     )
     similar_places: int = Field(
-        ge=2, description="how many similar places are put together; a batch has several such groups"
+        ge=2, le=100_000, description="how many similar places are put together; a batch has several such groups"
     )
     min_place_distance_m: float = Field(
-        ge=0, description="no two places of a batch are nearer to each other; 0 lets any share a batch"
+        ge=0, le=1e8, description="no two places of a batch are nearer to each other; 0 lets any share a batch"
     )
     memory_size: int = Field(
-        ge=0, description="descriptors of earlier batches that the loss compares a batch with as well; 0 for none"
+        ge=0,
+        le=10_000_000,
+        description="descriptors of earlier batches that the loss compares a batch with as well; 0 for none",
     )
     augment_ops: int = Field(ge=0, le=100, description="operations of RandAugment on each training image; 0 for none")
     optimizer: Literal["sgd", "adam", "adamw"] = Field(description="the optimizer")
-    lr: float = Field(gt=0, description="learning rate after the warm-up")
-    weight_decay: float = Field(ge=0, description="weight decay")
-    momentum: float = Field(ge=0, description="momentum of `sgd`")
-    warmup_steps: int = Field(ge=0, description="the learning rate rises linearly over these steps")
-    milestones: list[Annotated[int, Field(ge=1)]] = Field(
+    lr: float = Field(gt=0, le=1000, description="learning rate after the warm-up")
+    weight_decay: float = Field(ge=0, le=1000, description="weight decay")
+    momentum: float = Field(ge=0, lt=1, description="momentum of `sgd`")
+    warmup_steps: int = Field(ge=0, le=100_000_000, description="the learning rate rises linearly over these steps")
+    milestones: list[Annotated[int, Field(ge=1, le=1_000_000)]] = Field(
         description="epochs after which the learning rate is multiplied by `lr_mult`"
     )
-    lr_mult: float = Field(gt=0, description="factor of the learning rate at each milestone")
-    max_epochs: int = Field(ge=1, description="epochs to train")
-    check_val_every_n_epochs: int = Field(ge=1, description="how often the validation recalls are computed")
+    lr_mult: float = Field(gt=0, le=1000, description="factor of the learning rate at each milestone")
+    max_epochs: int = Field(ge=1, le=1_000_000, description="epochs to train")
+    check_val_every_n_epochs: int = Field(
+        ge=1, le=1_000_000, description="how often the validation recalls are computed"
+    )
     val_set: str = Field(description="evaluation set to validate on during training")
-    val_recall_at: list[Annotated[int, Field(ge=1)]] = Field(
+    val_recall_at: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(
         min_length=1, description="the N of the validation recalls"
     )
     monitor: str = Field(description="validation recall that the best checkpoint maximises, such as `recall_at_1`")
-    val_batch_size: int = Field(ge=1, description="images at a time in validation")
+    val_batch_size: int = Field(ge=1, le=100_000, description="images at a time in validation")
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
         description="Lightning's precision of the model; miner and loss always run in float32"
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")
     devices: Literal[1] = Field(title="1; training runs on one device", description="training runs on one device")
-    num_workers: Annotated[int, Field(ge=0)] | None = Field(
+    num_workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="loader processes; `null` takes one less than the cores, at most 8"
     )
-    max_memory_gb: Annotated[float, Field(gt=0)] | None = Field(
+    max_memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="memory that miner and loss may take for a batch; `null` takes what the device has"
     )
-    log_every_n_steps: int = Field(ge=1, description="steps between rows of the training curve")
-    seed: int = Field(ge=0, lt=2**32, description="seed of weights, batches and augmentation")
+    log_every_n_steps: int = Field(ge=1, le=1_000_000, description="steps between rows of the training curve")
+    seed: int = Field(ge=0, le=2**32 - 1, description="seed of weights, batches and augmentation")
 
     @model_validator(mode="after")
     def _fit_together(self) -> TrainParams:

@@ -89,16 +89,18 @@ def verify(
     problems.add("error", rows.duplicated(KEY), "listed twice with the same role")
     unsafe = rows["image"].map(lambda image: image.startswith("/") or ".." in image.split("/")).to_numpy(dtype=bool)
     problems.add("error", unsafe, "its path leaves the dataset's folder; give paths relative to it, or set root")
+    nameless = rows["image"].str.contains("\0", regex=False).to_numpy(dtype=bool)
+    problems.add("error", nameless, "its path holds a NUL character, which no file's name has")
     if "problem" in rows:
         problems.add("error", rows["problem"] != "", rows["problem"])
     _check_coordinates(rows, problems)
     train = (rows["role"] == TRAIN).to_numpy()
     homeless = train & (rows["place_id"] == "").to_numpy() & problems.sound
     problems.add("error", homeless, "a training image without a place id")
-    files = read_all_files(listing.folder, sorted(set(rows["image"][~unsafe])), num_workers)
+    files = read_all_files(listing.folder, sorted(set(rows["image"][~unsafe & ~nameless])), num_workers)
     table = rows[["image"]].merge(files, on="image", how="left")
     broken = table["problem"].astype(object).fillna("").to_numpy(dtype=object)
-    problems.add("error", (broken != "") & ~unsafe, broken)
+    problems.add("error", (broken != "") & ~unsafe & ~nameless, broken)
     for column, dtype in VERIFIED_COLUMNS.items():
         rows[column] = table[column].astype(object).fillna(0 if dtype == "int64" else "").astype(dtype)
     _check_duplicates(rows, problems)
@@ -182,10 +184,10 @@ def _check_duplicates(rows: pd.DataFrame, problems: _Problems) -> None:
     problems.add("warning", twice, words)
     database = rows[sound & (rows["role"] == DATABASE).to_numpy()].drop_duplicates(["set", "sha256"])
     queries = rows[sound & (rows["role"] == QUERY).to_numpy()]
-    same = queries.reset_index().merge(database[["set", "sha256", "image"]], on=["set", "sha256"], suffixes=("", "_db"))
+    same = queries[["set", "sha256"]].reset_index().merge(database[["set", "sha256", "image"]], on=["set", "sha256"])
     mask, words = np.zeros(len(rows), dtype=bool), np.full(len(rows), "", dtype=object)
     mask[same["index"]] = True
-    words[same["index"]] = "the same content as an image of its database: " + same["image_db"]
+    words[same["index"]] = "the same content as an image of its database: " + same["image"]
     problems.add("warning", mask, words)
 
 

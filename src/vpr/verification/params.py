@@ -23,4 +23,4 @@ class VerifyParams(Section):
     queries_without_positives: Literal["keep", "leave_out"] = Field(
         description="`keep` counts them as not found, as published recalls do"
     )
-    num_workers: Annotated[int, Field(ge=1)] | None = Field(description="processes; `null` takes all cores")
+    num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(description="processes; `null` takes all cores")

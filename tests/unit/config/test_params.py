@@ -99,7 +99,7 @@ def test_the_committed_file_is_valid():
         ({"datasets.gsv_xs.images.cities": ["osl", "roma"]}, r"cities names \['roma'\]; choose from \['bangkok'"),
         (
             {"datasets.gsv_xs.images.dates": [2015, 2019]},
-            r"dates is \[2015, 2019\]; expected \[first, last\] as YYYYMM",
+            r"dates is \[2015, 2019\]; expected null or \[first, last\] as YYYYMM",
         ),
         (
             {"dataset": "gsv_xs", "eval_sets": ["tokyo"]},
@@ -168,7 +168,7 @@ def test_broken_yaml_is_said_to_be_so(tmp_path):
         ),
         ({"tokyo_xs.expected": {"queries": [3]}}, r"expected.queries is \[3\]; expected a number, or \[least"),
         ({"gsv_xs.expected": {"cities": []}}, r"expected.cities is \[\]; expected a number, or \[least"),
-        ({"nordland.frame_window": -1}, r"frame_window is -1; expected frames from 0"),
+        ({"nordland.frame_window": -1}, r"frame_window is -1; expected a whole number from 0 to 1,000,000 or null"),
     ],
 )
 def test_a_wrong_key_or_value_of_the_catalogue_is_refused(tmp_path, changes, message):
@@ -193,7 +193,9 @@ def test_a_key_stands_in_one_place_only(edited):
 
 
 def test_an_error_names_the_place_of_the_key(edited):
-    with pytest.raises(UserError, match=r"params.yaml: train.seed is -1; expected a whole number of at least 0"):
+    with pytest.raises(
+        UserError, match=r"params.yaml: train.seed is -1; expected a whole number from 0 to 4,294,967,295"
+    ):
         load_train(edited({"train.seed": -1}))
     with pytest.raises(UserError, match=r"params.yaml: datasets.synthetic.train.lr is 'x'; expected a number"):
         load_train(edited({"datasets.synthetic.train.lr": "x"}))

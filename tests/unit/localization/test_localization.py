@@ -19,7 +19,7 @@ from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, QUERY
 from vpr.localization.confidence import Calibration
-from vpr.localization.index import Index, load_index
+from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.localizer import Localizer, locate_photos
 from vpr.localization.photo_folder import gps_position, index_folder, located_photos
 from vpr.localization.photos import read_photo
@@ -43,7 +43,7 @@ def checkpoint(tmp_path_factory) -> Path:
 def localizer(city, checkpoint) -> Localizer:
     """Locates in the city's database."""
     rows = city.part("val", DATABASE)
-    facts = {"model_sha256": file_sha256(checkpoint), "name": "val", "radius_m": 25.0}
+    facts = IndexFacts(file_sha256(checkpoint), "val", 25.0)
     unknown = Index(np.zeros((1, 64), np.float32), rows.head(1), facts, None)
     photos = [Image.open(city.folder / image).convert("RGB") for image in rows["image"]]
     descriptors = Localizer(checkpoint, unknown, torch.device("cpu")).describe(photos)
@@ -161,7 +161,7 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     assert "1 files can't be read as images and are left out, starting with @0414182.51" in printed
     assert len(built.images) == 2
     assert built.calibration == CALIBRATION
-    assert built.facts["radius_m"] == 25.0
+    assert built.facts.radius_m == 25.0
     with pytest.raises(UserError, match="is for 25 m, not 10; leave out --radius-m"):
         index_folder(folder, checkpoint, tmp_path / "other", tmp_path / "run", 10.0, 4)
     assert index_folder(folder, checkpoint, tmp_path / "other", None, 10.0, 4).calibration is None
@@ -209,7 +209,7 @@ def test_the_command_builds_an_index(city, checkpoint, tmp_path, monkeypatch, ca
     )
     assert code == 0
     assert f"locate others with: vpr localize --index {out_folder} PHOTO" in out
-    assert load_index(out_folder).facts["radius_m"] == 10
+    assert load_index(out_folder).facts.radius_m == 10
     assert len(pd.read_parquet(out_folder / "images.parquet")) == len(city.part("val", DATABASE))
     code, _, err = command(monkeypatch, capsys, "index", tmp_path / "gone", "--out", out_folder)
     assert (code, "no such folder" in err) == (1, True)

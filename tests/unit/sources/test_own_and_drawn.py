@@ -87,9 +87,9 @@ def test_an_interrupted_drawing_goes_on_and_leaves_no_half_images(data_root):
     ("change", "message"),
     [
         ({"images_per_place": [3]}, r"images_per_place is \[3\]; expected \[least, most\]"),
-        ({"variety": 1.5}, "variety is 1.5; expected a number of at least 0 and at most 1"),
-        ({"blocks": 1}, "blocks is 1; expected a whole number of at least 2"),
-        ({"num_queries": 0}, "num_queries is 0; expected a whole number of at least 1"),
+        ({"variety": 1.5}, "variety is 1.5; expected a number from 0 to 1"),
+        ({"blocks": 1}, "blocks is 1; expected a whole number from 2 to 1,000"),
+        ({"num_queries": 0}, "num_queries is 0; expected a whole number from 1 to 10,000,000"),
         ({"train_places": 1}, "train_places is 1, fewer than train_cities 2"),
     ],
 )

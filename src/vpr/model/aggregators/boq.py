@@ -67,9 +67,9 @@ class BoQ(Aggregator):
         row_dim: int = 16,
     ) -> None:
         super().__init__()
-        if min(proj_channels, num_queries, num_layers, row_dim) < 1:
+        if min(proj_channels, num_queries, num_layers, row_dim) < 1 or num_layers > 100:
             raise ValueError(
-                "proj_channels, num_queries, num_layers and row_dim must be > 0, got "
+                "proj_channels, num_queries, num_layers and row_dim must be > 0, num_layers at most 100, got "
                 f"{proj_channels}, {num_queries}, {num_layers} and {row_dim}"
             )
         if proj_channels > _HEAD_DIM and proj_channels % (proj_channels // _HEAD_DIM):

@@ -63,9 +63,9 @@ class MixVPR(Aggregator):
     ) -> None:
         super().__init__()
         num_positions = map_size[0] * map_size[1]
-        if min(out_channels, out_rows, mix_depth) < 1 or int(num_positions * mlp_ratio) < 1:
+        if min(out_channels, out_rows, mix_depth) < 1 or int(num_positions * mlp_ratio) < 1 or mix_depth > 100:
             raise ValueError(
-                "out_channels, out_rows, mix_depth and mlp_ratio must be > 0, got "
+                "out_channels, out_rows, mix_depth and mlp_ratio must be > 0, mix_depth at most 100, got "
                 f"{out_channels}, {out_rows}, {mix_depth} and {mlp_ratio}"
             )
         self.descriptor_dim = out_channels * out_rows

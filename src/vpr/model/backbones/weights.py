@@ -59,6 +59,10 @@ def timm_model(name: str, weights: str | None) -> Any:
     """A timm network without its classifier, with random or, for ``"imagenet"``, its published weights."""
     import timm  # takes seconds to import
 
+    if ":" in name and weights != "imagenet":
+        raise UserError(
+            f"{name!r} is fetched from a hub, which is done for weights imagenet alone; give a name of timm's"
+        )
     options: dict[str, Any] = {"pretrained": weights == "imagenet", "num_classes": 0}
     try:
         try:

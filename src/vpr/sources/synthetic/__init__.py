@@ -16,27 +16,27 @@ Share = Annotated[float, Field(ge=0, le=1)]
 class SyntheticParams(Options):
     """The embedded city."""
 
-    seed: int = Field(ge=0, description="seed of everything in it")
-    width: int = Field(ge=1, description="width of an image in pixels")
-    height: int = Field(ge=1, description="height of an image in pixels")
-    train_cities: int = Field(ge=1, description="cities that the training places are spread over")
-    train_places: int = Field(ge=1, description="training places, at least 100 m apart within a city")
-    images_per_place: list[int] = Field(
+    seed: int = Field(ge=0, le=2**32 - 1, description="seed of everything in it")
+    width: int = Field(ge=1, le=8192, description="width of an image in pixels")
+    height: int = Field(ge=1, le=8192, description="height of an image in pixels")
+    train_cities: int = Field(ge=1, le=10_000, description="cities that the training places are spread over")
+    train_places: int = Field(ge=1, le=10_000_000, description="training places, at least 100 m apart within a city")
+    images_per_place: list[Annotated[int, Field(ge=1, le=1000)]] = Field(
         min_length=2, max_length=2, title="[least, most]", description="least and most images of a place"
     )
-    blocks: int = Field(ge=2, description="blocks of an evaluation city along each side, about 90 m each")
+    blocks: int = Field(ge=2, le=1000, description="blocks of an evaluation city along each side, about 90 m each")
     database_spacing_m: float = Field(
-        gt=0, description="distance between neighbouring database positions along a street"
+        ge=0.1, le=1e6, description="distance between neighbouring database positions along a street"
     )
-    database_headings: int = Field(ge=1, description="images at each database position, evenly turned")
-    num_queries: int = Field(ge=1, description="queries of each evaluation set")
+    database_headings: int = Field(ge=1, le=360, description="images at each database position, evenly turned")
+    num_queries: int = Field(ge=1, le=10_000_000, description="queries of each evaluation set")
     variety: Share = Field(description="0 for clear days of the warm months, 1 for every season, weather and hour")
     night: Share = Field(description="share of photos taken at night, in training and in the sets `val` and `test`")
     night_queries: Share = Field(description="the same for the queries of the set `night`")
     query_heading_sd_deg: float = Field(
-        description="how far a query's heading strays from the nearest database heading"
+        ge=0, le=360, description="how far a query's heading strays from the nearest database heading"
     )
-    years: list[int] = Field(
+    years: list[Annotated[int, Field(ge=1900, le=2100)]] = Field(
         min_length=2, max_length=2, title="[first, last]", description="first and last year of the photos"
     )
 

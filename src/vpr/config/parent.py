@@ -1,0 +1,44 @@
+"""A stage ends when the DVC that runs it has ended, however that was killed.
+
+Otherwise it would go on unseen, and write beside the next ``dvc repro``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import psutil
+
+EVERY_S = 0.5
+
+
+def end_with_dvc() -> None:
+    """Watch the process that runs this stage, from a thread; outside DVC do nothing.
+
+    The stage ends at once, as if it had been killed itself, which every stage survives.
+    """
+    if "DVC_STAGE" not in os.environ:
+        return
+    ancestors = psutil.Process().parents()
+    if not ancestors:
+        return
+    dvc = next((process for process in ancestors if _is_dvc(process)), ancestors[0])
+    threading.Thread(target=_watch, args=(dvc,), daemon=True).start()
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    """Whether a process is DVC, and not the shell that DVC starts a stage in."""
+    try:
+        return any(os.path.basename(word) in ("dvc", "dvc.exe") for word in process.cmdline()[:3])  # noqa: PTH119
+    except psutil.Error:
+        return False
+
+
+def _watch(process: psutil.Process) -> None:
+    waiting = threading.Event()
+    while not waiting.wait(EVERY_S):
+        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            print("DVC has ended, so this stage ends too; the next `dvc repro` continues", file=sys.stderr, flush=True)
+            os._exit(130)
