@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +43,19 @@ def data_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image folder of the test's own."""
     monkeypatch.setenv("DATA_ROOT", str(tmp_path / "images"))
     return tmp_path / "images"
+
+
+@pytest.fixture
+def small_disk(tmp_path, monkeypatch):
+    """A disk of 2 MiB for the images, and a way to make it larger."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False, text=True)
+    if done.returncode != 0:
+        pytest.skip("mounting a small disk needs the right to mount")
+    monkeypatch.setenv("DATA_ROOT", str(disk))
+    yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
+    subprocess.run(["umount", str(disk)], check=True)
 
 
 @pytest.fixture(scope="session")

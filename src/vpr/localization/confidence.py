@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from vpr.config.errors import UserError
-from vpr.model.spec import Finite, Positive
+from vpr.config.params import Finite, Positive
 from vpr.retrieval.positives import positive_rule, utm_grids
 from vpr.retrieval.predictions import Predictions
 

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from vpr.config.errors import UserError
+from vpr.config.params import Positive
 from vpr.data.arrays import create_array
 from vpr.data.manifest import COLUMNS
 from vpr.localization.confidence import Calibration
-from vpr.model.spec import Positive
 
 INDEX_COLUMNS = ["image", "utm_east", "utm_north", "utm_zone", "place_id", "heading", "timestamp"]
 
@@ -116,7 +116,10 @@ def _images(path: Path) -> pd.DataFrame:
 
 
 def _descriptors(path: Path, num_images: int) -> NDArray[np.float32]:
-    descriptors = np.load(path, mmap_mode="r", allow_pickle=False)
+    try:
+        descriptors = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ValueError(f"{path.name} is not an array of numbers") from None
     if descriptors.dtype != np.float32 or descriptors.ndim != 2 or 0 in descriptors.shape:
         raise ValueError(
             f"{path.name} holds {descriptors.shape} of {descriptors.dtype}; expected (number, D) of float32"

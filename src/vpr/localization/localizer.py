@@ -41,7 +41,7 @@ class Localizer:
         sha256 = file_sha256(checkpoint)
         if index.facts.model_sha256 != sha256:
             raise UserError(
-                f"the index was described by another model ({index.facts['model_sha256'][:12]}) than {checkpoint} "
+                f"the index was described by another model ({index.facts.model_sha256[:12]}) than {checkpoint} "
                 f"({sha256[:12]}); build it again with `dvc repro index` or `vpr index`"
             )
         size = index.descriptors.shape[1]

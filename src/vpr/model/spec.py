@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from vpr.config.params import Finite, Positive
+
 if TYPE_CHECKING:  # images need torch, which takes seconds to import
     from vpr.data.preprocess import Preprocess
 
@@ -14,8 +16,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 MAX_SIDE_PX = 8192
 Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from numpy.lib import format as npy
 from vpr.config.errors import UserError
 from vpr.sources.catalogue import SourceParams
 
+MAX_DEPTH = 8  # of lists in each other
+
 
 def frame_columns(
     where: str, folder: Path, source: SourceParams, database: pd.DataFrame, queries: pd.DataFrame
@@ -183,10 +185,21 @@ class _NumbersOnly(pickle.Unpickler):
         return _STAND_INS[module, name]
 
 
-def _plain(item: Any) -> Any:
-    if isinstance(item, _Array):
-        return _plain(item.value)
-    return [_plain(part) for part in item] if isinstance(item, (list, tuple)) else item
+class _Plain:
+    """Lists and arrays as lists; refused are more values than a file of that size holds without naming one twice."""
+
+    def __init__(self, num_bytes: int) -> None:
+        self.values_left = 10 * num_bytes + 1_000_000
+
+    def __call__(self, item: Any, depth: int = 0) -> Any:
+        if isinstance(item, _Array):
+            return self(item.value, depth)
+        if not isinstance(item, (list, tuple)):
+            return item
+        self.values_left -= len(item)
+        if self.values_left < 0 or depth > MAX_DEPTH:
+            raise ValueError("its lists hold each other again and again")
+        return [self(part, depth + 1) for part in item]
 
 
 def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
@@ -200,7 +213,7 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
                 return np.load(path, allow_pickle=False)
             if allow_pickle:
                 return [list(row) if isinstance(row, np.ndarray) else row for row in np.load(path, allow_pickle=True)]
-            rows = _plain(_NumbersOnly(file, encoding="latin1").load())
+            rows = _Plain(path.stat().st_size)(_NumbersOnly(file, encoding="latin1").load())
             if not isinstance(rows, list):
                 raise ValueError("it holds no array")
             return rows

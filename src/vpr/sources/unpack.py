@@ -7,6 +7,7 @@ import errno
 import gzip
 import io
 import lzma
+import os
 import re
 import shutil
 import stat
@@ -24,6 +25,7 @@ from tqdm import tqdm
 from vpr.config.errors import UserError
 
 CHUNK_BYTES = 1 << 20
+MAX_DEPTH, MAX_NAME_BYTES = 100, 255  # of folders in each other, of a file's name
 # Left free while a tar is unpacked, which does not say beforehand how large it is: so much of the disk, at most.
 RESERVED_SHARE, RESERVED_BYTES = 0.02, 1_000_000_000
 _MAGIC = {
@@ -108,7 +110,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
                 raise _refusal(archive, entry.filename, "a link" if stat.S_ISLNK(kind) else "a device")
             if entry.flag_bits & 1:
                 raise UserError(f"{archive}: {entry.filename} is encrypted; unpack it by hand and give the folder")
-        todo = [(e, _inside(archive, e.filename)) for e in entries if not e.is_dir()]
+        todo = [(e, _inside(archive, e.filename)) for e in entries if e.filename and not e.is_dir()]
         todo = [(e, path) for e, path in todo if path.parts]
         missing = [(e, path) for e, path in todo if not _is_written(folder / path, e.file_size)]
         require_room(folder, sum(e.file_size for e, _ in missing), f"unpacking {archive.name}")
@@ -190,6 +192,12 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
         UserError: if it is absolute or leaves the folder.
     """
     path = PurePosixPath(name.replace("\\", "/"))
+    if (
+        "\0" in name
+        or len(path.parts) > MAX_DEPTH
+        or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts)
+    ):
+        raise _refusal(archive, f"{name[:60]}...", "a path that no disk takes")
     if path.is_absolute() or re.match(r"[A-Za-z]:", name):
         raise _refusal(archive, name, "an absolute path")
     if ".." in path.parts:

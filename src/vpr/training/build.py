@@ -87,10 +87,12 @@ def model_to_check(configuration: RunConfiguration) -> VPRModel:
     """The model that will be exported: a given checkpoint, or one that is built and tried as the training will do."""
     settings = configuration.settings
     if settings.checkpoint is None:
-        # ImageNet weights are not needed to check the rest, and may take a download.
-        model = build_model(configuration, None if settings.weights == "imagenet" else settings.weights)
+        is_published = settings.weights == "imagenet"
+        model = build_model(configuration, None if is_published else settings.weights)
         num_places = max(4, settings.places_per_batch)
         try_criterion(build_criterion(configuration, model.descriptor_dim, num_places), model.descriptor_dim)
+        if is_published:  # last, as they may have to be downloaded; but before the data are
+            build_model(configuration, settings.weights)
         return model
     checkpoint = Path(settings.checkpoint)
     if (checkpoint.parent / "training.json").is_file() and checkpoint.resolve().is_relative_to(Path.cwd()):

@@ -29,7 +29,13 @@ class Named:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Named:
-        """The reverse of ``as_dict``."""
+        """The reverse of ``as_dict``.
+
+        Raises:
+            KeyError, TypeError: if it is anything else.
+        """
+        if not isinstance(content["name"], str):
+            raise TypeError(f"a name is {content['name']!r}")
         return cls(content["name"], {key: value for key, value in content.items() if key != "name"})
 
 
@@ -78,9 +84,13 @@ class RunConfiguration:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> RunConfiguration:
-        """The reverse of ``as_dict``."""
+        """The reverse of ``as_dict``.
+
+        Raises:
+            KeyError, TypeError: if it is anything else.
+        """
         named = {key: Named.from_dict(content[key]) for key in ("dataset", *COMPONENTS)}
-        return cls(**named, train=content["train"])
+        return cls(**named, train={**content["train"]})
 
     def as_params(self) -> dict[str, str]:
         """Flat, as text: the parameters of an MLflow run, such as ``agg.name`` and ``train.lr``."""

@@ -71,15 +71,21 @@ def use_checkpoint(checkpoint: Path, models: Path, digest: str) -> tuple[pd.Data
     Args:
         models: folder for the checkpoints.
         digest: of the training manifest.
+
+    Raises:
+        UserError: if it is not a checkpoint, or does not say what the model was trained with.
     """
     model, metadata = load_checkpoint(checkpoint)
+    try:
+        configuration, epoch = RunConfiguration.from_dict(metadata["configuration"]), int(metadata["epoch"])
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{checkpoint}: the checkpoint does not say what the model was trained with: configuration, epoch: {error}"
+        ) from None
     for name in ("best", "last"):
         save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), metadata)
     print(f"no training: {checkpoint} is evaluated as it is")
-    configuration = RunConfiguration.from_dict(metadata["configuration"])
-    summary = TrainingSummary(
-        configuration, digest, model.descriptor_dim, int(metadata["epoch"]), checkpoint=str(checkpoint)
-    )
+    summary = TrainingSummary(configuration, digest, model.descriptor_dim, epoch, checkpoint=str(checkpoint))
     TrainingLog.of_this_process().save(models / "best.ckpt")
     return pd.DataFrame(columns=["step", "epoch", "loss"]), summary
 

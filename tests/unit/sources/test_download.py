@@ -9,7 +9,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
 import tarfile
 import zipfile
 from datetime import UTC, datetime, timedelta
@@ -207,19 +206,6 @@ def test_no_room_is_said_before_the_download(server, get, monkeypatch, data_root
     ):
         get(f"{server.url}/set.zip")
     assert not list(data_root.rglob("set.zip*part"))
-
-
-@pytest.fixture
-def small_disk(tmp_path, monkeypatch):
-    """A disk of 2 MiB for the images, and a way to make it larger."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], check=False, text=True)
-    if done.returncode != 0:
-        pytest.skip("mounting a small disk needs the right to mount")
-    monkeypatch.setenv("DATA_ROOT", str(disk))
-    yield lambda size: subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True)
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_loses_nothing_and_the_download_goes_on_with_more_room(server, get, small_disk):

@@ -22,10 +22,11 @@ from vpr.config.project import data_root
 from vpr.sources.download.addresses import redacted
 from vpr.sources.unpack import require_room
 
-ATTEMPTS = 6  # without a single new byte; every break after some progress starts the count again
+ATTEMPTS = 6  # without a new chunk; every break after some progress starts the count again
 LONGEST_WAIT_S = 60.0
 TIMEOUT_S = (15, 60)  # to connect, between bytes
 CHUNK_BYTES = 1 << 16  # what a break can cost
+SLOWEST_BYTES_PER_S, SLOW_FOR_S = 1000, 60.0  # below that rate for so long, the connection is given up
 BUSY = {408, 425, 429}  # and all from 500
 HTTP_LOGIN = "a login: name server, user and password in ~/.netrc, or set a mirror that needs none"
 
@@ -73,14 +74,18 @@ def reason_of(error: Exception) -> str:
 
 
 def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Callable[[], int]) -> Any:
-    """Attempt until it works; give up after ``ATTEMPTS`` without progress, with longer and longer waits between."""
+    """Attempt until it works; give up after ``ATTEMPTS`` without progress, with longer and longer waits between.
+
+    Args:
+        progress: bytes that are there.
+    """
     failures, most = 0, progress()
     while True:
         try:
             return attempt()
         except Transient as trouble:
             now = progress()
-            failures = 1 if now > most else failures + 1
+            failures = 1 if now >= most + CHUNK_BYTES else failures + 1
             most = max(most, now)
             if failures >= ATTEMPTS:
                 raise UserError(
@@ -141,6 +146,8 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
             raise_for(where, response, url, HTTP_LOGIN)
             validator = _validator(response)
             span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            if response.status_code in (206, 416) and not offset:
+                raise Transient(f"the server answers HTTP {response.status_code} though no part was asked for")
             if response.status_code in (206, 416):
                 same = response.status_code == 206 and span is not None and int(span[1]) == offset
                 total = int(span[2]) if span is not None else None
@@ -155,9 +162,15 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
             with part.open("ab" if offset else "wb") as file:
                 write_json(_note_of(part), {"validator": validator, "total": total})
                 with _bar(part.stem, total, offset) as bar:
-                    for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+                    since, received = time.monotonic(), 0
+                    while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                         file.write(chunk)
                         bar.update(len(chunk))
+                        received += len(chunk)
+                        if (seconds := time.monotonic() - since) > SLOW_FOR_S:
+                            if received < SLOWEST_BYTES_PER_S * seconds:
+                                raise Transient(f"the server sent {received:,} bytes in {seconds:.0f} s")
+                            since, received = time.monotonic(), 0
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
         raise UserError(f"{where}.url: {redacted(url)} is not an address: {reason_of(error)}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:

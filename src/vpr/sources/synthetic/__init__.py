@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from pydantic import Field, model_validator
 
+from vpr.config.errors import UserError
 from vpr.config.params import Options
 from vpr.data.manifest import Manifest
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
@@ -57,6 +59,16 @@ class Synthetic(DatasetAdapter):
     """The embedded city, drawn offline."""
 
     Params = SyntheticParams
+
+    def check_chosen(self, params: SyntheticParams, context: Context, where: str, set_names: Sequence[str]) -> None:
+        from vpr.sources.synthetic.photos import EVAL_SETS  # numba takes a second to import
+
+        unknown = [name for name in set_names if name not in EVAL_SETS]
+        if unknown:
+            raise UserError(
+                f"dataset synthetic has no evaluation set {unknown[0]!r}, which eval_sets or val_set names; it has "
+                f"{', '.join(EVAL_SETS)}"
+            )
 
     def prepare(self, params: SyntheticParams, context: Context) -> Manifest:
         """Draw the images that are not there yet and list them all."""
