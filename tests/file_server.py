@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -20,7 +20,8 @@ class Files:
         content: bytes by path.
         script: behaviours of the next requests for a file, in order: a status to answer, ``("break", n)`` to
             close the connection after ``n`` bytes of the body, ``"whole"`` to ignore a range, ``"length unknown"`` to
-            send no length; ``None`` for none.
+            send no length, ``"unasked part"`` to answer with the first half as a part, ``"drip"`` to send a byte at
+            a time; ``None`` for none.
         asked: method, path and range of each request.
         drive: a Drive folder, its id and the names and ids of its files.
         bytes_per_s: how fast files are sent; ``None`` for at once.
@@ -99,12 +100,27 @@ class _Handler(BaseHTTPRequestHandler):
                 return self.answer(416, b"")
             status = 206
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        if behaviour == "unasked part":
+            half = len(content) // 2
+            return self.answer(206, content[:half], {"Content-Range": f"bytes 0-{half - 1}/{len(content)}"})
         body = content[start:]
         sent = body[: behaviour[1]] if isinstance(behaviour, tuple) else body
+        if behaviour == "drip":
+            return self.drip(body, headers)
         self.answer(status, sent, headers, None if behaviour == "length unknown" else len(body))
         if len(sent) < len(body) or behaviour == "length unknown":
             self.close_connection = True
         return None
+
+    def drip(self, body: bytes, headers: dict[str, str]) -> None:
+        """Send a body a byte at a time, until the client hangs up."""
+        self.answer(200, b"", headers, len(body))
+        self.close_connection = True
+        pause = threading.Event()
+        with suppress(OSError):
+            for k in range(len(body)):
+                self.wfile.write(body[k : k + 1])
+                pause.wait(0.02)
 
     def answer(self, status: int, body: bytes, headers: dict[str, str] | None = None, length: int | None = -1) -> None:
         self.send_response(status)

@@ -111,7 +111,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 def _is_simple(column: pd.Series[Any]) -> bool:
     """Whether a column holds numbers or times, or texts alone."""
     types = pd.api.types
-    if types.is_numeric_dtype(column) or types.is_datetime64_any_dtype(column):
+    if types.is_numeric_dtype(column) or types.is_datetime64_dtype(column):
         return not types.is_complex_dtype(column)
     return all(type(cell) is str for cell in column)
 

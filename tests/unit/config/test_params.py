@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
+from urllib.error import URLError
 
 import pytest
+import torch
 import yaml
 
 from vpr.config.errors import UserError
 from vpr.config.params import load_choice, read_params
+from vpr.localization.params import IndexParams
+from vpr.model.params import ExportParams, ExtractParams
+from vpr.retrieval.params import EvaluateParams
 from vpr.sources.base import Context
+from vpr.sources.catalogue import SourceParams
+from vpr.sources.collection import CollectionParams
+from vpr.sources.synthetic import SyntheticParams
 from vpr.stages.check import check_params
-from vpr.training.params import load_train
+from vpr.training.build import model_to_check
+from vpr.training.configuration import load_configuration
+from vpr.training.params import TrainParams, load_train
+from vpr.verification.params import VerifyParams
 
 ROOT = Path(__file__).parents[3]
 
@@ -201,3 +213,74 @@ def test_an_error_names_the_place_of_the_key(edited):
         load_train(edited({"datasets.synthetic.train.lr": "x"}))
     with pytest.raises(UserError, match=r"params.yaml: train.monitor is 'recall_at_2'; expected one of: recall_at_1"):
         load_train(edited({"train.monitor": "recall_at_2"}))
+
+
+PARAMETER_CLASSES = [
+    TrainParams, ExportParams, ExtractParams, EvaluateParams, IndexParams, VerifyParams, SyntheticParams,
+    CollectionParams, SourceParams,
+]  # fmt: skip
+
+
+def numbers(annotation, metadata=()) -> list[tuple]:
+    """The limits of each kind of number that an annotation allows."""
+    if hasattr(annotation, "__metadata__"):
+        return numbers(annotation.__origin__, (*metadata, *annotation.__metadata__))
+    if annotation in (int, float):
+        return [metadata]
+    return [found for part in get_args(annotation) for found in numbers(part, () if get_args(part) else metadata)]
+
+
+@pytest.mark.parametrize("options", PARAMETER_CLASSES)
+def test_every_number_has_a_least_and_a_most(options):
+    for name, field in options.model_fields.items():
+        if name == "expected":  # counts that are compared and never allocated
+            continue
+        for limits in numbers(field.annotation, tuple(field.metadata)):
+            limits = [limit for part in limits for limit in getattr(part, "metadata", [part])]
+            known = {
+                key for limit in limits for key in ("ge", "gt", "le", "lt") if getattr(limit, key, None) is not None
+            }
+            assert known & {"ge", "gt"}, name
+            assert known & {"le", "lt"}, name
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"agg": "mixvpr", "aggregators.mixvpr.mix_depth": 10**9}, "mix_depth is out of range"),
+        ({"agg": "mixvpr", "aggregators.mixvpr.mix_depth": 5000}, "mix_depth at most 100"),
+        ({"agg": "cosplace", "aggregators.cosplace.descriptor_dim": 10**9}, "descriptor_dim is out of range"),
+        ({"agg": "boq", "aggregators.boq.proj_channels": 99968}, "does not fit in memory"),
+        ({"train.memory_size": 10**9}, "memory_size is 1000000000; expected a whole number from 0 to 10,000,000"),
+        ({"train.memory_size": 10**7, "train.max_memory_gb": 1.0}, r"10,000,000 × \d+ remembered numbers × 4 bytes"),
+        ({"train.momentum": -1}, "momentum is -1; expected a number of at least 0 and below 1"),
+        ({"train.seed": 2**32}, "seed is 4294967296; expected a whole number from 0 to 4,294,967,295"),
+        ({"datasets.synthetic.train.val_set": "nope"}, "dataset synthetic has no evaluation set 'nope'"),
+    ],
+)  # fmt: skip
+def test_what_no_machine_can_do_is_refused_before_anything_is_fetched(edited, changes, message):
+    path = edited({"loss": "ContrastiveLoss", "miner": "none", **changes})
+
+    def all_of_the_stage() -> None:
+        check(path)
+        model_to_check(load_configuration(path))
+
+    with pytest.raises(UserError, match=message):
+        all_of_the_stage()
+
+
+def test_weights_that_can_not_be_fetched_are_refused_by_the_check(edited, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(URLError("offline")))
+    path = edited({"datasets.synthetic.train.weights": "imagenet"})
+    with pytest.raises(UserError, match=r"could not get the ImageNet weights of resnet18: .*or set weights to null"):
+        model_to_check(load_configuration(path))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: " + "[" * 100_000, "a: " + "- " * 5000, "a: !!timestamp x", "a: 2020-13-45", "[a]: 1"]
+)
+def test_yaml_that_is_nested_without_end_or_makes_no_sense_is_refused(tmp_path, text):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"params\.yaml: not valid YAML"):
+        read_params(tmp_path / "params.yaml")

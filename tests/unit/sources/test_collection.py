@@ -498,6 +498,19 @@ def test_every_form_of_ground_truth_gives_the_same_lists(tmp_path, array):
     assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[0, 1], [1, 2]]
 
 
+def test_lists_that_hold_each_other_end_in_an_error(tmp_path):
+    shared = [0]
+    for _ in range(40):
+        shared = [shared, shared]
+    row = list(range(100_000))
+    for rows in ([shared], [row] * 100_000):
+        array = np.empty(len(rows), dtype=object)
+        array[:] = rows
+        np.save(tmp_path / "g.npy", array, allow_pickle=True)
+        with pytest.raises(UserError, match=r"its lists hold each other again and again"):
+            read_ground_truth("sources.s", tmp_path / "g.npy", len(rows), 3)
+
+
 def test_a_query_may_have_no_positive(tmp_path):
     np.save(tmp_path / "g.npy", vpr_bench([[], [2]]), allow_pickle=True)
     assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[], [2]]

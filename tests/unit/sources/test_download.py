@@ -123,6 +123,21 @@ def test_a_download_goes_on_in_another_process(server, get):
     assert server.ranges() == ["bytes=1048576-"]
 
 
+def test_a_server_that_drips_is_given_up(server, get, waits, monkeypatch):
+    monkeypatch.setattr(transfer, "SLOW_FOR_S", 0.1)
+    server.script = ["drip"] * transfer.ATTEMPTS
+    with pytest.raises(UserError, match=r"gave up on .* after 6 attempts: the server sent \d+ bytes in 0 s"):
+        get(f"{server.url}/set.zip")
+    server.script = ["drip"]
+    assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
+
+
+def test_a_part_that_was_not_asked_for_is_not_taken_for_the_whole(server, get, waits):
+    server.script = ["unasked part"]
+    assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
+    assert len(waits) == 1
+
+
 def test_a_server_without_ranges_sends_the_whole_again(server, get):
     server.script = [("break", HALF), "whole"]
     assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
@@ -580,6 +595,28 @@ def test_a_file_and_a_folder_of_one_name_are_refused(tmp_path):
     (tmp_path / "a.zip").write_bytes(buffer.getvalue())
     with pytest.raises(UserError, match="a file and a folder of one name"):
         unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+
+
+def zip_of(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as content:
+        for name in names:
+            content.writestr(zipfile.ZipInfo(name), b"1")
+    return buffer.getvalue()
+
+
+def test_a_zip_entry_without_a_name_is_left_out(tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_of("", "a"))
+    unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert contents(tmp_path / "out") == {"a": b"1"}
+
+
+@pytest.mark.parametrize("name", ["a/" * 2000 + "a", "a" * 300, "d" * 300 + "/a"], ids=["deep", "long", "long folder"])
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_paths_that_no_disk_takes_are_refused(tmp_path, name, kind):
+    (tmp_path / "a").write_bytes(zip_of(name) if kind == "zip" else tarred("w", (entry(name), b"1")))
+    with pytest.raises(UserError, match=r"a: refused, it holds a path that no disk takes: '[ad/]+\.\.\.'"):
+        unpack.unpack(tmp_path / "a", tmp_path / "out")
 
 
 def test_a_broken_archive_is_said_to_be_broken(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,18 @@ from PIL import Image
 from tiny_city import TINY_CITY
 from vpr.config.errors import UserError
 from vpr.config.params import parse
+from vpr.data.csv_files import to_csv
 from vpr.data.images import open_image
-from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
+from vpr.data.manifest import (
+    DATABASE,
+    QUERY,
+    TRAIN,
+    Manifest,
+    make_manifest,
+    read_manifest,
+    write_manifest,
+    write_parts,
+)
 from vpr.data.names import parse_name
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
@@ -193,6 +205,67 @@ def test_a_table_that_can_t_be_used_says_why(tmp_path, content, changes, message
     (tmp_path / "own.csv").write_text(content)
     with pytest.raises(UserError, match=message):
         own(tmp_path / "own.csv", **changes)
+
+
+GOOD = pd.DataFrame(
+    {
+        "image": [f"{k}.jpg" for k in range(6)],
+        "split": ["train", "train", "test/database", "test/database", "test/queries", "test/queries"],
+        "place_id": ["a", "a", "b", "c", "b", "c"],
+    }
+)
+ENCODED = {
+    "latin.csv": GOOD.replace("a", "é").to_csv(index=False).encode("latin-1"),
+    "utf16.csv": GOOD.to_csv(index=False).encode("utf-16"),
+    "empty.csv": b"",
+    "ragged.csv": GOOD.to_csv(index=False).encode() + b"1,2,3,4,5\n",
+    "open.csv": GOOD.to_csv(index=False).encode() + b'"6.jpg,train\n',
+    "cut.parquet": b"PAR1" + bytes(100),
+    "wide.csv": ",".join(["image", "split", *map(str, range(100_000))]).encode() + b"\n",
+}
+
+
+@pytest.mark.parametrize("name", ENCODED)
+def test_a_file_that_is_no_table_is_named(tmp_path, name):
+    (tmp_path / name).write_bytes(ENCODED[name])
+    began = time.monotonic()
+    with pytest.raises(UserError, match=rf"{name}: can't be read as a table: .*; expected CSV in UTF-8 or Parquet$"):
+        own(tmp_path / name)
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize(
+    "column",
+    [[[1, 2]], [{"a": 1}], [b"x"], [None], ["x"], [pd.Timestamp("2020-01-01")], [pd.Timestamp("2020-01-01", tz="UTC")]],
+    ids=["lists", "mappings", "bytes", "nothing", "texts", "times", "times with a zone"],
+)
+@pytest.mark.parametrize("name", ["own", "index", "level_0", "row", "image_db", "problem", "0"])
+def test_columns_of_any_name_and_kind_pass(tmp_path, data_root, name, column):
+    for image in GOOD["image"]:
+        picture(tmp_path / image, colour=(int(image[0]), 0, 0))
+    GOOD.assign(**{"index": 1, name: column * 6}).to_parquet(tmp_path / "t.parquet")
+    write_manifest(own(tmp_path / "t.parquet"), tmp_path / "listing")
+    verified = verify(read_manifest(tmp_path / "listing"), 25.0, 1)
+    assert len(verified.manifest.rows) == 6
+    write_parts(verified.manifest, tmp_path / "parts", "test")
+    assert to_csv(read_manifest(tmp_path / "parts/validation.parquet").rows)
+
+
+def test_a_path_with_a_nul_is_a_problem_of_its_row(tmp_path, data_root):
+    for image in GOOD["image"]:
+        picture(tmp_path / image, colour=(int(image[0]), 0, 0))
+    GOOD.replace("1.jpg", "1\0.jpg").to_parquet(tmp_path / "t.parquet")
+    verified = verify(own(tmp_path / "t.parquet"), 25.0, 1)
+    assert len(verified.manifest.rows) == 5
+    assert "its path holds a NUL character, which no file's name has" in verified.problems["problem"].to_list()
+
+
+def test_a_file_whose_name_is_not_in_utf8_is_named(tmp_path):
+    folder = tmp_path / "photos" / "train"
+    folder.mkdir(parents=True)
+    (Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg"))).write_bytes(b"")
+    with pytest.raises(UserError, match=r"the path b'train/caf\\xe9.jpg' is not in UTF-8; rename the file or folder"):
+        own(tmp_path / "photos")
 
 
 def test_a_missing_source_says_which_key_to_set(tmp_path):

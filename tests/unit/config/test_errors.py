@@ -1,0 +1,59 @@
+"""What a person can put right is one line; only our bugs have a traceback."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from vpr.config.errors import UserError, exit_code
+
+
+class Killed(Dataset):
+    """Its reader is killed, as the kernel does when the memory is full."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, _: int) -> torch.Tensor:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return torch.zeros(1)
+
+
+def said(call, capsys) -> str:
+    assert exit_code("train", call, "") == 1
+    return capsys.readouterr().err
+
+
+def test_a_killed_loader_process_is_said_to_be_one(capsys):
+    message = said(lambda: next(iter(DataLoader(Killed(), num_workers=1))), capsys)
+    assert message.startswith("train: a loader process was killed, most likely because the memory was full; lower")
+    assert "Traceback" not in message
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (UserError("params.yaml: agg is 3"), "train: params.yaml: agg is 3\n"),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; finished work is kept; fix this"),
+        (MemoryError("40 GiB"), "out of memory: 40 GiB; lower the batch sizes"),
+        (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: CUDA out of memory; lower the batch sizes"),
+    ],
+)
+def test_what_the_machine_refuses_is_one_line(error, message, capsys):
+    def call() -> int:
+        raise error
+
+    printed = said(call, capsys)
+    assert message in printed
+    assert len(printed.splitlines()) == 1
+
+
+def test_a_bug_keeps_its_traceback(capsys):
+    printed = said(lambda: {}["nothing"], capsys)
+    assert "Traceback" in printed
+    assert "please report it" in printed
