@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ MODEL, INDEX = Path("data/model.ckpt"), Path("data/index")
 def localize(args: argparse.Namespace) -> int:
     """Print where photos were taken; 1 if one of them could not be read."""
     from vpr.localization.index import load_index
-    from vpr.localization.localizer import Localizer, locate_photos
+    from vpr.localization.localizer import Localizer, locate_photo
     from vpr.model.device import pick_device
 
     index = load_index(args.index)
@@ -32,7 +33,7 @@ def localize(args: argparse.Namespace) -> int:
         except OSError as error:
             answers.append({"photo": str(photo), "error": f"{photo}: {error.strerror or error}"})
         else:
-            answers += locate_photos(localizer, [(str(photo), content)], args.num_predictions, args.min_confidence)
+            answers.append(locate_photo(localizer, str(photo), content, args.num_predictions, args.min_confidence))
         failed |= "error" in answers[-1]
         if not args.json:
             _print_answer(answers[-1])
@@ -88,6 +89,20 @@ def index(args: argparse.Namespace) -> int:
     return 0
 
 
+def serve(args: argparse.Namespace) -> int:
+    """Answer photos over HTTP until interrupted."""
+    from vpr.localization.index import load_index
+    from vpr.localization.localizer import Localizer
+    from vpr.localization.server import Limits, serve
+    from vpr.model.device import pick_device
+
+    limits = Limits(args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests)
+    localizer = Localizer(args.model, load_index(args.index), pick_device("auto"))
+    print(f"answering POST http://{args.host}:{args.port}/invocations; Ctrl-C ends it", flush=True)
+    serve(localizer, args.host, args.port, limits)
+    return 0
+
+
 def compare(args: argparse.Namespace) -> int:
     """Print runs side by side; two of them also query by query."""
     from vpr.experiments import comparison, paper
@@ -125,6 +140,22 @@ def _compare_two(first: Run, second: Run, args: argparse.Namespace) -> None:
 
         write_side_by_side(first, second, sets, load(EvaluateParams).positive_radius_m, args.page)
         print(f"\nquery by query: {args.page}", file=output)
+
+
+def env(args: argparse.Namespace) -> int:
+    """Print what differs between a run's environment and this one; 1 if anything does."""
+    from tabulate import tabulate
+
+    from vpr.experiments.environment import environment_differences
+    from vpr.experiments.runs import find_run, finished_runs
+
+    run = find_run(args.run, finished_runs())
+    rows = environment_differences(run)
+    if rows:
+        print(tabulate(rows, headers=["", run.name, "now"], disable_numparse=True))
+    else:
+        print(f"{run.name}: the same commit, machine and versions as now")
+    return int(bool(rows))
 
 
 def promote(args: argparse.Namespace) -> int:
@@ -189,6 +220,19 @@ def experiments(args: argparse.Namespace) -> int:
     return 0
 
 
+def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """A number above 0 on the command line."""
+
+    def read(text: str) -> float:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError
+        return value
+
+    read.__name__ = "number above 0"
+    return read
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands and their arguments."""
     top = argparse.ArgumentParser(prog="vpr", description=__doc__)
@@ -222,6 +266,17 @@ def parser() -> argparse.ArgumentParser:
         help="photos within it show the same place; by default evaluate.positive_radius_m of params.yaml",
     )
 
+    one = command("serve", serve, "answer photos over HTTP, with limits on what a request may ask for")
+    one.add_argument("--model", type=Path, default=MODEL)
+    one.add_argument("--index", type=Path, default=INDEX, help="folder of the index stage or of `vpr index`")
+    one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
+    one.add_argument("--port", type=int, default=5001)
+    one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request (default: 32)")
+    one.add_argument("--max-photos", type=_positive(int), default=32, help="photos in a request (default: 32)")
+    one.add_argument("--max-megapixels", type=_positive(float), default=50, help="pixels of a photo (default: 50)")
+    one.add_argument("--max-seconds", type=_positive(float), default=30, help="time for a request (default: 30)")
+    one.add_argument("--max-requests", type=_positive(int), default=64, help="requests at a time (default: 64)")
+
     one = command("compare", compare, "show runs of MLflow side by side; two of them also query by query")
     one.add_argument("runs", nargs="*", metavar="RUN", help="name, or id or its beginning; all runs if none is given")
     one.add_argument("--sort", help="metric, such as test/recall_at_1; the best first")
@@ -230,6 +285,9 @@ def parser() -> argparse.ArgumentParser:
         "--paper", action="store_true", help="show the paper's recalls beside, and say where settings differ"
     )
     one.add_argument("--page", type=Path, help="write an HTML page with two runs side by side, query by query")
+
+    one = command("env", env, "show what differs between the environment of a run and this one")
+    one.add_argument("run", metavar="RUN", help="name, or id or its beginning")
 
     one = command("promote", promote, "register a model that beats the present one by more than chance")
     one.add_argument("run", metavar="RUN")

@@ -6,6 +6,8 @@ import base64
 import contextlib
 import io
 import json
+import re
+import subprocess
 from dataclasses import replace
 
 import numpy as np
@@ -14,12 +16,14 @@ import pytest
 import torch
 from PIL import Image
 
+from vpr import cli
 from vpr.config.errors import UserError
 from vpr.config.project import git_commit
 from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, Manifest, write_manifest
 from vpr.data.preprocess import Preprocess
 from vpr.experiments import store as store_module
+from vpr.experiments.environment import environment_differences
 from vpr.experiments.live import TrainingRun
 from vpr.experiments.record import Results, receipt
 from vpr.experiments.record import record as record_results
@@ -241,6 +245,32 @@ def test_a_model_that_a_killed_record_left_half_is_removed_and_a_whole_one_kept(
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert (str(model.status), model.source_run_id) == ("READY", run_id)
     assert histories(run_id)["training/loss"] == [(5, 0.5)]
+
+
+def test_the_environment_of_a_run_is_held_against_the_present_one(store, files, city, monkeypatch, capsys):
+    now = TrainingLog.of_this_process()
+    then = {**now.versions, "numpy": "1.0", "gone": "2.0"}
+    record(files, city, {"val": {"recall_at_1": 0.25}}, log=replace(now, experiment="old", versions=then))
+    record(files, city, {"val": {"recall_at_1": 0.25}}, log=replace(now, experiment="old", versions=then))
+    (run,) = finished_runs()
+    assert environment_differences(run) == [("gone", "2.0", "-"), ("numpy", "1.0", now.versions["numpy"])]
+    monkeypatch.setattr("sys.argv", ["vpr", "env", "old"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 1
+    assert re.search(r"^numpy +1\.0 +\d", capsys.readouterr().out, re.MULTILINE)
+    record(files, city, {"val": {"recall_at_1": 0.25}}, log=now)
+    assert environment_differences(run) == []
+
+
+def test_the_runs_of_a_read_only_project_can_be_compared(store, files, city):
+    run_id = record(files, city, {"val": {"recall_at_1": 0.25}})
+    if subprocess.run(["mount", "--bind", "-o", "ro", str(store), str(store)], check=False).returncode != 0:
+        pytest.skip("mounting a folder read-only needs the right to mount")
+    try:
+        assert [run.id for run in finished_runs()] == [run_id]
+    finally:
+        subprocess.run(["umount", str(store)], check=True)
 
 
 def test_a_curve_with_a_gap_is_completed_in_the_same_run(store, files, city, capsys):

@@ -29,22 +29,22 @@ class ImageError(ValueError):
     """An image that can't be used; the message says why, without naming it."""
 
 
-def decode(content: bytes) -> Image.Image:
+def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image as RGB with 8 bits a channel, turned upright by its EXIF orientation.
 
     Grey of 16 bits is scaled to 8. Where nothing says which value is white, as in floating-point pixels, the image is
     refused.
 
     Raises:
-        ImageError: if it is not an image, is broken, has more than ``MAX_PIXELS``, or pixels of an unknown scale.
+        ImageError: if it is not an image, is broken, has more than ``max_pixels``, or pixels of an unknown scale.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
                 width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise ImageError(f"{width} x {height} pixels; the limit is {MAX_PIXELS // 10**6} million")
+                if width * height > max_pixels:
+                    raise ImageError(f"{width} x {height} pixels; the limit is {max_pixels // 10**6} million")
                 upright = ImageOps.exif_transpose(image)
                 return _with_8_bits(upright, image.format, getattr(image, "tag_v2", {})).convert("RGB")
     except ImageError:
@@ -52,7 +52,7 @@ def decode(content: bytes) -> Image.Image:
     except UnidentifiedImageError:
         raise ImageError("not an image of a known format; use JPEG, PNG, WebP or another format of photos") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"too many pixels; the limit is {MAX_PIXELS // 10**6} million") from None
+        raise ImageError(f"too many pixels; the limit is {max_pixels // 10**6} million") from None
     except Exception as error:  # decoders fail in many ways
         raise ImageError(f"can't be decoded: {type(error).__name__}: {error}") from None
 

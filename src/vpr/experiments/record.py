@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from vpr.experiments.store import (
     CHECKPOINT_TAG,
     INDEX_TAG,
     KEY_TAG,
+    LOG_ARTIFACT,
     MODEL_TAG,
     connect,
     describe_run,
@@ -113,6 +114,8 @@ def record(results: Results) -> str:
         new = {k: v for k, v in _numbers(results).items() if known.get(k) != v}
         if new:
             mlflow.log_metrics(new)
+        if log is not None:
+            mlflow.log_dict(asdict(log), LOG_ARTIFACT)
         for path in results.artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
         hashes = {MODEL_TAG: model_sha256, INDEX_TAG: _folder_sha256(results.index)}

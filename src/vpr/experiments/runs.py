@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vpr.config.errors import UserError
-from vpr.experiments.store import DIGEST_TAG, EXPERIMENT, connect, tracking_uri, without_passwords
+from vpr.experiments.store import DIGEST_TAG, EXPERIMENT, LOG_ARTIFACT, connect, tracking_uri, without_passwords
+from vpr.training.summary import TrainingLog
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,15 @@ def run_recalls(run: Run, set_name: str) -> dict[str, Any]:
     """``metrics/recalls/<set>.json`` of a run."""
     found: dict[str, Any] = json.loads(_artifact(run, f"recalls/{set_name}.json").read_text(encoding="utf-8"))
     return found
+
+
+def run_log(run: Run) -> TrainingLog:
+    """Where and with what a run was trained.
+
+    Raises:
+        UserError: if it was trained on another machine than the one that recorded it.
+    """
+    return TrainingLog(**json.loads(_artifact(run, LOG_ARTIFACT).read_text(encoding="utf-8")))
 
 
 def _artifact(run: Run, path: str) -> Path:

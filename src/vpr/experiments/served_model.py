@@ -7,8 +7,6 @@ photo that can't be read has an ``error`` in its answer. Parameters: ``min_confi
 
 from __future__ import annotations
 
-import base64
-import binascii
 import threading
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import mlflow
 import pandas as pd
 
 from vpr.localization.index import load_index
-from vpr.localization.localizer import Localizer, locate_photos
+from vpr.localization.localizer import Localizer, locate_encoded
 from vpr.model.device import pick_device
 
 
@@ -31,23 +29,14 @@ class LocalizingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:
         options = params or {}
-        answers = []
-        for number, encoded in enumerate(model_input["photo"], 1):
-            name = f"photo {number}"
-            try:
-                photo = base64.b64decode(encoded, validate=True)
-            except (binascii.Error, ValueError, TypeError):
-                answers.append({"photo": name, "error": f"{name}: not in base64"})
-                continue
-            with self.one_at_a_time:
-                answers += locate_photos(
-                    self.localizer,
-                    [(name, photo)],
-                    int(options.get("num_predictions", 5)),
-                    float(options.get("min_confidence", 0.0)),
-                    bool(options.get("descriptor", False)),
-                )
-        return answers
+        with self.one_at_a_time:
+            return locate_encoded(
+                self.localizer,
+                model_input["photo"],
+                int(options.get("num_predictions", 5)),
+                float(options.get("min_confidence", 0.0)),
+                bool(options.get("descriptor", False)),
+            )
 
 
 mlflow.models.set_model(LocalizingModel())

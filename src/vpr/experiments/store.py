@@ -6,10 +6,13 @@ A run belongs to a trained model and is found by the hash of its checkpoint.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,7 @@ from vpr.training.summary import TrainingLog
 EXPERIMENT = "vpr"
 KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vpr.model_sha256"
 EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
+LOG_ARTIFACT = "training/log.json"  # commit, machine and versions
 INDEX_TAG, DIGEST_TAG = "vpr.index_sha256", "vpr.dataset_digest"
 
 
@@ -49,18 +53,29 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
-    store_folder().mkdir(parents=True, exist_ok=True)
     import mlflow
 
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)
-    # Two processes that initialise a new SQLite store together break it.
-    with FileLock(store_folder() / "store.lock"):
+    with _one_at_a_time():
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             location = (store_folder() / "artifacts").as_uri() if uri.startswith("sqlite") else None
             mlflow.create_experiment(EXPERIMENT, artifact_location=location)
         mlflow.set_experiment(EXPERIMENT)
     return mlflow
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two processes that initialise a new SQLite store together break it; where nothing can be written, none does."""
+    with ExitStack() as stack:
+        try:
+            store_folder().mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(store_folder() / "store.lock"))
+        except OSError as error:
+            if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                raise
+        yield
 
 
 def warn(message: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,14 @@ from PIL import Image
 from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
 from vpr.data.coordinates import to_degrees
+from vpr.data.images import MAX_PIXELS
 from vpr.localization.confidence import confidence_inputs, is_other_place
 from vpr.localization.index import Index
-from vpr.localization.photos import read_photo
+from vpr.localization.photos import from_base64, read_photo
 from vpr.model.checkpoint import load_checkpoint
 from vpr.retrieval.search import exact_index, search_in
+
+MAX_PREDICTIONS = 1000
 
 
 class Localizer:
@@ -79,8 +84,8 @@ class Localizer:
         calibration, radius_m = self.index.calibration, self.index.facts.radius_m
         if not 0 <= min_confidence <= 1:
             raise UserError(f"min_confidence is {min_confidence}; expected a probability from 0 to 1")
-        if num_predictions < 1:
-            raise UserError(f"num_predictions is {num_predictions}; expected at least 1")
+        if not 1 <= num_predictions <= MAX_PREDICTIONS:
+            raise UserError(f"num_predictions is {num_predictions}; expected 1 to {MAX_PREDICTIONS}")
         if min_confidence > 0 and calibration is None:
             raise UserError("min_confidence needs a calibrated index, and this one has no calibration; leave it at 0")
         ranking, distances = search_in(
@@ -127,29 +132,60 @@ class Localizer:
         }
 
 
-def locate_photos(
+def locate_photo(
     localizer: Localizer,
-    photos: Sequence[tuple[str, bytes]],
+    name: str,
+    content: bytes,
     num_predictions: int = 5,
     min_confidence: float = 0.0,
     with_descriptor: bool = False,
-) -> list[dict[str, Any]]:
-    """An answer for each photo; one that can't be read has an ``error`` and does not stop the others.
+    max_pixels: int = MAX_PIXELS,
+) -> dict[str, Any]:
+    """The answer for a photo; for one that can't be read it is an ``error``.
 
     Args:
-        photos: names and contents.
+        name, content: of the photo.
         with_descriptor: add the photo's descriptor.
+        max_pixels: that a photo may have.
     """
-    answers: list[dict[str, Any]] = []
-    for name, content in photos:
+    try:
+        descriptor = localizer.describe([read_photo(content, name, max_pixels)])
+        answer = {"photo": name, **localizer.locate(descriptor, num_predictions, min_confidence)[0]}
+    except UserError as error:
+        return {"photo": name, "error": str(error)}
+    if with_descriptor:
+        answer["descriptor"] = [float(v) for v in descriptor[0]]
+    return answer
+
+
+def locate_encoded(
+    localizer: Localizer,
+    photos: Iterable[Any],
+    num_predictions: int,
+    min_confidence: float,
+    with_descriptor: bool,
+    max_pixels: int = MAX_PIXELS,
+    deadline: float = math.inf,
+) -> list[dict[str, Any]]:
+    """An answer for each photo that was sent, see ``locate_photo``.
+
+    Args:
+        photos: in base64.
+        deadline: by ``time.monotonic()``; photos whose turn comes later are not looked at.
+    """
+    answers = []
+    for number, encoded in enumerate(photos, 1):
+        name = f"photo {number}"
         try:
-            descriptor = localizer.describe([read_photo(content, name)])
-            answer = {"photo": name, **localizer.locate(descriptor, num_predictions, min_confidence)[0]}
-            if with_descriptor:
-                answer["descriptor"] = [float(v) for v in descriptor[0]]
+            if time.monotonic() > deadline:
+                raise UserError(f"{name}: not looked at, the time of the request was over")
+            content = from_base64(encoded, name)
         except UserError as error:
-            answer = {"photo": name, "error": str(error)}
-        answers.append(answer)
+            answers.append({"photo": name, "error": str(error)})
+        else:
+            answers.append(
+                locate_photo(localizer, name, content, num_predictions, min_confidence, with_descriptor, max_pixels)
+            )
     return answers
 
 

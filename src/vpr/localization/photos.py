@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+
 from PIL import Image
 
 from vpr.config.errors import UserError
-from vpr.data.images import ImageError, decode
+from vpr.data.images import MAX_PIXELS, ImageError, decode
 
 
-def read_photo(content: bytes, name: str) -> Image.Image:
+def from_base64(encoded: object, name: str) -> bytes:
+    """A photo's content.
+
+    Raises:
+        UserError: if ``encoded`` is not in base64.
+    """
+    if isinstance(encoded, str):
+        try:
+            return base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):  # the latter for letters beyond ASCII
+            pass
+    raise UserError(f"{name}: not in base64")
+
+
+def read_photo(content: bytes, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode a photo as ``vpr.data.images.decode`` does.
 
     Raises:
@@ -17,6 +34,6 @@ def read_photo(content: bytes, name: str) -> Image.Image:
     if not content:
         raise UserError(f"{name}: empty")
     try:
-        return decode(content)
+        return decode(content, max_pixels)
     except ImageError as error:
         raise UserError(f"{name}: {error}") from None

@@ -11,6 +11,8 @@ from pathlib import Path
 from vpr.data.checksums import file_sha256
 from vpr.training.summary import TrainingLog
 
+SHOWN = ("python", "torch", "lightning")
+
 
 def write_run_facts(page: Path, model: Path, log: TrainingLog | None, run_id: str | None) -> Path:
     """Write the file beside a page.
@@ -26,7 +28,7 @@ def write_run_facts(page: Path, model: Path, log: TrainingLog | None, run_id: st
         parts.append(f"commit {commit[0][:12]}{commit[1]}{commit[2]}, on {log.machine}")
         if log.seconds:
             parts.append(f"trained in {log.seconds:.0f} s at {log.images_per_s:.0f} images/s")
-        parts += [", ".join(f"{name} {version}" for name, version in log.versions.items())]
+        parts.append(", ".join(f"{name} {log.versions[name]}" for name in SHOWN if name in log.versions))
     else:
         parts.append("trained on another machine")
     if run_id is not None:

@@ -10,10 +10,10 @@ import json
 import os
 import platform
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from vpr.config.environment import installed_versions
 from vpr.config.errors import UserError
 from vpr.config.project import git_commit, main_root
 from vpr.data.checksums import file_sha256
@@ -69,6 +69,7 @@ class TrainingLog:
         git_commit: the commit that ran, with ``+changes`` if parameters or code differed from it.
         experiment: name of the DVC experiment.
         machine: in words.
+        versions: of Python and of each package.
         seconds: of training, validation included.
         images_per_s: trained.
     """
@@ -82,16 +83,15 @@ class TrainingLog:
 
     @classmethod
     def of_this_process(cls, seconds: float = 0.0, images_per_s: float = 0.0) -> TrainingLog:
-        """Commit, experiment, machine and library versions as they are now."""
+        """Commit, experiment, machine and versions as they are now."""
         import torch
 
         gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-        versions = {"python": platform.python_version(), "torch": torch.__version__, "lightning": version("lightning")}
         return cls(
             git_commit(),
             os.environ.get("DVC_EXP_NAME"),
             f"{platform.machine()}, {torch.get_num_threads()} threads{gpu}",
-            versions,
+            installed_versions(),
             seconds,
             images_per_s,
         )

@@ -20,7 +20,7 @@ from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, QUERY
 from vpr.localization.confidence import Calibration
 from vpr.localization.index import Index, IndexFacts, load_index
-from vpr.localization.localizer import Localizer, locate_photos
+from vpr.localization.localizer import Localizer, locate_photo
 from vpr.localization.photo_folder import gps_position, index_folder, located_photos
 from vpr.localization.photos import read_photo
 from vpr.model.checkpoint import save_checkpoint
@@ -52,7 +52,7 @@ def localizer(city, checkpoint) -> Localizer:
 
 def test_an_image_of_the_database_is_found_at_its_own_position(city, localizer):
     row = city.part("val", DATABASE).iloc[5]
-    (answer,) = locate_photos(localizer, [("it", (city.folder / row["image"]).read_bytes())], num_predictions=3)
+    answer = locate_photo(localizer, "it", (city.folder / row["image"]).read_bytes(), num_predictions=3)
     assert answer["known"]
     assert (answer["utm_east"], answer["utm_north"]) == (row["utm_east"], row["utm_north"])
     assert len(answer["predictions"]) == 3
@@ -66,9 +66,9 @@ def test_an_image_of_the_database_is_found_at_its_own_position(city, localizer):
 
 def test_below_the_confidence_asked_for_the_answer_is_unknown(city, localizer):
     photo = (city.folder / city.part("val", QUERY)["image"].iloc[0]).read_bytes()
-    (sure,) = locate_photos(localizer, [("q", photo)])
+    sure = locate_photo(localizer, "q", photo)
     assert 0 < sure["confidence"] < 1
-    (unknown,) = locate_photos(localizer, [("q", photo)], min_confidence=min(1.0, sure["confidence"] + 0.001))
+    unknown = locate_photo(localizer, "q", photo, min_confidence=min(1.0, sure["confidence"] + 0.001))
     assert not unknown["known"]
     assert unknown["lat"] is None
     assert unknown["predictions"] == sure["predictions"]
@@ -101,7 +101,7 @@ def claiming(width: int, height: int) -> bytes:
     ],
 )
 def test_what_is_no_photo_has_a_clear_error_and_does_not_stop_the_others(localizer, content, message):
-    wrong, right = locate_photos(localizer, [("it", content), ("good", jpeg())])
+    wrong, right = (locate_photo(localizer, name, each) for name, each in (("it", content), ("good", jpeg())))
     assert message in wrong["error"]
     assert "predictions" in right
 
@@ -166,7 +166,7 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
         index_folder(folder, checkpoint, tmp_path / "other", tmp_path / "run", 10.0, 4)
     assert index_folder(folder, checkpoint, tmp_path / "other", None, 10.0, 4).calibration is None
     again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
-    (answer,) = locate_photos(again, [("p", (folder / "phone.jpg").read_bytes())])
+    answer = locate_photo(again, "p", (folder / "phone.jpg").read_bytes())
     assert (answer["lat"], answer["lon"]) == pytest.approx((45.0703, 7.6869), abs=1e-5)
     (folder / "phone.jpg").unlink()
     (folder / Path(named).name).unlink()

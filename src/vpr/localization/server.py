@@ -1,0 +1,211 @@
+"""Photos over HTTP -> positions, with a limit on everything that a stranger may ask for.
+
+``POST /invocations`` takes what ``mlflow models serve`` takes, and gives the same answers. ``GET /ping`` says that the
+server is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import uvicorn
+from pydantic import Field, ValidationError, model_validator
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from vpr.config.errors import UserError
+from vpr.config.params import Options
+from vpr.localization.localizer import MAX_PREDICTIONS, Localizer, locate_encoded
+
+HEADERS_S = 10.0  # for a client to say what it wants
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for.
+
+    Attributes:
+        body_mb: size of a request, in 10^6 bytes.
+        photos: in a request.
+        megapixels: of a photo.
+        seconds: from the first byte of the body to the answer; photos that are not looked at by then get an error.
+        requests: at the same time; more are answered 503.
+    """
+
+    body_mb: float = 32
+    photos: int = 32
+    megapixels: float = 50
+    seconds: float = 30
+    requests: int = 64
+
+
+class Params(Options):
+    """``params`` of a request."""
+
+    num_predictions: Annotated[int, Field(ge=1, le=MAX_PREDICTIONS)] = 5
+    min_confidence: Annotated[float, Field(ge=0, le=1)] = 0.0
+    descriptor: bool = False
+
+
+class Split(Options):
+    """A table in MLflow's form."""
+
+    columns: Annotated[list[str], Field(min_length=1, max_length=1)]
+    data: list[Annotated[list[str], Field(min_length=1, max_length=1)]]
+    index: list[int] | None = None
+
+
+class Record(Options):
+    """A row of a table in MLflow's other form."""
+
+    photo: str
+
+
+class Asked(Options):
+    """A request; photos are in base64, in one of three forms."""
+
+    photos: list[str] | None = None
+    dataframe_split: Split | None = None
+    dataframe_records: list[Record] | None = None
+    params: Params = Params()
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Asked:
+        forms = (self.photos, self.dataframe_split, self.dataframe_records)
+        if sum(form is not None for form in forms) != 1:
+            raise ValueError("expected photos, dataframe_split or dataframe_records")
+        if self.dataframe_split is not None and self.dataframe_split.columns != ["photo"]:
+            raise ValueError("expected the column photo")
+        return self
+
+    def encoded(self) -> list[str]:
+        """The photos, in base64."""
+        if self.photos is not None:
+            return self.photos
+        if self.dataframe_split is not None:
+            return [photo for (photo,) in self.dataframe_split.data]
+        return [record.photo for record in self.dataframe_records or []]
+
+
+def make_app(localizer: Localizer, limits: Limits) -> Starlette:
+    """The server as an ASGI application; photos are looked at one after the other, as they are large."""
+    one_at_a_time = ThreadPoolExecutor(1)
+
+    def answer(body: bytes, deadline: float) -> list[dict[str, Any]]:
+        if time.monotonic() > deadline:
+            raise HTTPException(503, "busy; try again later")
+        try:
+            asked = Asked.model_validate_json(body)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])[:100]
+            raise HTTPException(400, f"{place}: {first['msg']}"[:300].removeprefix(": ")) from None
+        photos, params = asked.encoded(), asked.params
+        if len(photos) > limits.photos:
+            raise HTTPException(413, f"{len(photos)} photos; the limit is {limits.photos} a request")
+        max_pixels = int(limits.megapixels * 10**6)
+        try:
+            return locate_encoded(
+                localizer,
+                photos,
+                params.num_predictions,
+                params.min_confidence,
+                params.descriptor,
+                max_pixels,
+                deadline,
+            )
+        except UserError as error:
+            raise HTTPException(400, str(error)) from None
+
+    async def invocations(request: Request) -> JSONResponse:
+        deadline = time.monotonic() + limits.seconds
+        try:
+            async with asyncio.timeout(limits.seconds):
+                body = await _body(request, int(limits.body_mb * 10**6))
+        except TimeoutError:
+            raise HTTPException(408, f"the request was not whole after {limits.seconds:g} s") from None
+        found = await asyncio.get_running_loop().run_in_executor(one_at_a_time, answer, body, deadline)
+        return JSONResponse({"predictions": found})
+
+    async def ping(_: Request) -> JSONResponse:
+        return JSONResponse({"status": "up"})
+
+    return Starlette(
+        routes=[Route("/invocations", invocations, methods=["POST"]), Route("/ping", ping)],
+        exception_handlers={HTTPException: _refused, Exception: _failed},
+    )
+
+
+async def _body(request: Request, most_bytes: int) -> bytes:
+    """The body of a request, unless it is too large.
+
+    Of one that is too large some more is read and thrown away: a client that is still sending would not see the answer.
+    """
+    body, num_bytes = bytearray(), 0
+    async for part in request.stream():
+        num_bytes += len(part)
+        if num_bytes <= most_bytes:
+            body += part
+        elif num_bytes > 4 * most_bytes:
+            break
+    if num_bytes > most_bytes:
+        raise HTTPException(413, f"the limit is {most_bytes / 10**6:g} MB a request")
+    return bytes(body)
+
+
+async def _refused(_: Request, error: Any) -> JSONResponse:
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _failed(_: Request, __: Exception) -> JSONResponse:
+    return JSONResponse({"error": "this is a bug in vpr; the server's log has more"}, 500)
+
+
+class _Protocol(H11Protocol):
+    """Closes each connection after its answer, and one that asks for nothing after a while."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.loop.call_later(HEADERS_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None:  # no whole request has come
+            self.transport.close()
+
+
+def _closing(app: Starlette) -> Callable[..., Awaitable[None]]:
+    """The application with ``Connection: close`` in each answer."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        async def send_closing(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"connection", b"close")]
+            await send(message)
+
+        await app(scope, receive, send_closing)
+
+    return call
+
+
+def serve(localizer: Localizer, host: str, port: int, limits: Limits) -> None:
+    """Answer until interrupted."""
+    uvicorn.run(
+        _closing(make_app(localizer, limits)),
+        host=host,
+        port=port,
+        http=_Protocol,
+        lifespan="off",
+        ws="none",
+        log_level="warning",
+        limit_concurrency=limits.requests,
+        timeout_graceful_shutdown=5,
+    )
