@@ -118,7 +118,7 @@ def _images(path: Path) -> pd.DataFrame:
 def _descriptors(path: Path, num_images: int) -> NDArray[np.float32]:
     try:
         descriptors = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError):
+    except Exception:  # a damaged header fails in many ways
         raise ValueError(f"{path.name} is not an array of numbers") from None
     if descriptors.dtype != np.float32 or descriptors.ndim != 2 or 0 in descriptors.shape:
         raise ValueError(

@@ -222,5 +222,5 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
             f"{path} holds more than lists of numbers ({error}), and reading it could run code; if you trust its "
             f"publisher, set {where}.allow_pickle to true"
         ) from None
-    except (ValueError, EOFError, TypeError, AttributeError, IndexError, KeyError, MemoryError, OverflowError) as error:
+    except Exception as error:  # a damaged file fails in many ways
         raise UserError(f"{path}: no .npy file that can be read: {error}") from None

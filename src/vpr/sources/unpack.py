@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -36,7 +37,10 @@ _MAGIC = {
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zst",
 }
-_BROKEN = (zstandard.ZstdError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, EOFError)
+_BROKEN = (
+    zipfile.BadZipFile, tarfile.TarError, zstandard.ZstdError, gzip.BadGzipFile, lzma.LZMAError, zlib.error,
+    EOFError, ValueError, LookupError, NotImplementedError, struct.error,
+)  # fmt: skip
 _END = bytes(1024)  # of a tar: two blocks of zeros
 
 
@@ -57,7 +61,7 @@ def unpack(archive: Path, folder: Path) -> None:
             _unpack_tar(archive, folder)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
         raise UserError(f"{archive}: refused, it holds a file and a folder of one name: {error.filename}") from None
-    except (zipfile.BadZipFile, tarfile.TarError, *_BROKEN) as error:
+    except _BROKEN as error:
         raise UnusableArchive(f"{archive}: the archive is broken: {error}") from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -65,6 +69,8 @@ def unpack(archive: Path, folder: Path) -> None:
                 f"{folder}: the disk is full while unpacking {archive.name}; make room and run again, "
                 "what is unpacked is kept"
             ) from None
+        if error.errno in (None, errno.EINVAL):  # of a decompressor; a position before the file's beginning
+            raise UnusableArchive(f"{archive}: the archive is broken: {error}") from None
         raise
 
 

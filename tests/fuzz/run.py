@@ -1,0 +1,160 @@
+"""Attack every target in turn with random inputs, for a time: ``make fuzz SECONDS=600``.
+
+A finding is shrunk, written into the corpus, which the tests replay, and printed; the exit code is then 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+from hypothesis import Phase, given, seed, settings
+
+from fuzz.targets import CORPUS, TARGETS, Target
+
+EXAMPLES = 100  # of a target in a round
+WORKER_S = 60.0  # that a process attacks; the next starts afresh
+
+
+class TookTooLong(BaseException):
+    """Not an ``Exception``, so that no reader takes it for an error in its input."""
+
+
+@contextmanager
+def limited(seconds: float) -> Any:
+    """End what takes longer."""
+
+    def stop(*_: Any) -> None:
+        raise TookTooLong(f"longer than {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def attack(target: Target, content: bytes) -> None:
+    """Give a target an input; a finding is an exception."""
+    with warnings.catch_warnings(), limited(target.seconds):
+        warnings.simplefilter("ignore")  # libraries warn of odd input
+        try:
+            target.attack(content)
+        except TookTooLong as error:
+            raise AssertionError(str(error)) from None
+
+
+def one_round(target: Target, number: int, last: Path) -> tuple[int, bytes | None]:
+    """Some random inputs: how many, and the smallest that is a finding, if there is one.
+
+    Args:
+        number: seeds them.
+        last: file that holds each input while it is read.
+    """
+    inputs = 0
+
+    @seed(number)
+    @settings(
+        max_examples=EXAMPLES,
+        database=None,
+        deadline=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(hypothesis.HealthCheck),
+        report_multiple_bugs=False,
+        print_blob=False,
+    )
+    @given(target.inputs)
+    def go(content: bytes) -> None:
+        nonlocal inputs
+        inputs += 1
+        last.write_bytes(content)
+        attack(target, content)
+
+    try:
+        go()
+    except Exception as error:
+        ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "src/vpr" in frame.filename]
+        where = f"{ours[-1].filename}:{ours[-1].lineno}" if ours else "no file of ours"
+        print(f"{type(error).__name__} in {where}: {str(error)[:200]}", flush=True)
+        return inputs, last.read_bytes()
+    return inputs, None
+
+
+def keep(name: str, content: bytes) -> None:
+    """Put a finding into the corpus."""
+    file = CORPUS / name / f"finding-{hashlib.sha256(content).hexdigest()[:12]}"
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    print(f"{name}: a finding, kept as {file}", flush=True)
+
+
+def worker(names: list[str], seconds: float, number: int, folder: Path) -> None:
+    """Attack in this process; what is counted is in ``folder`` after each round, should the process crash."""
+    os.environ["TQDM_DISABLE"] = "1"
+    counts: dict[str, Any] = {name: {"inputs": 0, "findings": 0, "seconds": 0.0} for name in names}
+    began = time.monotonic()
+    while time.monotonic() - began < seconds:
+        name = min(counts, key=lambda each: counts[each]["seconds"])  # each gets the same time
+        (folder / "name").write_text(name)
+        started = time.monotonic()
+        inputs, found = one_round(TARGETS[name], number, folder / "last")
+        if found is not None:
+            keep(name, found)
+        count = counts[name]
+        count["inputs"] += inputs
+        count["findings"] += found is not None
+        count["seconds"] += time.monotonic() - started
+        number += 1
+        (folder / "counts.json").write_text(json.dumps(counts))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("targets", nargs="*", default=list(TARGETS))
+    args = parser.parse_args()
+    if args.worker is not None:
+        worker(args.targets, args.seconds, args.seed, args.worker)
+        return
+    print(f"seed {args.seed}")
+    totals = {name: {"inputs": 0, "findings": 0} for name in args.targets}
+    began, number = time.monotonic(), args.seed
+    while (left := began + args.seconds - time.monotonic()) > 0:
+        with tempfile.TemporaryDirectory() as folder:
+            command = [sys.executable, "-W", "ignore", "-m", "fuzz.run", "--seed", str(number), "--worker", folder]
+            done = subprocess.run([*command, "--seconds", str(min(left, WORKER_S)), *args.targets], check=False)
+            counts = json.loads(Path(folder, "counts.json").read_text())
+            for name, count in counts.items():
+                for what in totals[name]:
+                    totals[name][what] += count[what]
+            if done.returncode != 0:  # crashed, or was killed for its memory
+                name = Path(folder, "name").read_text()
+                print(f"{name}: the reader ended with {done.returncode}")
+                keep(name, Path(folder, "last").read_bytes())
+                totals[name]["findings"] += 1
+        number += 10_000
+        print(f"{time.monotonic() - began:5.0f} s: {sum(t['inputs'] for t in totals.values()):,} inputs", flush=True)
+    for name, total in totals.items():
+        print(f"{name}: {total['inputs']:,} inputs, {total['findings']} findings")
+    sys.exit(any(total["findings"] for total in totals.values()))
+
+
+if __name__ == "__main__":
+    main()
