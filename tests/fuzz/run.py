@@ -105,7 +105,6 @@ def keep(name: str, content: bytes) -> None:
 
 def worker(names: list[str], seconds: float, number: int, folder: Path) -> None:
     """Attack in this process; what is counted is in ``folder`` after each round, should the process crash."""
-    os.environ["TQDM_DISABLE"] = "1"
     counts: dict[str, Any] = {name: {"inputs": 0, "findings": 0, "seconds": 0.0} for name in names}
     began = time.monotonic()
     while time.monotonic() - began < seconds:
@@ -139,7 +138,8 @@ def main() -> None:
     while (left := began + args.seconds - time.monotonic()) > 0:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-W", "ignore", "-m", "fuzz.run", "--seed", str(number), "--worker", folder]
-            done = subprocess.run([*command, "--seconds", str(min(left, WORKER_S)), *args.targets], check=False)
+            command += ["--seconds", str(min(left, WORKER_S)), *args.targets]
+            done = subprocess.run(command, check=False, env=os.environ | {"TQDM_DISABLE": "1"})
             counts = json.loads(Path(folder, "counts.json").read_text())
             for name, count in counts.items():
                 for what in totals[name]:

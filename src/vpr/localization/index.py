@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pyarrow import ArrowException
 from pydantic import TypeAdapter, ValidationError
 
 from vpr.config.errors import UserError
@@ -82,7 +83,7 @@ def load_index(folder: Path) -> Index:
         facts, calibration = _facts(files[2])
         images = _images(files[1])
         descriptors = _descriptors(files[0], len(images))
-    except (ValueError, OSError, MemoryError, RecursionError) as error:
+    except (ValueError, OSError, MemoryError, RecursionError, ArrowException) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{folder}: the index is damaged: {reason}; build it again") from None
     return Index(descriptors, images, facts, calibration)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+from pyarrow import ArrowException
 from pydantic import Field
 
 from vpr.config.errors import UserError
@@ -98,7 +99,7 @@ def _read_table(path: Path) -> pd.DataFrame:
         if len(columns) > MAX_COLUMNS or len(set(columns)) < len(columns):
             raise ValueError(f"{len(columns):,} columns; expected at most {MAX_COLUMNS:,}, each with its own name")
         table = pd.read_parquet(path) if is_parquet else pd.read_csv(path, **as_text)
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's errors are of these kinds
+    except (ValueError, OSError, ArrowException) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: can't be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
     table.columns = table.columns.map(str)

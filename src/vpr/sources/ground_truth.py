@@ -208,7 +208,9 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
         with path.open("rb") as file:
             version = npy.read_magic(file)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            dtype = read_header(file)[2]
+            shape, _, dtype = read_header(file)
+            if not dtype.hasobject and math.prod(shape) * dtype.itemsize > path.stat().st_size:
+                raise ValueError("it is shorter than it says")
             if not dtype.hasobject:
                 return np.load(path, allow_pickle=False)
             if allow_pickle:
