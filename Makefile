@@ -14,7 +14,7 @@ $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	uv pip install --quiet --python $(VENV)/bin/python -r requirements.txt
+	uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.txt
 	uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 
@@ -53,4 +53,4 @@ docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow 
 	python -m vpr.documentation
 
 lock: $(READY)  ## requirements.in -> requirements.txt
-	uv pip compile --quiet --universal --python-version 3.11 --no-header requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt

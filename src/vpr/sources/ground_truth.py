@@ -176,8 +176,11 @@ _STAND_INS: dict[tuple[str, str], Any] = {
 }
 
 
-class _NumbersOnly(pickle.Unpickler):
-    """Reads lists and arrays of numbers. No class of the file's choice is ever made, NumPy's own included."""
+class _NumbersOnly(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Reads lists and arrays of numbers. No class of the file's choice is ever made, NumPy's own included.
+
+    Python's unpickler, not C's, which reserves as much memory as the file asks for.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _STAND_INS:
@@ -209,9 +212,9 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
             version = npy.read_magic(file)
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read_header(file)
-            if not dtype.hasobject and math.prod(shape) * dtype.itemsize > path.stat().st_size:
-                raise ValueError("it is shorter than it says")
             if not dtype.hasobject:
+                if math.prod(shape) * dtype.itemsize > path.stat().st_size:
+                    raise ValueError("it is shorter than it says")
                 return np.load(path, allow_pickle=False)
             if allow_pickle:
                 return [list(row) if isinstance(row, np.ndarray) else row for row in np.load(path, allow_pickle=True)]

@@ -1,0 +1,23 @@
+"""What one clone has computed, another fetches: the same results, and nothing is trained again."""
+
+from __future__ import annotations
+
+from scratch_project import Project
+
+
+def test_a_second_clone_pulls_the_results_and_trains_nothing(project, first_run, warm, tmp_path):
+    remote = ["dvc", "remote", "add", "--local", "--default", "shelf", str(tmp_path / "shelf")]
+    project(*remote)
+    project("dvc", "push")
+    project("git", "clone", "--quiet", str(project.folder), str(tmp_path / "second"))
+    second = warm(Project.at(tmp_path / "second"))
+    second(*remote)
+    second("dvc", "pull")
+    for file in ("data/report.html", "data/model.ckpt", "data/predictions/val.parquet"):
+        assert (second.folder / file).read_bytes() == (project.folder / file).read_bytes(), file
+    printed = second("dvc", "repro")
+    assert second.stages_run(printed) == {"record"}  # this clone's MLflow has no run yet
+    assert second("git", "status", "--porcelain") == ""
+    runs = second.runs()
+    assert len(runs) == 1
+    assert runs["metrics.val/recall_at_1"].iloc[0] == project.recalls("val")["recall_at_1"]
