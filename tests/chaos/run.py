@@ -295,24 +295,25 @@ def main() -> None:
             chance = random.Random(args.seed + number)
             kind, stage = kinds[number % len(kinds)], chance.choice(STAGES)
             chaos = crowd.pop()
-            count = counts.setdefault(kind, {"runs": 0, "equal": 0, "dvc.lock from git": 0})
-            count["runs"] += 1
+            count = counts.setdefault(kind, {"equal": 0, "different": 0, "dvc.lock from git": 0})
             try:
                 count["dvc.lock from git"] += chaos.disturb(kind, stage, chance)
                 count["equal"] += 1
                 outcome = "equal"
             except Exception as error:
                 outcome = f"{type(error).__name__}: {error}"
+                count["different"] += 1
                 failures.append(f"run {number}, {kind} from {stage} on: {outcome}")
                 chaos.project("git", "checkout", "dvc.lock")
             finally:
                 crowd.append(chaos)
             print(f"{time.monotonic() - began:5.0f} s: run {number}, {kind} from {stage} on: {outcome}", flush=True)
+            done = sum(count["equal"] for count in counts.values()) + len(failures)
+            result = {"runs": done, "seed": args.seed, "kinds": counts, "failures": failures, "machine": machine()}
+            args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
         with ThreadPoolExecutor(args.workers) as pool:
             list(pool.map(one, range(args.runs)))
-    result = {"runs": args.runs, "seed": args.seed, "kinds": counts, "failures": failures, "machine": machine()}
-    args.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"{sum(count['equal'] for count in counts.values())} of {args.runs} equal; {args.out}")
     sys.exit(bool(failures))
 
