@@ -1,12 +1,14 @@
 # Everything runs in .venv, which the first target makes; only git, make and Python 3.11 to 3.13 are needed.
 PYTHON ?= python3
+RUNS ?= 100
+SECONDS ?= 600
 GRID ?= agg=avg,gem,cosplace,convap,mixvpr loss=MultiSimilarityLoss,NTXentLoss
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test test-fast smoke lint ui record sweep paper docs lock
+.PHONY: setup repro test test-fast smoke lint chaos fuzz ui record sweep paper docs lock licences
 
 setup: $(READY)
 
@@ -31,6 +33,12 @@ test-fast: $(READY)  ## the tests of single parts, in under a minute
 smoke: $(READY)  ## the real pipeline on a tiny city, in a scratch copy
 	pytest tests/pipeline/test_smoke.py
 
+chaos: $(READY)  ## kill the tiny pipeline RUNS times, and hold its end against an undisturbed run
+	PYTHONPATH=src:tests python -W ignore -m chaos.run --runs $(RUNS)
+
+fuzz: $(READY)  ## odd inputs for every reader of what strangers made, for SECONDS
+	PYTHONPATH=src:tests python -W ignore -m fuzz.run --seconds $(SECONDS)
+
 lint: $(READY)
 	ruff check
 	ruff format --check
@@ -54,3 +62,6 @@ docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow 
 
 lock: $(READY)  ## requirements.in -> requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+
+licences: $(READY)  ## the packages that are installed, and their licences
+	pip-licenses --from=mixed --order=license

@@ -1,4 +1,4 @@
-"""Killed at a random moment, every stage runs again to the same result, and nothing that was fetched is lost."""
+"""Killed at a random moment, or on a full disk, a run ends as an undisturbed one; nothing that was fetched is lost."""
 
 from __future__ import annotations
 
@@ -7,22 +7,15 @@ import random
 import signal
 import subprocess
 import sys
-import time
 import zipfile
-from contextlib import suppress
 from pathlib import Path
 
-import psutil
 import pytest
-import yaml
 
+from chaos.run import Chaos, small_disk
 from file_server import serve
 
 ROOT = Path(__file__).parents[2]
-# The stages that keep something outside their outputs, which DVC removes before it runs a stage: images, what is known
-# of files, a training's scratch folder and its run, the MLflow store.
-STAGES = ["download", "verify", "train", "record"]
-KILLS = 2
 
 
 def run_and_kill(command: list[str], after_s: float, **options) -> bool:
@@ -39,92 +32,26 @@ def run_and_kill(command: list[str], after_s: float, **options) -> bool:
         return True
 
 
-def results(folder: Path) -> dict[str, str]:
-    """Hashes of what the stages left, by path."""
-    lock = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))
-    outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
-    return {out["path"]: out["md5"] for out in outs}
-
-
 @pytest.fixture(scope="module")
-def disturbed(project, first_run, tmp_path_factory):
-    """A copy of the project, so that what is killed here is missed nowhere else."""
-    return project.copy(tmp_path_factory.mktemp("disturbed") / "project")
+def chaos(project, first_run, tmp_path_factory):
+    """A copy of the project on a disk of its own, whose stages start from Python itself."""
+    disk = tmp_path_factory.mktemp("chaos") / "disk"
+    with small_disk(disk) as is_mounted:
+        disturbed = Chaos(project.copy(disk / "project"))
+        disturbed.whole_s = 30.0
+        yield disturbed, is_mounted
 
 
-def run_stage(project, stage: str, kill_after_s: float | None) -> float:
-    """Force a stage through DVC, and kill its process some time after it began; how long that lived.
-
-    DVC itself is left alive: it writes dvc.lock in place, and a kill at that moment would test DVC.
-    """
-    name = stage.partition("@")[0]
-    command = ["dvc", "repro", "--force", "--single-item", stage]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    running = subprocess.Popen(command, cwd=project.folder, env=project.env, **quiet)
-    lived, began = 0.0, None
-    while running.poll() is None:
-        found = [
-            p for p in psutil.Process(running.pid).children(recursive=True) if f"vpr.stages.{name}" in arguments(p)
-        ]
-        if found and began is None:
-            began = time.monotonic()
-        if found and began is not None:
-            lived = time.monotonic() - began
-            if kill_after_s is not None and lived >= kill_after_s:
-                for process in found:
-                    with suppress(psutil.NoSuchProcess):
-                        process.kill()
-                kill_after_s = None
-        time.sleep(0.01)
-    return lived
-
-
-def arguments(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
-        return ""
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_that_was_killed_runs_again_to_the_same_result(disturbed, stage):
-    before = results(disturbed.folder)
-    assert len(before) > 20
-    runs = len(disturbed.runs())
-    chance = random.Random(stage)
-    whole_s = run_stage(disturbed, stage, None)
-    assert whole_s > 0
-    kills = 0
-    for _ in range(4 * KILLS):
-        after_s = chance.uniform(0.05, 0.9) * whole_s
-        kills += run_stage(disturbed, stage, after_s) >= after_s  # the load changes: it may have ended before
-        if kills == KILLS:
-            break
-    assert kills == KILLS
-    disturbed("dvc", "repro")
-    assert results(disturbed.folder) == before
-    assert not list((disturbed.folder / "data").glob("scratch/train-*/*"))
-    assert len(disturbed.runs()) == runs
-
-
-def test_a_stage_ends_when_dvc_is_killed_and_is_not_in_the_way_of_the_next(disturbed):
-    before, runs = results(disturbed.folder), len(disturbed.runs())
-    command = ["dvc", "repro", "--force", "--single-item", "train"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    dvc = psutil.Popen(command, cwd=disturbed.folder, env=disturbed.env, **quiet)
-    stage = None
-    while stage is None:
-        stage = next((p for p in dvc.children(recursive=True) if "vpr.stages.train" in arguments(p)), None)
-        time.sleep(0.01)
-    while not list((disturbed.folder / "data").glob("scratch/train-*")):
-        assert stage.is_running()
-        time.sleep(0.01)
-    dvc.kill()
-    dvc.wait()
-    stage.wait(timeout=20)
-    disturbed("dvc", "repro")
-    assert results(disturbed.folder) == before
-    assert len(disturbed.runs()) == runs
+# A short form of `make chaos`.
+@pytest.mark.parametrize(
+    ("kind", "stage"),
+    [("stage killed", "train"), ("DVC killed", "index"), ("disk full", "extract")],
+)
+def test_a_run_that_was_disturbed_ends_as_one_that_was_not(chaos, kind, stage):
+    disturbed, has_own_disk = chaos
+    if kind == "disk full" and not has_own_disk:
+        pytest.skip("mounting a small disk needs the right to mount")
+    disturbed.disturb(kind, stage, random.Random(kind))
 
 
 CONTENT = {f"train/{k:04d}.jpg": bytes([k % 256]) * 4096 for k in range(1000)}

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from vpr.documentation import components, parameters
 from vpr.documentation.blocks import write_blocks
+from vpr.documentation.chaos import with_chaos
 from vpr.documentation.reruns import with_tables
 
 PARAMS, PIPELINE, DOCS = Path("params.yaml"), Path("dvc.yaml"), Path("docs")
+CHAOS = Path("benchmarks/chaos.json")
 
 
 def main() -> None:
@@ -19,7 +21,8 @@ def main() -> None:
         (DOCS / "components.md").write_text(components.page(), encoding="utf-8")
     (DOCS / "parameters.md").write_text(parameters.page(PARAMS), encoding="utf-8")
     page = DOCS / "pipeline.md"
-    page.write_text(with_tables(page.read_text(encoding="utf-8"), PIPELINE), encoding="utf-8")
+    text = with_chaos(with_tables(page.read_text(encoding="utf-8"), PIPELINE), CHAOS)
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

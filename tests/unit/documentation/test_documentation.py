@@ -13,6 +13,7 @@ import yaml
 
 from vpr.documentation import parameters
 from vpr.documentation.blocks import with_blocks
+from vpr.documentation.chaos import chaos_table
 from vpr.documentation.components import cost
 from vpr.documentation.reruns import rerun_tables
 from vpr.experiments.summary import recall_table
@@ -144,6 +145,11 @@ def test_params_yaml_lists_every_option_of_every_component():
 def test_the_table_of_what_reruns_is_that_of_dvc_yaml():
     text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
     assert rerun_tables(ROOT / "dvc.yaml") in text, "run `make docs`"
+
+
+def test_the_counts_of_disturbed_runs_are_those_of_the_last_make_chaos():
+    text = (ROOT / "docs" / "pipeline.md").read_text(encoding="utf-8")
+    assert chaos_table(ROOT / "benchmarks" / "chaos.json") in text, "run `make docs`"
 
 
 def test_every_component_has_its_paper():
