@@ -8,6 +8,7 @@ and optionally ``train``; coordinates and places come from the file names where 
 
 from __future__ import annotations
 
+import csv
 import posixpath
 import sys
 from pathlib import Path, PurePosixPath
@@ -95,11 +96,11 @@ def _read_table(path: Path) -> pd.DataFrame:
     # Ids such as 0012 keep their zeros; numbers are made of the numeric columns below.
     as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     try:
-        columns = pq.read_schema(path).names if is_parquet else list(pd.read_csv(path, nrows=0, **as_text).columns)
+        columns = pq.read_schema(path).names if is_parquet else _header(path)
         if len(columns) > MAX_COLUMNS or len(set(columns)) < len(columns):
             raise ValueError(f"{len(columns):,} columns; expected at most {MAX_COLUMNS:,}, each with its own name")
         table = pd.read_parquet(path) if is_parquet else pd.read_csv(path, **as_text)
-    except (ValueError, OSError, ArrowException) as error:
+    except (ValueError, OSError, ArrowException, csv.Error) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: can't be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
     table.columns = table.columns.map(str)
@@ -107,6 +108,12 @@ def _read_table(path: Path) -> pd.DataFrame:
         if not _is_simple(column):
             table[name] = column.map(_text)
     return table.reset_index(drop=True)
+
+
+def _header(path: Path) -> list[str]:
+    """The column names of a CSV file."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return next(csv.reader(file), [])
 
 
 def _is_simple(column: pd.Series[Any]) -> bool:
