@@ -31,7 +31,10 @@ SHARED = ROOT.parent / "shared" / "data"
 
 
 # The files that take longest, so that no test process is left with one of them at the end.
-LONGEST = ["test_experiments.py", "test_recipes.py", "test_gsv_xs.py", "test_sweep.py", "test_interruptions.py"]
+LONGEST = [
+    "test_experiments.py", "test_recipes.py", "test_interruptions.py", "test_gsv_xs.py", "test_sweep.py",
+    "test_second_clone.py", "test_fuzz.py", "test_postgres.py", "test_serving.py",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
