@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 
 import psutil
 
@@ -38,7 +39,15 @@ def _is_dvc(process: psutil.Process) -> bool:
 
 def _watch(process: psutil.Process) -> None:
     waiting = threading.Event()
-    while not waiting.wait(EVERY_S):
-        if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
-            print("DVC has ended, so this stage ends too; the next `dvc repro` continues", file=sys.stderr, flush=True)
-            os._exit(130)
+    while _is_alive(process):
+        waiting.wait(EVERY_S)
+    with suppress(OSError):  # nobody may read any more
+        print("DVC has ended, so this stage ends too; the next `dvc repro` continues", file=sys.stderr, flush=True)
+    os._exit(130)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
