@@ -144,9 +144,10 @@ def load_choice(key: str, path: Path = PARAMS_FILE) -> Choice:
     options = _block(content, table, name, path)
     if options is not None and not isinstance(options, Mapping):
         raise UserError(f"{path}: {table}.{name} is {options!r}; expected its options, or {{}} for none")
-    if not all(isinstance(key, str) for key in options or {}):
-        raise UserError(f"{path}: {table}.{name} has the keys {sorted(map(str, options))}; expected names of options")
-    return Choice(name, dict(options or {}))
+    options = dict(options or {})
+    if not all(isinstance(key, str) for key in options):
+        raise UserError(f"{path}: {table}.{name} has the keys {list(options)}; expected names of options")
+    return Choice(name, options)
 
 
 @reads("dataset")
