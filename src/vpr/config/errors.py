@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import re
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from vpr.config.parent import end_with_dvc
 
@@ -30,12 +34,33 @@ def run_stage(main: Callable[[], None]) -> None:
     """Call a stage's ``main``, and end with exit code 1 if it fails, or with DVC."""
     end_with_dvc()
     name = Path(sys.argv[0]).stem
+    with _remembered_interrupt() as is_interrupted:
 
-    def call() -> int:
-        main()
-        return 0
+        def call() -> int:
+            main()
+            if is_interrupted.is_set():  # a library has taken it for an error of its own
+                raise KeyboardInterrupt
+            return 0
 
-    sys.exit(exit_code(name, call, f"{name}: interrupted; the next `dvc repro` continues"))
+        sys.exit(exit_code(name, call, f"{name}: interrupted; the next `dvc repro` continues"))
+
+
+@contextmanager
+def _remembered_interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C as always, and set once it came."""
+    came = threading.Event()
+
+    def interrupt(*_: Any) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:

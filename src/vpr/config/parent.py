@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from contextlib import suppress
+from typing import NoReturn
 
 import psutil
 
@@ -23,9 +24,9 @@ def end_with_dvc() -> None:
     if "DVC_STAGE" not in os.environ:
         return
     ancestors = psutil.Process().parents()
-    if not ancestors:
-        return
-    dvc = next((process for process in ancestors if _is_dvc(process)), ancestors[0])
+    dvc = next((process for process in ancestors if _is_dvc(process)), ancestors[0] if ancestors else None)
+    if dvc is None or _adopts_orphans(dvc):  # DVC was killed while this stage started
+        _end()
     threading.Thread(target=_watch, args=(dvc,), daemon=True).start()
 
 
@@ -37,10 +38,22 @@ def _is_dvc(process: psutil.Process) -> bool:
         return False
 
 
+def _adopts_orphans(process: psutil.Process) -> bool:
+    """Whether a process is where the children of dead ones go."""
+    try:
+        return process.pid == 1 or process.name() in ("systemd", "init", "launchd")
+    except psutil.Error:
+        return True
+
+
 def _watch(process: psutil.Process) -> None:
     waiting = threading.Event()
     while _is_alive(process):
         waiting.wait(EVERY_S)
+    _end()
+
+
+def _end() -> NoReturn:
     with suppress(OSError):  # nobody may read any more
         print("DVC has ended, so this stage ends too; the next `dvc repro` continues", file=sys.stderr, flush=True)
     os._exit(130)

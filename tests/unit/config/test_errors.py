@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from vpr.config.errors import UserError, exit_code
+from vpr.config.errors import UserError, exit_code, run_stage
 
 
 class Killed(Dataset):
@@ -57,3 +60,25 @@ def test_a_bug_keeps_its_traceback(capsys):
     printed = said(lambda: {}["nothing"], capsys)
     assert "Traceback" in printed
     assert "please report it" in printed
+
+
+def test_an_interrupt_that_a_library_swallowed_still_ends_the_stage(capsys):
+    def main() -> None:
+        with contextlib.suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            signal.pause()
+
+    with pytest.raises(SystemExit) as ended:
+        run_stage(main)
+    assert ended.value.code == 130
+    assert "interrupted; the next `dvc repro` continues" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_stage_whose_dvc_died_while_it_started_ends_at_once():
+    code = "from vpr.config.parent import end_with_dvc; end_with_dvc(); print('goes on')"
+    # The shell ends at once, and so what it has started is an orphan when it looks for DVC.
+    orphan = f'(sleep 0.5; {sys.executable} -c "{code}") & sleep 0'
+    env = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": "src"}
+    done = subprocess.run(["sh", "-c", orphan], env=env, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, "DVC has ended" in done.stderr) == ("", True)
