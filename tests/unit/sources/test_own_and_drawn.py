@@ -396,6 +396,9 @@ def test_a_number_that_is_none_is_a_problem_not_an_unknown(tmp_path, data_root):
     problems = verify(own(tmp_path / "own.csv"), 25.0).problems
     errors = problems[problems["severity"] == "error"]
     assert errors[["image", "problem"]].to_numpy().tolist() == [["a.jpg", "lat is not a number: 45,5"]]
+    (tmp_path / "own.csv").write_text("image,split,place_id,heading\na.jpg,train,a,inf\nb.jpg,train,a,90\n")
+    problems = verify(own(tmp_path / "own.csv"), 25.0).problems["problem"].to_list()
+    assert problems == ["heading is not a number: inf"]
 
 
 def test_a_training_image_without_a_place_is_a_problem(tmp_path, data_root):
