@@ -157,7 +157,7 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
         if column in table:
             numbers = pd.to_numeric(table[column], errors="coerce")
             wrong = (numbers.isna() & table[column].notna() & (table[column].astype(str).str.strip() != "")).to_numpy()
-            wrong |= np.isinf(numbers.to_numpy(dtype=float))
+            wrong = wrong | np.isinf(numbers.to_numpy(dtype=float))
             table.loc[wrong, "problem"] = f"{column} is not a number: " + table.loc[wrong, column].astype(str)
             table[column] = numbers
     for column in ("place_id", "train_place_id", "timestamp", "utm_zone"):
