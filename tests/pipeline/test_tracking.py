@@ -263,6 +263,12 @@ def test_the_environment_of_a_run_is_held_against_the_present_one(store, files, 
     assert environment_differences(run) == []
 
 
+def test_a_run_that_another_machine_trained_does_not_say_with_what(store, files, city):
+    record(files, city, {"val": {"recall_at_1": 0.25}}, log=None)
+    with pytest.raises(UserError, match="does not say what it was trained with: it was recorded on another machine"):
+        environment_differences(finished_runs()[0])
+
+
 def test_the_runs_of_a_read_only_project_can_be_compared(store, files, city):
     run_id = record(files, city, {"val": {"recall_at_1": 0.25}})
     if subprocess.run(["mount", "--bind", "-o", "ro", str(store), str(store)], check=False).returncode != 0:

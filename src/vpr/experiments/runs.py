@@ -100,9 +100,16 @@ def run_log(run: Run) -> TrainingLog:
     """Where and with what a run was trained.
 
     Raises:
-        UserError: if it was trained on another machine than the one that recorded it.
+        UserError: if the run does not say.
     """
-    return TrainingLog(**json.loads(_artifact(run, LOG_ARTIFACT).read_text(encoding="utf-8")))
+    try:
+        path = _artifact(run, LOG_ARTIFACT)
+    except UserError:
+        raise UserError(
+            f"run {run.name} ({run.id[:8]}) does not say what it was trained with: it was recorded on another machine, or "
+            "by an older version"
+        ) from None
+    return TrainingLog(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def _artifact(run: Run, path: str) -> Path:
