@@ -106,8 +106,8 @@ def run_log(run: Run) -> TrainingLog:
         path = _artifact(run, LOG_ARTIFACT)
     except UserError:
         raise UserError(
-            f"run {run.name} ({run.id[:8]}) does not say what it was trained with: it was recorded on another machine, or "
-            "by an older version"
+            f"run {run.name} ({run.id[:8]}) does not say what it was trained with: it was recorded on another machine, "
+            "or by an older version"
         ) from None
     return TrainingLog(**json.loads(path.read_text(encoding="utf-8")))
 
