@@ -19,7 +19,8 @@ class Files:
     Attributes:
         content: bytes by path.
         script: behaviours of the next requests for a file, in order: a status to answer, ``("break", n)`` to
-            close the connection after ``n`` bytes of the body, ``"whole"`` to ignore a range, ``"length unknown"`` to
+            close the connection after ``n`` bytes of the body, ``("redirect", address)``,
+            ``"whole"`` to ignore a range, ``"length unknown"`` to
             send no length, ``"unasked part"`` to answer with the first half as a part, ``"drip"`` to send a byte at
             a time; ``None`` for none.
         asked: method, path and range of each request.
@@ -85,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         behaviour = self.files.script.pop(0) if self.files.script else None
         if isinstance(behaviour, int):
             return self.answer(behaviour, b"trouble", {"Retry-After": "0"} if behaviour == 429 else {})
+        if isinstance(behaviour, tuple) and behaviour[0] == "redirect":
+            return self.answer(302, b"", {"Location": behaviour[1]})
         content = self.files.content.get(path)
         if content is None:
             return self.answer(404, b"nothing here")

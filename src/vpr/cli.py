@@ -21,6 +21,7 @@ def localize(args: argparse.Namespace) -> int:
     """Print where photos were taken; 1 if one of them could not be read."""
     from vpr.localization.index import load_index
     from vpr.localization.localizer import Localizer, locate_photo
+    from vpr.localization.photos import from_file
     from vpr.model.device import pick_device
 
     index = load_index(args.index)
@@ -29,9 +30,9 @@ def localize(args: argparse.Namespace) -> int:
     answers = []
     for photo in args.photos:
         try:
-            content = photo.read_bytes()
-        except OSError as error:
-            answers.append({"photo": str(photo), "error": f"{photo}: {error.strerror or error}"})
+            content = from_file(photo)
+        except UserError as error:
+            answers.append({"photo": str(photo), "error": str(error)})
         else:
             answers.append(locate_photo(localizer, str(photo), content, args.num_predictions, args.min_confidence))
         failed |= "error" in answers[-1]
@@ -96,6 +97,8 @@ def serve(args: argparse.Namespace) -> int:
     from vpr.localization.server import Limits, serve
     from vpr.model.device import pick_device
 
+    if not 0 <= args.port < 2**16:
+        raise UserError(f"--port is {args.port}; expected 0 to 65535")
     limits = Limits(args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests)
     localizer = Localizer(args.model, load_index(args.index), pick_device("auto"))
     print(f"answering POST http://{args.host}:{args.port}/invocations; Ctrl-C ends it", flush=True)

@@ -174,6 +174,14 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match="do not fit resnet18"):
         build_backbone("resnet18", str(tmp_path / "other.pth"))
+    for odd in (
+        {1: torch.zeros(1)},
+        {"a": torch.zeros(1, device="meta")},
+        {"a": torch.zeros(1, dtype=torch.complex64)},
+    ):
+        torch.save(odd, tmp_path / "odd.pth")
+        with pytest.raises(UserError, match="hold no state dict; expected names and tensors of real numbers"):
+            build_backbone("resnet18", str(tmp_path / "odd.pth"))
     (tmp_path / "photo.pth").write_bytes(b"no weights")
     with pytest.raises(UserError, match="can't be read as a state dict"):
         build_backbone("resnet18", str(tmp_path / "photo.pth"))

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -196,6 +196,14 @@ def test_a_request_that_takes_too_long_is_given_up(server):
         slow.sendall(b"POST /invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
         assert b"408" in slow.recv(1000)
     assert LIMITS["seconds"] <= time.monotonic() - began < LIMITS["seconds"] + 5
+
+
+def test_clients_that_ask_for_nothing_are_not_in_the_way(server):
+    host, port = server.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        for _ in range(2 * LIMITS["requests"]):
+            stack.enter_context(socket.create_connection((host, int(port))))
+        assert requests.get(f"{server}/ping", timeout=5).status_code == 200
 
 
 def test_photos_whose_turn_comes_after_the_time_is_over_are_not_looked_at(server):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,11 @@ COMMON_ZONE_DEG = 4.5  # a zone is 3 degrees wide on either side; distances stay
 _BANDS = np.array([*"CDEFGHJKLMNPQRSTUVWXX"])
 
 Numbers = NDArray[np.float64]
+
+
+def is_zone(name: str) -> bool:
+    """Whether a text is a UTM zone: number and band, such as ``32T``."""
+    return re.fullmatch(r"(0?[1-9]|[1-5][0-9]|60)[C-HJ-NP-X]", name) is not None
 
 
 def on_earth(lat: Numbers, lon: Numbers) -> NDArray[np.bool_]:
@@ -48,9 +54,9 @@ def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Num
     lat, lon = np.full(len(east), np.nan), np.full(len(east), np.nan)
     names = np.array(zones, dtype=str)
     for name in np.unique(names):
-        number, band = name[:-1], name[-1:]
-        if not (number.isdigit() and 1 <= int(number) <= 60 and band in _BANDS):
+        if not is_zone(name):
             continue
+        number, band = name[:-1], name[-1:]
         here = np.flatnonzero((names == name) & np.isfinite(east) & np.isfinite(north))
         lat[here], lon[here] = utm.to_latlon(east[here], north[here], int(number), northern=band >= "N", strict=False)
     return lat, lon

@@ -21,7 +21,7 @@ SUFFIXES = {
 }
 MAX_PIXELS = 64_000_000  # decoded, 192 MB; more is not a photo, or is an attack
 
-_BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262  # TIFF tags
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 258, 262, 322, 323  # TIFF tags
 _WHITE_IS_ZERO = 0
 
 
@@ -45,8 +45,11 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
                 width, height = image.size
                 if width * height > max_pixels:
                     raise ImageError(f"{width} x {height} pixels; the limit is {max_pixels // 10**6} million")
+                tags = getattr(image, "tag_v2", {})
+                if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
+                    raise ImageError(f"tiles of more than {max_pixels // 10**6} million pixels, which is the limit")
                 upright = ImageOps.exif_transpose(image)
-                return _with_8_bits(upright, image.format, getattr(image, "tag_v2", {})).convert("RGB")
+                return _with_8_bits(upright, image.format, tags).convert("RGB")
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -69,10 +72,22 @@ def _with_8_bits(image: Image.Image, file_format: str | None, tags: Mapping[int,
             raise ImageError(f"its pixels are {kind}, of which white is not known; save it with 8 or 16 bits a channel")
         return image
     white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
-    grey = np.asarray(image).astype(np.int64)
+    grey = np.asarray(image).astype(np.uint32)
     if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO:
         grey = white - grey
     return Image.fromarray(((255 * grey + white // 2) // white).astype(np.uint8))
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        ImageError: if it is a folder, or a pipe or device, which would never end.
+        OSError: if it is not there, or can't be read.
+    """
+    if path.exists() and not path.is_file():
+        raise ImageError("not a file but a folder, pipe or device")
+    return path.read_bytes()
 
 
 def open_image(path: Path) -> Image.Image:
@@ -82,9 +97,7 @@ def open_image(path: Path) -> Image.Image:
         UserError: if the file is missing or can't be used; the message names it.
     """
     try:
-        if not path.is_file():  # a pipe or a device would never end
-            raise ImageError("there is no such file")
-        return decode(path.read_bytes())
+        return decode(read_file(path))
     except (ImageError, OSError) as error:
         raise UserError(
             f"{path}: can't be read as an image: {error}; `dvc repro --force --single-item verify` lists all such"

@@ -90,6 +90,7 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
         elif dtype == "str":
             table[column] = table[column].fillna("")
         table[column] = table[column].astype(dtype)
+    table["utm_zone"] = table["utm_zone"].str.replace(r"^0+(?=[1-9])", "", regex=True)  # 05T is 5T
     unknown = sorted(set(table["role"]) - set(ROLES))
     if unknown:
         raise UserError(f"dataset {name}: unknown roles {unknown}; choose from {list(ROLES)}")

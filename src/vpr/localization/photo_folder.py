@@ -5,6 +5,7 @@ Positions are in the file names (the standard VPR naming) or in the EXIF GPS tag
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from vpr.data.images import FORMATS
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.names import parse_name
 from vpr.localization.index import Index, IndexFacts, load_index
-from vpr.localization.photos import read_photo
+from vpr.localization.photos import from_file, read_photo
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
@@ -55,7 +56,7 @@ def located_photos(folder: Path) -> pd.DataFrame:
     rows, broken = [], []
     for name in tqdm(list_images(folder), "reading", unit="photo"):
         try:
-            read_photo((folder / name).read_bytes(), name)
+            read_photo(from_file(folder / name), name)
         except UserError:
             broken.append(name)
             continue
@@ -115,8 +116,13 @@ def index_folder(
         batch_size: photos described at a time.
 
     Raises:
-        UserError: if no photo has a position, or ``calibrated`` is of another model or another radius.
+        UserError: if no photo has a position, ``calibrated`` is of another model or another radius, the radius is none,
+            or ``out`` is a file.
     """
+    if radius_m is not None and not 0 < radius_m < math.inf:
+        raise UserError(f"--radius-m is {radius_m:g}; expected metres above 0")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; name a folder for --out")
     model, _ = load_checkpoint(checkpoint)
     rows = located_photos(folder)
     sha256 = file_sha256(checkpoint)

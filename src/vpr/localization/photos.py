@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import base64
 import binascii
+from pathlib import Path
 
 from PIL import Image
 
 from vpr.config.errors import UserError
-from vpr.data.images import MAX_PIXELS, ImageError, decode
+from vpr.data.images import MAX_PIXELS, ImageError, decode, read_file
+
+
+def from_file(path: Path) -> bytes:
+    """A photo's content.
+
+    Raises:
+        UserError: if there is no such file, or it can't be read.
+    """
+    try:
+        return read_file(path)
+    except (ImageError, OSError) as error:
+        raise UserError(f"{path}: {error.strerror if isinstance(error, OSError) else error}") from None
 
 
 def from_base64(encoded: object, name: str) -> bytes:

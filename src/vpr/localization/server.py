@@ -126,7 +126,19 @@ def make_app(localizer: Localizer, limits: Limits) -> Starlette:
         except UserError as error:
             raise HTTPException(400, str(error)) from None
 
+    num_requests = 0
+
     async def invocations(request: Request) -> JSONResponse:
+        nonlocal num_requests
+        if num_requests >= limits.requests:  # silent connections do not count
+            raise HTTPException(503, "busy; try again later")
+        num_requests += 1
+        try:
+            return await answered(request)
+        finally:
+            num_requests -= 1
+
+    async def answered(request: Request) -> JSONResponse:
         deadline = time.monotonic() + limits.seconds
         try:
             async with asyncio.timeout(limits.seconds):
@@ -171,15 +183,27 @@ async def _failed(_: Request, __: Exception) -> JSONResponse:
 
 
 class _Protocol(H11Protocol):
-    """Closes each connection after its answer, and one that asks for nothing after a while."""
+    """Closes a connection that asks for nothing after a while, and in the end one whose answer nobody reads.
+
+    Attributes:
+        life_s: of a connection.
+    """
+
+    life_s: float
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.loop.call_later(HEADERS_S, self._close_if_idle)
+        self.loop.call_later(self.life_s, transport.abort)
 
     def _close_if_idle(self) -> None:
         if self.cycle is None:  # no whole request has come
             self.transport.close()
+
+
+def protocol(life_s: float) -> type[_Protocol]:
+    """How connections are held, each for at most so long."""
+    return type("Protocol", (_Protocol,), {"life_s": life_s})
 
 
 def _closing(app: Starlette) -> Callable[..., Awaitable[None]]:
@@ -202,10 +226,10 @@ def serve(localizer: Localizer, host: str, port: int, limits: Limits) -> None:
         _closing(make_app(localizer, limits)),
         host=host,
         port=port,
-        http=_Protocol,
+        # To ask, to be answered, and as long again to read the answer.
+        http=protocol(HEADERS_S + 2 * limits.seconds),
         lifespan="off",
         ws="none",
         log_level="warning",
-        limit_concurrency=limits.requests,
         timeout_graceful_shutdown=5,
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 from vpr.config.errors import UserError
 from vpr.data.plain_values import require_plain
 from vpr.model.allocations import GIB, limited_allocations
+from vpr.model.backbones.weights import is_state_dict
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
@@ -64,7 +65,7 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
     state = _tensors(path, content.get("state_dict"))
     try:
         # Cropped stages are built as well, and then left out.
-        with limited_allocations(2 * GIB + 4 * sum(value.numel() * value.element_size() for value in state.values())):
+        with limited_allocations(2 * GIB + 4 * sum(value.untyped_storage().nbytes() for value in state.values())):
             model = VPRModel(spec)
         model.load_state_dict(state)
     except (UserError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
@@ -75,17 +76,9 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
     """The weights by name."""
-    if isinstance(state, dict) and state and all(isinstance(key, str) for key in state):
-        values = list(state.values())
-        if all(isinstance(value, Tensor) and _is_plain(value) for value in values):
-            return state
+    if state and is_state_dict(state):
+        return state
     raise UserError(f"{path}: the checkpoint has no weights: state_dict is not a mapping of names to tensors")
-
-
-def _is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor holds numbers, one after the other, in memory."""
-    is_odd = tensor.is_quantized or tensor.is_complex() or tensor.is_nested
-    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not is_odd
 
 
 def _metadata(path: Path, content: dict[str, Any]) -> dict[str, Any]:

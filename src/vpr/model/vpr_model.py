@@ -33,12 +33,12 @@ class VPRModel(nn.Module):
             backbone = build_backbone(spec.backbone, weights, **spec.backbone_options)
             map_size = feature_map_size(backbone, spec.image_size)
             aggregator = build_aggregator(spec.aggregator, backbone.out_channels, map_size, **spec.aggregator_options)
-        self.descriptor_dim = aggregator.descriptor_dim
-        self.backbone, self.aggregator = backbone, aggregator
-        self.projection: nn.Module = nn.Identity()
-        if spec.pca_dim is not None:
-            self.projection = Projection(self.descriptor_dim, spec.pca_dim)
-            self.descriptor_dim = spec.pca_dim
+            self.descriptor_dim = aggregator.descriptor_dim
+            self.backbone, self.aggregator = backbone, aggregator
+            self.projection: nn.Module = nn.Identity()
+            if spec.pca_dim is not None:
+                self.projection = Projection(self.descriptor_dim, spec.pca_dim)
+                self.descriptor_dim = spec.pca_dim
 
     def forward(self, images: Tensor) -> Tensor:
         if self.aggregator.wants_token:

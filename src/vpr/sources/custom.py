@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import posixpath
 import sys
+import warnings
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -93,14 +94,12 @@ def _portable(root: Path) -> str:
 
 def _read_table(path: Path) -> pd.DataFrame:
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
-    # Ids such as 0012 keep their zeros; numbers are made of the numeric columns below.
-    as_text: dict[str, Any] = {"dtype": str, "keep_default_na": False}
     try:
         columns = pq.read_schema(path).names if is_parquet else _header(path)
         if len(columns) > MAX_COLUMNS or len(set(columns)) < len(columns):
             raise ValueError(f"{len(columns):,} columns; expected at most {MAX_COLUMNS:,}, each with its own name")
-        table = pd.read_parquet(path) if is_parquet else pd.read_csv(path, **as_text)
-    except (ValueError, OSError, ArrowException, csv.Error) as error:
+        table = _parquet(path) if is_parquet else _csv(path)
+    except (ValueError, OSError, ArrowException, csv.Error, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: can't be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
     table.columns = table.columns.map(str)
@@ -110,10 +109,22 @@ def _read_table(path: Path) -> pd.DataFrame:
     return table.reset_index(drop=True)
 
 
+def _parquet(path: Path) -> pd.DataFrame:
+    """A Parquet file; whole numbers stay whole where others of their column are missing."""
+    return pq.read_table(path).to_pandas(integer_object_nulls=True, ignore_metadata=True)
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    """A CSV file as texts: ids such as 0012 keep their zeros, and numbers are made of the numeric columns later."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
+        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+
+
 def _header(path: Path) -> list[str]:
     """The column names of a CSV file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(csv.reader(file), [])
+        return next((row for row in csv.reader(file) if row), [])
 
 
 def _is_simple(column: pd.Series[Any]) -> bool:
@@ -160,7 +171,7 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
             wrong = wrong | np.isinf(numbers.to_numpy(dtype=float))
             table.loc[wrong, "problem"] = f"{column} is not a number: " + table.loc[wrong, column].astype(str)
             table[column] = numbers
-    for column in ("place_id", "train_place_id", "timestamp", "utm_zone"):
+    for column in ("place_id", "train_place_id", "timestamp", "utm_zone", "frame", "positive_frames"):
         if column in table:
             table[column] = table[column].fillna("").astype(str)
     if {"lat", "lon"} <= set(table.columns):

@@ -53,7 +53,7 @@ def frame_columns(
 
 def natural_order(names: Any) -> list[int]:
     """Indices that sort names with their numbers as numbers: ``2.jpg`` before ``10.jpg``."""
-    keys = [[(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(n))] for n in names]
+    keys = [[(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", str(n))] for n in names]
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
@@ -115,8 +115,8 @@ def _whole(path: Path, value: Any) -> int:
     """
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise UserError(f"{path}: {value!r} is not a frame number")
-    number = float(value)
-    if not number.is_integer() or abs(number) > 2**53:
+    too_large = isinstance(value, int) and abs(value) > 2**53  # which float() may not even take
+    if too_large or not float(value).is_integer() or abs(float(value)) > 2**53:
         raise UserError(f"{path}: {value!r} is not a whole number; frames are counted 0, 1, 2")
     return int(value)
 
@@ -213,7 +213,7 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
             read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
             shape, _, dtype = read_header(file)
             if not dtype.hasobject:
-                if math.prod(shape) * dtype.itemsize > path.stat().st_size:
+                if not shape or max(shape[0], math.prod(shape) * dtype.itemsize) > path.stat().st_size:
                     raise ValueError("it is shorter than it says")
                 return np.load(path, allow_pickle=False)
             if allow_pickle:

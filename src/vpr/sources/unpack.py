@@ -26,7 +26,8 @@ from tqdm import tqdm
 from vpr.config.errors import UserError
 
 CHUNK_BYTES = 1 << 20
-MAX_DEPTH, MAX_NAME_BYTES = 100, 255  # of folders in each other, of a file's name
+MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES = 100, 255, 2000  # folders in each other, a file's name, a whole path
+MAX_HEADER_BYTES = 1 << 20  # of a long name or other words about a file, which tarfile reads whole
 # Left free while a tar is unpacked, which does not say beforehand how large it is: so much of the disk, at most.
 RESERVED_SHARE, RESERVED_BYTES = 0.02, 1_000_000_000
 _MAGIC = {
@@ -97,6 +98,11 @@ def _kind(path: Path) -> str | None:
     return "zip" if zipfile.is_zipfile(path) else "tar" if tarfile.is_tarfile(path) else None
 
 
+def reserved_bytes(folder: Path) -> float:
+    """What is left free where nobody says beforehand how much is to come."""
+    return min(RESERVED_SHARE * shutil.disk_usage(folder).total, RESERVED_BYTES)
+
+
 def require_room(folder: Path, num_bytes: float, purpose: str) -> None:
     """Refuse to start what the disk has no room for."""
     free = shutil.disk_usage(folder).free
@@ -139,12 +145,21 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             path = _inside(archive, entry.name)
             if entry.isdir() or not path.parts or _is_written(folder / path, entry.size):
                 continue
-            reserved = min(RESERVED_SHARE * shutil.disk_usage(folder).total, RESERVED_BYTES)
-            require_room(folder, entry.size + reserved, f"unpacking {entry.name} of {archive.name}")
+            require_room(folder, entry.size + reserved_bytes(folder), f"unpacking {entry.name} of {archive.name}")
             file = content.extractfile(entry)
             assert file is not None, "a regular file has content"
             _write(file, folder / path, made)
             bar.update()
+
+
+class _Entry(tarfile.TarInfo):
+    """Refuses words about a file that are longer than any name."""
+
+    def _proc_member(self, tar: tarfile.TarFile) -> Any:
+        kinds = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
+        if self.type in (*kinds, tarfile.SOLARIS_XHDTYPE) and not 0 <= self.size <= MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(tar)  # type: ignore[misc]
 
 
 class _Stream(io.RawIOBase):
@@ -183,7 +198,7 @@ def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
             opening: Any = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}.get(kind, open)
             plain = stack.enter_context(opening(archive, "rb"))
         stream = _Stream(plain)
-        with tarfile.open(fileobj=stream, mode="r|") as content:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Entry) as content:
             yield content
         while stream.read(CHUNK_BYTES):
             pass
@@ -201,6 +216,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
     if (
         "\0" in name
         or len(path.parts) > MAX_DEPTH
+        or len(os.fsencode(name)) > MAX_PATH_BYTES
         or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts)
     ):
         raise _refusal(archive, f"{name[:60]}...", "a path that no disk takes")

@@ -15,7 +15,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from vpr.config.errors import UserError
-from vpr.data.coordinates import metres_apart, to_degrees
+from vpr.data.coordinates import is_zone, metres_apart, to_degrees
 from vpr.data.manifest import DATABASE, KEY, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest
 from vpr.retrieval.positives import positives_of
 from vpr.verification.counts import count_differences, sound_counts
@@ -141,11 +141,10 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
     # Without a zone they are metres of a map of its own, as Nordland's and AmsterTime's are.
     on_grid = (rows["utm_zone"] != "").to_numpy()
     outside = (east < 100_000) | (east > 900_000) | (north < 0) | (north > 10_000_000)
-    is_zone = (
-        rows["utm_zone"].str.fullmatch(r"0?[1-9][C-HJ-NP-X]|[1-5]\d[C-HJ-NP-X]|60[C-HJ-NP-X]").to_numpy(dtype=bool)
-    )
+    zones = {name: is_zone(name) for name in rows["utm_zone"].unique()}
+    known_zone = rows["utm_zone"].map(zones).to_numpy(dtype=bool)
     words = "utm_zone is not a zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
-    problems.add("error", on_grid & ~is_zone, words)
+    problems.add("error", on_grid & ~known_zone, words)
     infinite = np.isinf(east) | np.isinf(north)
     problems.add("error", (outside & on_grid) | infinite, "utm_east or utm_north is not a UTM coordinate in metres")
     # In a set where some have coordinates, all need them.

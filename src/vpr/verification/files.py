@@ -15,7 +15,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from vpr.config.project import data_root
-from vpr.data.images import ImageError, decode
+from vpr.data.images import ImageError, decode, read_file
 from vpr.data.manifest import VERIFIED_COLUMNS
 
 CHUNK = 256
@@ -97,9 +97,7 @@ def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
     num_bytes, mtime_ns = _stamp(str(path))
     sha256, width, height = "", 0, 0
     try:
-        if num_bytes >= 0 and not path.is_file():  # a pipe or a device would never end
-            raise ImageError("not a file but a folder, pipe or device")
-        content = path.read_bytes()
+        content = read_file(path)
         sha256 = hashlib.sha256(content).hexdigest()
         width, height = decode(content).size
         problem = ""

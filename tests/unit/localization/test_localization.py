@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -22,7 +23,7 @@ from vpr.localization.confidence import Calibration
 from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.localizer import Localizer, locate_photo
 from vpr.localization.photo_folder import gps_position, index_folder, located_photos
-from vpr.localization.photos import read_photo
+from vpr.localization.photos import from_file, read_photo
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
@@ -199,6 +200,29 @@ def test_the_command_tells_positions_as_text_and_as_json(city, localizer, checkp
     assert (code, "unknown" in out) == (0, True)
     code, _, err = command(monkeypatch, capsys, "localize", photo, "--index", tmp_path)
     assert (code, "vpr localize: " in err, "no index" in err) == (1, True, True)
+
+
+def test_only_regular_files_are_read(city, checkpoint, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "gone.jpg").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    reasons = {"pipe": "not a file but a", "gone": "No such file or directory", "zero": "not a file but a"}
+    for name, why in reasons.items():
+        with pytest.raises(UserError, match=why):
+            from_file(tmp_path / f"{name}.jpg")
+    row = city.part("val", DATABASE).iloc[0]
+    (tmp_path / Path(row["image"]).name).write_bytes((city.folder / row["image"]).read_bytes())
+    assert len(located_photos(tmp_path)) == 1
+    assert "3 files can't be read as images and are left out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("radius_m", [-5.0, 0.0, float("nan"), float("inf")])
+def test_a_radius_that_is_none_is_refused_before_photos_are_described(tmp_path, checkpoint, radius_m):
+    with pytest.raises(UserError, match="expected metres above 0"):
+        index_folder(tmp_path, checkpoint, tmp_path / "out", None, radius_m, 4)
+    (tmp_path / "out").write_text("")
+    with pytest.raises(UserError, match="is a file; name a folder for --out"):
+        index_folder(tmp_path, checkpoint, tmp_path / "out", None, 25.0, 4)
 
 
 def test_the_command_builds_an_index(city, checkpoint, tmp_path, monkeypatch, capsys):

@@ -82,6 +82,13 @@ ODD = {
         with_spec(aggregator="boq", aggregator_options={"proj_channels": 99968}),
         "does not fit in memory",
     ),
+    "a weight that claims to be larger than it is": (
+        {
+            **with_spec(aggregator="netvlad", aggregator_options={"num_clusters": 100_000}, pca_dim=100_000),
+            "state_dict": {FIRST: torch.zeros(1).expand(10**12)},
+        },
+        "does not fit in memory",
+    ),
     "one size": (with_spec(image_size=[32]), "spec: image_size"),
     "huge image": (with_spec(image_size=[10**9, 10**9]), r"spec: image_size\.0"),
     "deviation of zero": (with_spec(std=(0.0, 1.0, 1.0)), r"spec: std\.0"),
@@ -100,6 +107,7 @@ ODD = {
         {"state_dict": {**VPRModel(SPEC).state_dict(), FIRST: torch.zeros(1).expand(10**12)}},
         "does not hold its model.*size mismatch",
     ),
+    "weights whose names are numbers": ({"state_dict": {1: torch.zeros(1)}}, "has no weights"),
     "no metadata": ({"metadata": None}, "metadata is missing"),
     "metadata is a list": ({"metadata": [1]}, "metadata is missing"),
     "a tensor in the metadata": ({"metadata": {"a": torch.zeros(1)}}, "holds a value of the type Tensor"),

@@ -498,6 +498,26 @@ def test_every_form_of_ground_truth_gives_the_same_lists(tmp_path, array):
     assert read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3) == [[0, 1], [1, 2]]
 
 
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.empty((10**6, 0), dtype=np.int64), "shorter than it says"),
+        (np.empty(10**6, dtype="V0"), "shorter than it says"),
+        (np.array(3), "shorter than it says"),
+        (np.array([[10**4000], [1]], dtype=object), "is not a whole number"),
+    ],
+    ids=["rows of nothing", "texts of nothing", "one number", "a large number"],
+)
+def test_arrays_of_nothing_and_numbers_without_end_are_refused(tmp_path, array, message):
+    np.save(tmp_path / "g.npy", array, allow_pickle=True)
+    with pytest.raises(UserError, match=message):
+        read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
+
+
+def test_digits_that_are_no_number_are_letters():
+    assert natural_order(["10.jpg", "²1.jpg", "2.jpg"]) == [2, 0, 1]
+
+
 def test_lists_that_hold_each_other_end_in_an_error(tmp_path):
     shared = [0]
     for _ in range(40):

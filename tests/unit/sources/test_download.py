@@ -138,6 +138,22 @@ def test_a_part_that_was_not_asked_for_is_not_taken_for_the_whole(server, get, w
     assert len(waits) == 1
 
 
+@pytest.mark.parametrize(
+    "text", ["²", "9" * 5000, "Mon, 01 Jan 2001 00:00:00 +99999999999999", "Mon, 01 Jan 99999999999999999999 00:00:00"]
+)
+def test_what_is_no_time_to_wait_is_ignored(text):
+    response = requests.Response()
+    response.headers["Retry-After"] = text
+    assert transfer.retry_after(response) is None
+
+
+@pytest.mark.parametrize("address", ["http://[::1", "http://\xff\xfe/"])
+def test_a_server_that_sends_to_no_address_is_refused(server, get, address):
+    server.script = [("redirect", address)]
+    with pytest.raises(UserError, match=r"(leads to what is|is) not an address|gave up on"):
+        get(f"{server.url}/set.zip")
+
+
 def test_a_server_without_ranges_sends_the_whole_again(server, get):
     server.script = [("break", HALF), "whole"]
     assert contents(get(f"{server.url}/set.zip").folder) == EXPECTED
@@ -227,7 +243,7 @@ def test_a_full_disk_loses_nothing_and_the_download_goes_on_with_more_room(serve
     with pytest.raises(UserError, match=r"downloading and unpacking set.zip needs 0.01 GB, the disk has 0.00 GB free"):
         get(f"{server.url}/set.zip")
     server.script = ["length unknown"]
-    with pytest.raises(UserError, match=r"the disk is full while downloading .*; make room and run again"):
+    with pytest.raises(UserError, match=r"downloading set.zip needs 0.00 GB, the disk has 0.00 GB free"):
         get(f"{server.url}/set.zip")
     small_disk("5m")
     server.asked.clear()
@@ -605,13 +621,25 @@ def zip_of(*names: str) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE], ids=["long name", "pax"])
+def test_a_tar_s_words_about_a_file_may_not_be_longer_than_any_name(tmp_path, kind):
+    header = entry("x", type=kind, size=1 << 30).tobuf(tarfile.USTAR_FORMAT)
+    (tmp_path / "a.tar").write_bytes(header + bytes(10_240))
+    with pytest.raises(unpack.UnusableArchive, match="a header of 1,073,741,824 bytes"):
+        unpack.unpack(tmp_path / "a.tar", tmp_path / "out")
+
+
 def test_a_zip_entry_without_a_name_is_left_out(tmp_path):
     (tmp_path / "a.zip").write_bytes(zip_of("", "a"))
     unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert contents(tmp_path / "out") == {"a": b"1"}
 
 
-@pytest.mark.parametrize("name", ["a/" * 2000 + "a", "a" * 300, "d" * 300 + "/a"], ids=["deep", "long", "long folder"])
+@pytest.mark.parametrize(
+    "name",
+    ["a/" * 2000 + "a", "a" * 300, "d" * 300 + "/a", "/".join(["a" * 200] * 50)],
+    ids=["deep", "long", "long folder", "long in sum"],
+)
 @pytest.mark.parametrize("kind", ["zip", "tar"])
 def test_paths_that_no_disk_takes_are_refused(tmp_path, name, kind):
     (tmp_path / "a").write_bytes(zip_of(name) if kind == "zip" else tarred("w", (entry(name), b"1")))

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -221,6 +223,7 @@ ENCODED = {
     "ragged.csv": GOOD.to_csv(index=False).encode() + b"1,2,3,4,5\n",
     "open.csv": GOOD.to_csv(index=False).encode() + b'"6.jpg,train\n',
     "cut.parquet": b"PAR1" + bytes(100),
+    "longer.csv": b"image,split,place_id\nx,0.jpg,train,a\n",
     "twice.csv": b"image,split,image\n0.jpg,train,1.jpg\n",
     "wide.csv": ",".join(["image", "split", *map(str, range(100_000))]).encode() + b"\n",
 }
@@ -250,6 +253,28 @@ def test_columns_of_any_name_and_kind_pass(tmp_path, data_root, name, column):
     assert len(verified.manifest.rows) == 6
     write_parts(verified.manifest, tmp_path / "parts", "test")
     assert to_csv(read_manifest(tmp_path / "parts/validation.parquet").rows)
+
+
+def test_large_ids_stay_apart_where_others_are_missing(tmp_path):
+    ids = [1234567890123456789, 1234567890123456790, None, 4, 5, 6]
+    table = pa.table({"image": GOOD["image"], "split": GOOD["split"], "place_id": pa.array(ids, pa.int64())})
+    pq.write_table(table, tmp_path / "t.parquet")
+    listed = own(tmp_path / "t.parquet").rows.set_index("image")["place_id"]
+    assert listed.sort_index().to_list() == ["1234567890123456789", "1234567890123456790", "", "4", "5", "6"]
+    GOOD.assign(place_id=pd.array(ids, dtype="Int64")).to_parquet(tmp_path / "t.parquet")
+    assert own(tmp_path / "t.parquet").rows.set_index("image")["place_id"].to_dict() == listed.to_dict()
+
+
+def test_a_zone_has_one_spelling(tmp_path, data_root):
+    for image in GOOD["image"]:
+        picture(tmp_path / image, colour=(int(image[0]), 0, 0))
+    placed = GOOD.assign(utm_east=5e5, utm_north=5e6, utm_zone=["05T", "5T"] * 3)
+    placed.to_csv(tmp_path / "t.csv", index=False)
+    verified = verify(own(tmp_path / "t.csv"), 25.0, 1)
+    assert set(verified.manifest.rows["utm_zone"]) == {"5T"}
+    placed.assign(utm_zone="²T", lat=45.0, lon=9.0).to_csv(tmp_path / "t.csv", index=False)
+    problems = verify(own(tmp_path / "t.csv"), 25.0, 1).problems["problem"]
+    assert "utm_zone is not a zone: '²T'; expected one such as 32T" in problems.to_list()
 
 
 def test_a_path_with_a_nul_is_a_problem_of_its_row(tmp_path, data_root):

@@ -7,7 +7,7 @@ import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.error import URLError
 
 import torch
@@ -139,9 +139,21 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             if isinstance(content.get(key), dict):
                 content = content[key]
                 break
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"weights {str(path)!r} hold no state dict; expected names and tensors")
+    if not is_state_dict(content):
+        raise UserError(f"weights {str(path)!r} hold no state dict; expected names and tensors of real numbers")
     return content
+
+
+def is_state_dict(content: Any) -> TypeGuard[dict[str, Tensor]]:
+    """Whether ``content`` maps names to tensors of real numbers in memory."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) and _is_plain(value) for name, value in content.items()
+    )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    is_odd = tensor.is_quantized or tensor.is_complex() or tensor.is_nested
+    return tensor.layout == torch.strided and tensor.device.type == "cpu" and not is_odd
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from vpr.config.errors import UserError
 from vpr.config.project import data_root
 from vpr.sources.download.addresses import redacted
-from vpr.sources.unpack import require_room
+from vpr.sources.unpack import require_room, reserved_bytes
 
 ATTEMPTS = 6  # without a new chunk; every break after some progress starts the count again
 LONGEST_WAIT_S = 60.0
@@ -29,6 +29,7 @@ CHUNK_BYTES = 1 << 16  # what a break can cost
 SLOWEST_BYTES_PER_S, SLOW_FOR_S = 1000, 60.0  # below that rate for so long, the connection is given up
 BUSY = {408, 425, 429}  # and all from 500
 HTTP_LOGIN = "a login: name server, user and password in ~/.netrc, or set a mirror that needs none"
+_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 
 class Transient(Exception):
@@ -61,11 +62,16 @@ def raise_for(where: str, response: requests.Response, url: str, login: str) -> 
 def retry_after(response: requests.Response) -> float | None:
     """Seconds to wait, from a number or a date."""
     text = response.headers.get("Retry-After", "")
-    if text.isdigit():
-        return float(text)
-    with suppress(TypeError, ValueError):
+    if (seconds := _whole(text)) is not None:
+        return float(seconds)
+    with suppress(TypeError, ValueError, OverflowError):
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     return None
+
+
+def _whole(text: str) -> int | None:
+    """The number that a header's text is; ``None`` for anything else, and for what no file has bytes."""
+    return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def reason_of(error: Exception) -> str:
@@ -145,7 +151,7 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
         with requests.get(address, headers=headers, cookies=cookies, stream=True, timeout=TIMEOUT_S) as response:
             raise_for(where, response, url, HTTP_LOGIN)
             validator = _validator(response)
-            span = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            span = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
             if response.status_code in (206, 416) and not offset:
                 raise Transient(f"the server answers HTTP {response.status_code} though no part was asked for")
             if response.status_code in (206, 416):
@@ -155,8 +161,7 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
                     part.unlink()
                     raise Transient("the file has changed since the download began; starting again")
             else:
-                length = response.headers.get("Content-Length", "")
-                total, offset = (int(length) if length.isdigit() else None), 0
+                total, offset = _whole(response.headers.get("Content-Length", "")), 0
             if total is not None:
                 require_room(part.parent, 2 * total - offset, f"downloading and unpacking {part.stem}")
             with part.open("ab" if offset else "wb") as file:
@@ -166,6 +171,8 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
                     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                         file.write(chunk)
                         bar.update(len(chunk))
+                        if total is None:  # how much is to come nobody knows
+                            require_room(part.parent, reserved_bytes(part.parent), f"downloading {part.stem}")
                         received += len(chunk)
                         if (seconds := time.monotonic() - since) > SLOW_FOR_S:
                             if received < SLOWEST_BYTES_PER_S * seconds:
@@ -175,6 +182,8 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
         raise UserError(f"{where}.url: {redacted(url)} is not an address: {reason_of(error)}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Transient(reason_of(error)) from None
+    except ValueError as error:  # of an address that the server sends to
+        raise UserError(f"{where}.url: {redacted(url)} leads to what is not an address: {reason_of(error)}") from None
     if total is not None and part.stat().st_size != total:
         raise Transient(f"the connection broke off at {part.stat().st_size:,} of {total:,} bytes")
 
