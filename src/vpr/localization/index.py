@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import ArrowException
 from pydantic import TypeAdapter, ValidationError
@@ -103,7 +104,10 @@ def _facts(path: Path) -> tuple[IndexFacts, Calibration | None]:
 
 
 def _images(path: Path) -> pd.DataFrame:
-    images = pd.read_parquet(path)
+    try:
+        images = pq.read_table(path).to_pandas(ignore_metadata=True)
+    except Exception as error:  # a damaged file fails in many ways
+        raise ValueError(f"{path.name} is not a Parquet table: {error}") from None
     missing = [column for column in INDEX_COLUMNS if column not in images]
     if missing:
         raise ValueError(f"{path.name} has no columns {missing}")
