@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import re
 import signal
 import sys
@@ -71,6 +72,8 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
         call: the command; its result is the exit code.
         interrupted: what to print after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # for a name that the terminal has no letters for
     try:
         return call()
     except UserError as error:

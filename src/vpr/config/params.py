@@ -75,7 +75,15 @@ _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, man
 
 
 class _Loader(_Base):  # type: ignore[misc]
-    """Reads ``1e-05``, as DVC writes it, as a number, where YAML 1.1 reads a string."""
+    """Reads ``1e-05``, as DVC writes it, as a number, where YAML 1.1 reads a string. Keys have to be strings."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
+        mapping: dict[str, Any] = super().construct_mapping(node, deep=deep)
+        for key in mapping:
+            if not isinstance(key, str):
+                problem = f"the key {key!r} is not a string; write it in quotes"
+                raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return mapping
 
 
 _Loader.add_implicit_resolver(

@@ -71,6 +71,9 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
     except (UserError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"{path}: the checkpoint does not hold its model as it should: {reason}") from None
+    for name, value in model.state_dict().items():
+        if not value.isfinite().all():
+            raise UserError(f"{path}: the weights {name!r} are not all finite numbers")
     return model.eval(), _metadata(path, content)
 
 

@@ -215,6 +215,8 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
             if not dtype.hasobject:
                 if not shape or max(shape[0], math.prod(shape) * dtype.itemsize) > path.stat().st_size:
                     raise ValueError("it is shorter than it says")
+                if dtype.kind not in "biuf":
+                    raise ValueError(f"it holds values of the type {dtype}, not frame numbers")
                 return np.load(path, allow_pickle=False)
             if allow_pickle:
                 return [list(row) if isinstance(row, np.ndarray) else row for row in np.load(path, allow_pickle=True)]

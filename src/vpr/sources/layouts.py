@@ -131,7 +131,8 @@ def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd
         if lacking:
             raise UserError(f"{path}: no column {lacking[0]!r}; expected the tables that GSV-Cities is published with")
         for column in ("place_id", "year", "month", "northdeg"):
-            table[column] = pd.to_numeric(table[column], errors="coerce").fillna(-1).astype(int)
+            numbers = pd.to_numeric(table[column], errors="coerce")
+            table[column] = numbers.where(numbers.abs() < 2**53, -1).astype(int)
         listed.append(
             table.rename(columns={"place_id": "place", "northdeg": "heading", "city_id": "code", "panoid": "pano"})
         )

@@ -62,6 +62,13 @@ def test_a_bug_keeps_its_traceback(capsys):
     assert "please report it" in printed
 
 
+def test_a_letter_that_the_terminal_has_not_is_printed_as_its_code():
+    code = "from vpr.config.errors import exit_code; exit_code('c', lambda: print('Besan\u00e7on'), '')"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "Besan\\xe7on\n"
+
+
 def test_an_interrupt_that_a_library_swallowed_still_ends_the_stage(capsys):
     def main() -> None:
         with contextlib.suppress(KeyboardInterrupt):

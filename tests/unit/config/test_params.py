@@ -278,7 +278,8 @@ def test_weights_that_can_not_be_fetched_are_refused_by_the_check(edited, monkey
 
 
 @pytest.mark.parametrize(
-    "text", ["a: " + "[" * 100_000, "a: " + "- " * 5000, "a: !!timestamp x", "a: 2020-13-45", "[a]: 1"]
+    "text",
+    ["a: " + "[" * 100_000, "a: " + "- " * 5000, "a: !!timestamp x", "a: 2020-13-45", "[a]: 1", "a: {0: 1}", "no: 1"],
 )
 def test_yaml_that_is_nested_without_end_or_makes_no_sense_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)

@@ -108,6 +108,10 @@ ODD = {
         "does not hold its model.*size mismatch",
     ),
     "weights whose names are numbers": ({"state_dict": {1: torch.zeros(1)}}, "has no weights"),
+    "a weight that is not a number": (
+        {"state_dict": {**VPRModel(SPEC).state_dict(), FIRST: torch.full((64, 3, 7, 7), torch.nan)}},
+        "the weights 'backbone.stem.0.weight' are not all finite",
+    ),
     "no metadata": ({"metadata": None}, "metadata is missing"),
     "metadata is a list": ({"metadata": [1]}, "metadata is missing"),
     "a tensor in the metadata": ({"metadata": {"a": torch.zeros(1)}}, "holds a value of the type Tensor"),

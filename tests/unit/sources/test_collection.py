@@ -414,6 +414,13 @@ def test_gsv_cities_is_read_from_its_tables_and_names(gsv_cities, capsys):
     assert 1 < metres < 10
 
 
+def test_a_row_of_gsv_cities_whose_number_is_none_is_a_problem(gsv_cities):
+    table = gsv_cities / "Dataframes/Paris.csv"
+    table.write_text(table.read_text().replace("PRS,4,2019", "PRS,inf,2019"), encoding="utf-8")
+    _, rows = read_gsv_cities("sources.g", "g", gsv_cities, SourceParams(url="file:///", layout="gsv_cities"))
+    assert (rows["problem"] != "").sum() == 1
+
+
 def test_gsv_cities_without_tables_is_read_from_the_names(gsv_cities):
     shutil.rmtree(gsv_cities / "Dataframes")
     put(gsv_cities / "Images/Paris/other.jpg", jpeg(1))
@@ -608,7 +615,7 @@ def test_crafted_files_end_in_a_message(tmp_path, attack):
         (np.array([[0], [1], [2]]), "lists the positives of 3 queries, the set has 2"),
         (vpr_bench([[0], [1], [2]])[1:], r"it lacks \[0\], counted from 0"),
         (np.array([[0], [3]]), "names database frame 3, the set has 0 to 2"),
-        (np.array([["a"], ["b"]]), "'a' is not a frame number"),
+        (np.array([["a"], ["b"]]), "values of the type <U1, not frame numbers"),
         (np.array([[1.7], [0.0]]), r"1.7.* is not a whole number"),
         (np.array([[np.inf], [0.0]]), r"inf.* is not a whole number"),
         (np.array([[0, 1, 0], [1, 0, 0]]), "holds 0 and 1 as numbers; save it as an array of booleans"),
