@@ -30,7 +30,7 @@ class Preprocess:
         if augment_ops:
             from torchvision.transforms import v2  # takes seconds to import
 
-            self.augment = v2.RandAugment(num_ops=augment_ops)
+            self.augment = v2.RandAugment(num_ops=augment_ops, interpolation=v2.InterpolationMode.BILINEAR)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """An RGB image -> ``(3, H, W)`` float32."""
