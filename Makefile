@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test test-fast smoke lint chaos fuzz ui record sweep paper docs lock licences
+.PHONY: setup repro test test-fast smoke lint chaos fuzz bench ui record sweep paper docs lock licences
 
 setup: $(READY)
 
@@ -38,6 +38,9 @@ chaos: $(READY)  ## kill the tiny pipeline RUNS times, and hold its end against 
 
 fuzz: $(READY)  ## odd inputs for every reader of what strangers made, for SECONDS
 	PYTHONPATH=src:tests python -W ignore -m fuzz.run --seconds $(SECONDS)
+
+bench: $(READY)  ## what each part costs against a named baseline; training needs the data of `dvc repro sets`
+	PYTHONPATH=src:benchmarks python -W ignore benchmarks/speed.py $(PARTS)
 
 lint: $(READY)
 	ruff check

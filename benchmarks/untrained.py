@@ -13,7 +13,7 @@ import numpy as np
 from tabulate import tabulate
 
 from vpr.config.params import load, load_eval_sets
-from vpr.data.loading import ImageList, image_loader
+from vpr.data.loading import ImageList
 from vpr.data.manifest import DATABASE, QUERY, read_manifest
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
@@ -40,7 +40,7 @@ def main() -> None:
         for part in parts:
             images = ImageList(manifest.folder, part["image"], spec.preprocess())
             out = np.empty((len(part), model.descriptor_dim), np.float32)
-            extract(model, image_loader(images, 64, 0), out, pick_device("auto"), name)
+            extract(model, images, out, pick_device("auto"), title=name)
             descriptors.append(out)
         random = recall_at(search(*descriptors, 5)[0], positives_of(*parts, radius_m) or [], [1])[1]
         trained = json.loads(Path(f"metrics/recalls/{name}.json").read_text(encoding="utf-8"))["recall_at_1"]

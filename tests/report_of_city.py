@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from vpr.data.loading import ImageList, image_loader
+from vpr.data.loading import ImageList
 from vpr.data.manifest import DATABASE, QUERY, Manifest
 from vpr.localization.confidence import Calibration
 from vpr.model.extraction import extract
@@ -38,7 +38,7 @@ def evaluated(city: Manifest, seed: int) -> tuple[VPRModel, SetInput]:
     for rows in parts:
         images = ImageList(city.folder, rows["image"], SPEC.preprocess())
         out = np.empty((len(rows), model.descriptor_dim), np.float32)
-        extract(model, image_loader(images, 8, 0), out, torch.device("cpu"))
+        extract(model, images, out, torch.device("cpu"), 8, 0)
         descriptors.append(out)
     result = evaluate_ranking(*search(*descriptors, 20), *parts, [1, 5], 25.0)
     database, queries = (Manifest(city.name, city.root, rows) for rows in parts)

@@ -146,7 +146,7 @@ def photo(seed: int = 0) -> tuple[Image.Image, str]:
 
 
 def expected_descriptor(model: VPRModel, image: Image.Image) -> np.ndarray:
-    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+    preprocess = Preprocess(SPEC.image_size)
     with torch.inference_mode():
         return model.eval()(preprocess(image)[None]).numpy()[0]
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
         interrupted: what to print after Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # for a name that the terminal has no letters for
+        with suppress(OSError):  # of some pipes
+            sys.stdout.reconfigure(errors="backslashreplace")  # for a name that the terminal has no letters for
     try:
         return call()
     except UserError as error:

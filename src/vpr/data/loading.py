@@ -1,34 +1,78 @@
-"""Evaluation data: the images of a database or of queries, in the manifest's order."""
+"""Images as tensors, one by one or in batches, those that fit kept decoded."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import psutil
+import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from vpr.data.images import open_image
 from vpr.data.preprocess import Preprocess
+
+_SHARED_MEMORY = Path("/dev/shm")
 
 
 class ImageList(Dataset[Tensor]):
-    """Images ``(3, H, W)``, preprocessed, in the order of ``images``."""
+    """Images ``(3, H, W)`` uint8 at the size that a model takes, in the order of ``images``."""
 
     def __init__(self, folder: Path, images: Iterable[str], preprocess: Preprocess) -> None:
         self.folder, self.images, self.preprocess = folder, list(images), preprocess
+        self._kept = torch.empty((0, 3, *preprocess.image_size), dtype=torch.uint8)
+        self._is_kept = torch.zeros(0, dtype=torch.bool)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return self.preprocess(open_image(self.folder / self.images[index]))
+        if index >= len(self._kept):
+            return self._read(index)
+        if not self._is_kept[index]:
+            self._kept[index] = self._read(index)
+            self._is_kept[index] = True
+        return self._kept[index]
+
+    def batch(self, indices: Sequence[int]) -> Tensor:
+        """Several images, ``(number, 3, H, W)``."""
+        rows = torch.tensor(indices)
+        if len(self._kept) == len(self) and self._is_kept[rows].all():
+            return self._kept[rows]
+        return torch.stack([self[index] for index in indices])
+
+    def keep_decoded(self, num_bytes: float, num_workers: int) -> int:
+        """From now on, read images once and keep them: all, or as many as fit, the first ones.
+
+        Args:
+            num_bytes: that they may take. What the machine has not is not taken.
+            num_workers: of the loader; its processes share what is kept.
+
+        Returns:
+            Bytes that were taken.
+        """
+        height, width = self.preprocess.image_size
+        room = min(num_bytes, psutil.virtual_memory().available / 2)
+        if num_workers and _SHARED_MEMORY.is_dir():
+            room = min(room, 0.8 * shutil.disk_usage(_SHARED_MEMORY).free)
+        number = min(len(self), int(room // (3 * height * width)))
+        self._kept = torch.empty((number, 3, height, width), dtype=torch.uint8)
+        self._is_kept = torch.zeros(number, dtype=torch.bool)
+        if num_workers:
+            for tensor in (self._kept, self._is_kept):
+                tensor.share_memory_()  # type: ignore[no-untyped-call]
+        return self._kept.numel()
+
+    def _read(self, index: int) -> Tensor:
+        return self.preprocess.read(self.folder / self.images[index])
 
 
-def image_loader(images: ImageList, batch_size: int, num_workers: int | None) -> DataLoader[Tensor]:
-    """Batches ``(B, 3, H, W)`` in order."""
-    return DataLoader(images, batch_size=batch_size, num_workers=loader_processes(num_workers))
+def image_loader(images: Dataset[Tensor], batch_size: int, num_workers: int | None) -> DataLoader[Tensor]:
+    """Batches ``(B, 3, H, W)`` in order, pinned where there is a GPU."""
+    processes = loader_processes(num_workers)
+    return DataLoader(images, batch_size=batch_size, num_workers=processes, pin_memory=torch.cuda.is_available())
 
 
 def loader_processes(num_workers: int | None) -> int:

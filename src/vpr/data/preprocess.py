@@ -1,41 +1,44 @@
-"""Image -> tensor: one way of resizing and normalising for training, extraction and serving."""
+"""Image -> pixels at the size that a model takes: one way of resizing for training, extraction and serving."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vpr.data.images import open_pixels
 
 
 class Preprocess:
-    """Resize, augment in training, scale to [0, 1] and normalise.
+    """Resize to the size that a model takes; the model itself normalises.
 
     Args:
         image_size: height and width in pixels; the aspect ratio is not kept.
-        mean, std: per colour channel.
-        augment_ops: operations of RandAugment; 0 outside training.
     """
 
-    def __init__(
-        self, image_size: Sequence[int], mean: Sequence[float], std: Sequence[float], augment_ops: int = 0
-    ) -> None:
-        self.height, self.width = image_size
-        self.mean = torch.tensor(mean, dtype=torch.float32)[:, None, None]
-        self.std = torch.tensor(std, dtype=torch.float32)[:, None, None]
-        self.augment: Any = None
-        if augment_ops:
-            from torchvision.transforms import v2  # takes seconds to import
-
-            self.augment = v2.RandAugment(num_ops=augment_ops, interpolation=v2.InterpolationMode.BILINEAR)
+    def __init__(self, image_size: Sequence[int]) -> None:
+        self.image_size = (image_size[0], image_size[1])
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """An RGB image -> ``(3, H, W)`` float32."""
-        resized = image.resize((self.width, self.height), Image.Resampling.BILINEAR)
-        if self.augment is not None:
-            resized = self.augment(resized)
-        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous()
-        return pixels.to(torch.float32).mul_(1.0 / 255).sub_(self.mean).div_(self.std)
+        """An RGB image -> ``(3, H, W)`` uint8."""
+        return self.resized(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+
+    def read(self, path: Path) -> Tensor:
+        """An image file -> ``(3, H, W)`` uint8.
+
+        Raises:
+            UserError: if the file is missing or can't be used; the message names it.
+        """
+        return self.resized(open_pixels(path))
+
+    def resized(self, pixels: Tensor) -> Tensor:
+        """Pixels ``(3, h, w)`` uint8 -> ``(3, H, W)``, with the same filter as Pillow's ``BILINEAR``."""
+        if tuple(pixels.shape[1:]) == self.image_size:
+            return pixels.contiguous()
+        scaled: Tensor = interpolate(pixels[None], self.image_size, mode="bilinear", antialias=True)
+        return scaled[0].contiguous()

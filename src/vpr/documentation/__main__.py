@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from vpr.documentation import components, parameters
+from vpr.documentation import components, parameters, performance
 from vpr.documentation.blocks import write_blocks
 from vpr.documentation.chaos import with_chaos
 from vpr.documentation.reruns import with_tables
@@ -20,6 +20,8 @@ def main() -> None:
         warnings.simplefilter("ignore")  # of modules made on the meta device
         (DOCS / "components.md").write_text(components.page(), encoding="utf-8")
     (DOCS / "parameters.md").write_text(parameters.page(PARAMS), encoding="utf-8")
+    speed = performance.page(Path("benchmarks/results"), DOCS / "performance.png")
+    (DOCS / "performance.md").write_text(speed, encoding="utf-8")
     page = DOCS / "pipeline.md"
     text = with_chaos(with_tables(page.read_text(encoding="utf-8"), PIPELINE), CHAOS)
     page.write_text(text, encoding="utf-8")

@@ -18,10 +18,12 @@ from vpr.training.params import merge_train
 PAPER, CATALOGUE = Path("sweeps/paper.csv"), Path("data/sources.yaml")
 PAPER_SETS = {"val": "sfxs_val", "test": "sfxs_test", "night": "tokyoxs_test"}  # in datasets.gsv_xs.images.eval_sets
 PAPER_RADIUS_M = 25.0  # of its protocol
+PAPER_PRECISION = "32-true"
 
 # What does not change a result, or is chosen by the paper's row.
 _FREE = {
-    "train.accelerator", "train.devices", "train.num_workers", "train.max_memory_gb", "train.log_every_n_steps",
+    "train.accelerator", "train.devices", "train.num_workers", "train.cache_gb", "train.compile",
+    "train.max_memory_gb", "train.log_every_n_steps",
     "train.seed", "train.checkpoint", "train.val_set", "train.check_val_every_n_epochs", "train.monitor",
     "train.max_epochs", "export.seed", "export.pca_images", "export.whiten", "dataset.eval_sets", "dataset.seed",
     "agg.descriptor_dim", "agg.out_channels", "agg.out_rows", "agg.mix_depth",
@@ -44,7 +46,7 @@ def paper_overrides(row: Mapping[str, str]) -> list[str]:
     """What ``dvc exp run -S`` needs to run a row of paper.csv."""
     agg, size = row["aggregator"], row["descriptor"]
     overrides = ["dataset=gsv_xs", f"agg={agg}", f"loss={row['loss']}", f"miner={row['miner']}"]
-    overrides.append(f"datasets.gsv_xs.train.max_epochs={row['epochs']}")
+    overrides += [f"datasets.gsv_xs.train.max_epochs={row['epochs']}", f"train.precision={PAPER_PRECISION}"]
     if agg == "cosplace":
         overrides.append(f"aggregators.cosplace.descriptor_dim={size}")
     elif agg == "convap":
@@ -80,7 +82,7 @@ def paper_settings(paper: Path = PAPER, params_file: Path = PARAMS_FILE, catalog
             if isinstance(expected, int):
                 counts[f"{name}/num_{part}"] = float(expected)
         counts[f"{name}/positive_radius_m"] = PAPER_RADIUS_M
-    train = merge_train(params_file, "gsv_xs").model_dump()
+    train = merge_train(params_file, "gsv_xs").model_dump() | {"precision": PAPER_PRECISION}
     export = parse(params["export"], ExportParams, f"{params_file}: export").model_dump()
     settings = []
     for row in read_paper(paper):

@@ -20,7 +20,7 @@ from vpr.data.checksums import file_sha256
 from vpr.data.coordinates import on_earth, to_degrees, to_utm
 from vpr.data.files import list_images
 from vpr.data.images import FORMATS
-from vpr.data.loading import ImageList, image_loader
+from vpr.data.loading import ImageList
 from vpr.data.names import parse_name
 from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.photos import from_file, read_photo
@@ -104,7 +104,7 @@ def _known(path: Path) -> dict[str, Any]:
 
 
 def index_folder(
-    folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, radius_m: float | None, batch_size: int
+    folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, radius_m: float | None, batch_size: int | None
 ) -> Index:
     """Describe the photos of a folder and write an index.
 
@@ -113,7 +113,7 @@ def index_folder(
         out: folder to write.
         calibrated: an index of the same model whose calibration is taken over; ``None`` for none.
         radius_m: two photos within it show the same place; ``None`` for that of ``calibrated``.
-        batch_size: photos described at a time.
+        batch_size: photos described at a time; ``None`` for as many as suit the device.
 
     Raises:
         UserError: if no photo has a position, ``calibrated`` is of another model or another radius, the radius is none,
@@ -141,7 +141,7 @@ def index_folder(
         calibration, radius_m = other.calibration, learnt_m
     images = ImageList(folder, rows["image"], model.spec.preprocess())
     descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
-    extract(model, image_loader(images, batch_size, None), descriptors, pick_device("auto"), "describing")
+    extract(model, images, descriptors, pick_device("auto"), batch_size, title="describing")
     assert radius_m is not None, "one of the two gives it"
     facts = IndexFacts(sha256, str(folder), radius_m)
     index = Index(descriptors, rows, facts, calibration)

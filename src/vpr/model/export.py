@@ -9,7 +9,7 @@ import numpy as np
 
 from vpr.config.errors import UserError
 from vpr.data.arrays import create_array
-from vpr.data.loading import ImageList, image_loader
+from vpr.data.loading import ImageList
 from vpr.data.manifest import Manifest
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
@@ -54,8 +54,8 @@ def with_pca(
     images = ImageList(manifest.folder, rows["image"].iloc[chosen], model.spec.preprocess())
     out = create_array(scratch, (len(images), model.descriptor_dim))
     try:
-        loader = image_loader(images, extraction.batch_size, extraction.num_workers)
-        extract(model, loader, out, pick_device(extraction.accelerator), "descriptors for PCA")
+        device = pick_device(extraction.accelerator)
+        extract(model, images, out, device, extraction.batch_size, extraction.num_workers, "descriptors for PCA")
         projection = fit_projection(out, dim, params.whiten)
     finally:
         scratch.unlink()

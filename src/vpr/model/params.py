@@ -35,7 +35,9 @@ class ExtractParams(Section):
 
     key = "extract"
 
-    batch_size: int = Field(ge=1, le=100_000, description="images at a time")
+    batch_size: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        description="images at a time; `null` takes as many as suit the device"
+    )
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="loader processes; `null` takes one less than the cores, at most 8"
     )

@@ -54,12 +54,8 @@ class ModelSpec:
             first = error.errors()[0]
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
-    def preprocess(self, augment_ops: int = 0) -> Preprocess:
-        """Make an image what the model takes.
-
-        Args:
-            augment_ops: operations of RandAugment; 0 outside training.
-        """
+    def preprocess(self) -> Preprocess:
+        """What makes an image the pixels that the model takes."""
         from vpr.data.preprocess import Preprocess
 
-        return Preprocess(self.image_size, self.mean, self.std, augment_ops)
+        return Preprocess(self.image_size)

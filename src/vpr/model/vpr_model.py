@@ -16,7 +16,9 @@ from vpr.model.spec import ModelSpec
 
 
 class VPRModel(nn.Module):
-    """Normalised images ``(B, 3, H, W)`` -> descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.
+    """Images ``(B, 3, H, W)`` -> descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.
+
+    Images are pixels in uint8, or floating-point numbers that are normalised already.
 
     Args:
         spec: what to build.
@@ -25,6 +27,9 @@ class VPRModel(nn.Module):
     Raises:
         UserError: for a name or option that is refused, or a model that the machine's memory can't hold.
     """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, spec: ModelSpec, weights: str | None = None) -> None:
         super().__init__()
@@ -39,8 +44,24 @@ class VPRModel(nn.Module):
             if spec.pca_dim is not None:
                 self.projection = Projection(self.descriptor_dim, spec.pca_dim)
                 self.descriptor_dim = spec.pca_dim
+        # Not in the state dict, as the spec has them.
+        self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
+        self.register_buffer("std", torch.tensor(spec.std), persistent=False)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """What the backbone takes: pixels in uint8 scaled to [0, 1] and normalised; anything else as it is."""
+        if images.dtype != torch.uint8:
+            return images
+        scaled = images.to(torch.float32, memory_format=torch.channels_last)
+        rows = scaled.permute(0, 2, 3, 1).flatten(
+            2
+        )  # of the same memory, as long rows are far faster than three values
+        width = images.shape[-1]
+        rows.sub_(255 * self.mean.repeat(width)).div_(255 * self.std.repeat(width))
+        return scaled
 
     def forward(self, images: Tensor) -> Tensor:
+        images = self.normalised(images)
         if self.aggregator.wants_token:
             return self.describe(*self.backbone.forward_with_token(images))
         return self.describe(self.backbone(images), None)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from vpr.config.errors import UserError
-from vpr.data.images import open_image
 from vpr.model.vpr_model import VPRModel
 
 BLOCKS = 10  # at most so many along each side of the map
@@ -26,12 +25,12 @@ def similarity_maps(model: VPRModel, query: Tensor, prediction: Tensor) -> tuple
 
     Args:
         model: in evaluation mode.
-        query, prediction: preprocessed images ``(3, H, W)``.
+        query, prediction: images ``(3, H, W)`` as the model takes them.
 
     Returns:
         For each image a map ``(rows, columns)`` of its blocks, from 0 to 1 where most is lost; all 0 where nothing is.
     """
-    features, token = model.backbone.forward_with_token(torch.stack([query, prediction]))
+    features, token = model.backbone.forward_with_token(model.normalised(torch.stack([query, prediction])))
     descriptors = model.describe(features, token)
     height, width = features.shape[-2:]
     rows, columns = min(height, BLOCKS), min(width, BLOCKS)
@@ -55,7 +54,7 @@ def heat_lines(model: VPRModel, query: Path, prediction: Path) -> list[list[str]
     """The maps of two images as lines of digits from 0 to 9; ``None`` if one of them can't be read."""
     preprocess = model.spec.preprocess()
     try:
-        images = [preprocess(open_image(path)) for path in (query, prediction)]
+        images = [preprocess.read(path) for path in (query, prediction)]
     except UserError:
         return None
     maps = similarity_maps(model, images[0], images[1])

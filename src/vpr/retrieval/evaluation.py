@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.retrieval.conditions import recall_by_condition
-from vpr.retrieval.positives import positive_rule, positives_of, utm_grids, utm_of
+from vpr.retrieval.positives import Positives, positive_rule, positives_of, utm_grids, utm_of
 from vpr.retrieval.predictions import Predictions
 from vpr.retrieval.recall import is_positive, recall_at
 
@@ -85,6 +85,29 @@ def evaluate_ranking(
         correct,
     )
     return Evaluation(metrics, curve, conditions, predictions)
+
+
+def compare_rankings(
+    exact: NDArray[np.int64], approximate: NDArray[np.int64], positives: Positives | None, recalls: Sequence[int]
+) -> dict[str, float]:
+    """What an approximate index finds, beside the exact recalls.
+
+    Args:
+        exact, approximate: ``(num_queries, k)``, nearest first; -1 stands for nothing found.
+        positives: of each query; ``None`` where the set is unlabelled.
+        recalls: the N of recall@N.
+
+    Returns:
+        ``index_agreement_at_<N>``, the share of the N nearest that it finds among its first N, averaged over the
+        queries; and ``index_recall_at_<N>``.
+    """
+    result = {}
+    for n in recalls:
+        common = [len(np.intersect1d(a[:n], b[:n])) for a, b in zip(exact, approximate, strict=True)]
+        result[f"index_agreement_at_{n}"] = float(np.mean(common) / min(n, exact.shape[1]))
+    if positives is not None:
+        result |= {f"index_recall_at_{n}": r for n, r in recall_at(approximate, positives, recalls).items()}
+    return result
 
 
 def _distances_m(ranking: NDArray[np.int64], database: pd.DataFrame, queries: pd.DataFrame) -> NDArray[np.float64]:

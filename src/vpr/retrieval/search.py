@@ -1,7 +1,8 @@
-"""Exact nearest-neighbour search with FAISS."""
+"""Nearest-neighbour search with FAISS: exact, in blocks of bounded memory; or in an index that gives some of it up."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import faiss
@@ -9,12 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr.config.errors import UserError
+from vpr.retrieval.params import EvaluateParams
+
+_BLOCK_BYTES = 2**28  # of the database, looked at together
+_RERANKED = 100  # candidates that an index with re-ranking compares again by their whole descriptors
 
 
 def search(
-    database: NDArray[np.float32], queries: NDArray[np.float32], k: int, gpu: bool = False
+    database: NDArray[Any], queries: NDArray[np.float32], k: int, gpu: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Exact nearest neighbours by L2 distance, in float32.
+
+    The database is read block by block: it may be a memory map larger than memory.
 
     Args:
         database: ``(num_database, D)``.
@@ -31,32 +38,109 @@ def search(
     """
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise ValueError(f"database {database.shape} and queries {queries.shape} must both be (number, same dimension)")
-    return search_in(exact_index(database, gpu), queries, k)
+    _require_some(database)
+    _require_finite("queries", queries)
+    require_faiss_gpu(gpu)
+    queries = np.ascontiguousarray(queries, dtype=np.float32)
+    k = min(k, len(database))
+    compare: Any = partial(faiss.knn_gpu, faiss.StandardGpuResources()) if gpu else faiss.knn
+    nearest: Any = faiss.ResultHeap(len(queries), k)
+    rows = max(1, _BLOCK_BYTES // (4 * database.shape[1]))
+    for start in range(0, len(database), rows):
+        block = np.ascontiguousarray(database[start : start + rows], dtype=np.float32)
+        _require_finite("database", block)
+        distances, found = compare(queries, block, min(k, len(block)))
+        nearest.add_result(distances, found + start)
+    nearest.finalize()
+    return nearest.I, np.sqrt(np.maximum(nearest.D, 0))
 
 
-def exact_index(database: NDArray[np.float32], gpu: bool = False) -> Any:
+def exact_index(database: NDArray[np.float32]) -> Any:
     """A FAISS index of all descriptors, for ``search_in``; see ``search``."""
-    if len(database) == 0:
-        raise UserError("the database is empty; there is nothing to search")
+    _require_some(database)
     _require_finite("database", database)
     index: Any = faiss.IndexFlatL2(database.shape[1])
-    if gpu:
-        require_faiss_gpu(True)
-        index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     index.add(np.ascontiguousarray(database, dtype=np.float32))
     return index
 
 
+def empty_index(factory: str, dim: int) -> Any:
+    """A FAISS index by its factory string, untrained.
+
+    One with re-ranking (``,RFlat``) compares its first 100 candidates by their whole descriptors.
+
+    Raises:
+        UserError: if FAISS has no such index for descriptors of ``dim``.
+    """
+    try:
+        return faiss.index_factory(dim, factory, faiss.METRIC_L2)
+    except RuntimeError as error:
+        raise UserError(_refused(factory, f"descriptors of {dim}", error)) from None
+
+
+def approximate_index(factory: str, database: NDArray[np.float32]) -> Any:
+    """An index of all descriptors by its factory string, trained on them, for ``search_in``.
+
+    Raises:
+        UserError: if FAISS has no such index for these descriptors, or they are too few to train it.
+    """
+    _require_some(database)
+    _require_finite("database", database)
+    index = empty_index(factory, database.shape[1])
+    descriptors = np.ascontiguousarray(database, dtype=np.float32)
+    try:
+        index.train(descriptors)
+        index.add(descriptors)
+    except RuntimeError as error:
+        raise UserError(_refused(factory, f"{len(database):,} descriptors", error)) from None
+    return index
+
+
 def search_in(index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Search an ``exact_index``; see ``search``."""
+    """Search an index; see ``search``. An approximate one may find fewer than ``k``: -1 and infinity stand for them."""
     _require_finite("queries", queries)
-    squared, ranking = index.search(np.ascontiguousarray(queries, dtype=np.float32), min(k, index.ntotal))
-    return ranking, np.sqrt(np.maximum(squared, 0))
+    k = min(k, index.ntotal)
+    if isinstance(index, faiss.IndexRefine):
+        index.k_factor = max(1.0, _RERANKED / k)
+    squared, ranking = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
+    return ranking, np.where(ranking < 0, np.inf, np.sqrt(np.maximum(squared, 0)))
+
+
+def size_bytes(index: Any) -> int:
+    """What an index takes on the disk."""
+    written = 0
+
+    def count(content: bytes) -> None:
+        nonlocal written
+        written += len(content)
+
+    faiss.write_index(index, faiss.PyCallbackIOWriter(count))  # type: ignore[attr-defined]
+    return written
+
+
+def _refused(factory: str, descriptors: str, error: RuntimeError) -> str:
+    reason = str(error).rpartition("Error: ")[2].split("\n")[0] or str(error)
+    return (
+        f"params.yaml: evaluate.index is {factory!r}, and FAISS makes no such index of {descriptors}: {reason[:200]}; "
+        "correct it, or set it to null"
+    )
+
+
+def _require_some(database: NDArray[Any]) -> None:
+    if len(database) == 0:
+        raise UserError("the database is empty; there is nothing to search")
 
 
 def _require_finite(name: str, descriptors: NDArray[np.float32]) -> None:
     if not np.isfinite(descriptors).all():
         raise UserError(f"{name}: {int((~np.isfinite(descriptors)).any(axis=1).sum())} descriptors are not finite")
+
+
+def check_search(params: EvaluateParams) -> None:
+    """Refuse what FAISS has not, before any long work; tried with descriptors of 4096, as their size is not known."""
+    require_faiss_gpu(params.faiss_gpu)
+    if params.index is not None:
+        empty_index(params.index, 2**12)
 
 
 def require_faiss_gpu(wanted: bool) -> None:

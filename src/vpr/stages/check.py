@@ -16,7 +16,7 @@ from vpr.model.device import pick_device
 from vpr.model.export import check_export
 from vpr.model.params import ExportParams, ExtractParams
 from vpr.retrieval.params import EvaluateParams
-from vpr.retrieval.search import require_faiss_gpu
+from vpr.retrieval.search import check_search
 from vpr.sources.base import Context, check_dataset, load_dataset
 from vpr.training.build import model_to_check
 from vpr.training.configuration import load_configuration
@@ -58,7 +58,7 @@ def main() -> None:
     configuration, extraction = load_configuration(), load(ExtractParams)
     for accelerator in (configuration.settings.accelerator, extraction.accelerator):
         pick_device(accelerator)
-    require_faiss_gpu(load(EvaluateParams).faiss_gpu)
+    check_search(load(EvaluateParams))
     check_export(model_to_check(configuration), load(ExportParams))
     args.ok.parent.mkdir(parents=True, exist_ok=True)
     args.ok.write_text("params.yaml: every name, key and option is known\n", encoding="utf-8")

@@ -12,9 +12,10 @@ from vpr.config.errors import run_stage
 from vpr.config.params import load
 from vpr.data.csv_files import to_csv
 from vpr.data.described_set import DescribedSet
-from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
-from vpr.retrieval.search import search
+from vpr.retrieval.positives import positives_of
+from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
 
 
 def write_table(rows: pd.DataFrame, columns: list[str], path: Path) -> None:
@@ -38,6 +39,13 @@ def main() -> None:
     result = evaluate_ranking(
         ranking, distances, database.rows, queries.rows, params.recall_at, params.positive_radius_m
     )
+    if params.index is not None:
+        index = approximate_index(params.index, database.descriptors)
+        found, _ = search_in(index, queries.descriptors, k)
+        positives = positives_of(database.rows, queries.rows, params.positive_radius_m)
+        result.metrics["index"] = params.index
+        result.metrics["index_bytes_per_image"] = round(size_bytes(index) / index.ntotal, 1)
+        result.metrics.update(compare_rankings(ranking, found, positives, params.recall_at))
     facts = {key: described.facts[key] for key in ("image_height_px", "image_width_px", "descriptor_dim")}
     for path in (args.recalls, args.curve, args.conditions):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from vpr.config.errors import run_stage
 from vpr.config.params import load
 from vpr.data.described_set import DescribedSet
-from vpr.data.loading import ImageList, image_loader
+from vpr.data.loading import ImageList
 from vpr.data.manifest import read_manifest
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     params = load(ExtractParams)
+    device = pick_device(params.accelerator)
     model, _ = load_checkpoint(args.model)
     spec = model.spec
     facts = {
@@ -34,8 +35,7 @@ def main() -> None:
     described = DescribedSet.create(args.out, read_manifest(args.manifest), args.set, facts)
     for title, part in (("database", described.database), ("queries", described.queries)):
         images = ImageList(part.manifest.folder, part.rows["image"], spec.preprocess())
-        loader = image_loader(images, params.batch_size, params.num_workers)
-        extract(model, loader, part.descriptors, pick_device(params.accelerator), f"{args.set} {title}")
+        extract(model, images, part.descriptors, device, params.batch_size, params.num_workers, f"{args.set} {title}")
         part.flush()
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from vpr.config.errors import UserError
+from vpr.data.augmentation import NUM_DRAWS
 from vpr.retrieval.positives import positives_within
 from vpr.retrieval.search import search
 from vpr.training.places import PlaceBatch, Places
@@ -45,6 +46,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
         min_distance_m: no two places of a batch are nearer to each other, in metres between their centres. An epoch
             then sees a place twice where a batch could not be filled otherwise.
         similar_places: how many similar places are put together; a batch has several such groups.
+        augment_ops: operations of RandAugment that each image draws.
         describe: row numbers of images -> descriptors ``(number, D)`` of unit norm by the current model, for
             ``similar``.
 
@@ -63,6 +65,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
         batches: Literal["random", "city", "similar"] = "random",
         min_distance_m: float = 0.0,
         similar_places: int = 10,
+        augment_ops: int = 0,
         describe: Describe | None = None,
     ) -> None:
         if len(places) < places_per_batch:
@@ -74,6 +77,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
         self.places_per_batch, self.images_per_place = places_per_batch, images_per_place
         self.random_images, self.shuffle = random_images, shuffle
         self.batches, self.similar_places, self.describe = batches, similar_places, describe
+        self.augment_ops = augment_ops
         self.seed, self.epoch = seed, 0
         self._near = near_places(places, min_distance_m) if min_distance_m > 0 else []
         everything = np.arange(len(places))
@@ -109,7 +113,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
                 )
                 images += chosen.tolist()
                 labels += [int(place)] * self.images_per_place
-            yield PlaceBatch(images, labels, rng.integers(0, 2**62, len(images)).tolist())
+            yield PlaceBatch(images, labels, rng.integers(0, NUM_DRAWS, (len(images), self.augment_ops)))
 
     def _batches(self, rng: np.random.Generator) -> list[list[int]]:
         """Place numbers of each batch of the epoch; another order is tried where one leaves a batch unfilled."""

@@ -24,7 +24,7 @@ def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device
     """Set the clusters of an aggregator that starts from some; others are left as they are.
 
     Args:
-        images: training images, preprocessed as for evaluation.
+        images: training images.
         seed: of the images, the positions and k-means.
 
     Raises:
@@ -49,7 +49,7 @@ def _positions(model: VPRModel, image: Tensor, device: torch.device, rng: np.ran
     """Local features ``(PER_IMAGE or fewer, C)`` of unit norm, at random positions of an image."""
     training = model.training
     model.to(device).eval()
-    features = model.backbone(image[None].to(device))[0].flatten(1).T.float().cpu()
+    features = model.backbone(model.normalised(image[None].to(device)))[0].flatten(1).T.float().cpu()
     model.train(training)
     picked = rng.choice(len(features), min(PER_IMAGE, len(features)), replace=False)
     return normalize(features[torch.from_numpy(picked)], dim=1)

@@ -20,9 +20,9 @@ from vpr.training.miners import build_miner
 
 @dataclass(frozen=True)
 class Mined:
-    """What a miner picked: ``informative_share`` of all pairs or triplets of the batch, in [0, 1]."""
+    """What a miner picked: ``informative_share`` of all pairs or triplets of the batch, in [0, 1], where that lies."""
 
-    informative_share: float
+    informative_share: float | Tensor
     nothing: bool
 
 
@@ -131,7 +131,7 @@ def count_mined(mined: tuple[Tensor, ...], labels: Tensor, other_labels: Tensor)
     positives = same.sum(1) - 1
     negatives = (~same).sum(1)
     if len(mined) == 3:
-        picked, possible = len(mined[0]), int((positives * negatives).sum())
+        picked, possible = len(mined[0]), (positives * negatives).sum()
     else:
-        picked, possible = len(mined[0]) + len(mined[2]), int((positives + negatives).sum())
-    return Mined(min(1.0, picked / max(1, possible)), picked == 0)
+        picked, possible = len(mined[0]) + len(mined[2]), (positives + negatives).sum()
+    return Mined((picked / possible.clamp(min=1)).clamp(max=1.0), picked == 0)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from vpr.config.errors import UserError
 
 Report = Callable[[dict[str, float], int], None]
 
@@ -21,8 +26,8 @@ class History(Callback):
         self.seconds = 0.0
         self._since: float | None = None
         self._images = 0
-        self._losses: list[float] = []
-        self._shares: list[float] = []
+        self._losses: list[Tensor] = []
+        self._shares: list[float | Tensor] = []
         self._nothing = 0
         self._epoch_started = 0.0
 
@@ -43,13 +48,14 @@ class History(Callback):
         self._nothing += pl_module.mined.nothing
         step = trainer.global_step
         if step % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
+            losses = self._finite_losses(step)  # waits for the device, and so the rate counts what is done
             rate = self._images / max(1e-9, time.monotonic() - (self._since or 0.0))
             self._images, self._since = 0, time.monotonic()
             pl_module.log("images_per_s", rate, prog_bar=True)
             values = {
-                "loss": float(np.mean(self._losses)),
+                "loss": float(np.mean(losses)),
                 "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
-                "informative_share": float(np.mean(self._shares)),
+                "informative_share": float(np.mean([float(share) for share in self._shares])),
                 "batches_without_pairs": float(self._nothing),
             }
             self._add(step, trainer.current_epoch, values, {"images_per_s": rate})
@@ -63,6 +69,24 @@ class History(Callback):
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self.seconds += time.monotonic() - self._epoch_started
         self._epoch_started = time.monotonic()
+
+    def _finite_losses(self, step: int) -> list[float]:
+        """The losses since the last row.
+
+        Args:
+            step: that has just been taken.
+
+        Raises:
+            UserError: if one of them is not finite.
+        """
+        losses: list[float] = torch.stack(self._losses).tolist()
+        for k, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                at = step - len(losses) + k
+                raise UserError(
+                    f"the loss is {loss} at step {at}; lower lr, raise warmup_steps or use precision 32-true"
+                )
+        return losses
 
     def _add(self, step: int, epoch: int, values: dict[str, float], rates: dict[str, float] | None = None) -> None:
         """Keep a row, and report it together with rates, which no two runs have in common."""

@@ -15,14 +15,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vpr.config.errors import UserError
+from vpr.data.augmentation import rand_augment
+from vpr.model.device import pick_device
 from vpr.model.vpr_model import VPRModel
 from vpr.retrieval.recall import recall_at
 from vpr.retrieval.search import search
 from vpr.training.batches import PlaceSampler
+from vpr.training.chunks import in_chunks
 from vpr.training.criterion import Criterion, Mined
 from vpr.training.history import History, Report
 from vpr.training.params import TrainParams
+from vpr.training.places import ImageBatch
 from vpr.training.validation import Validation
 
 
@@ -70,7 +73,9 @@ class TrainingModule(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
         self.mined = Mined(0.0, False)
-        self.last_loss = 0.0
+        self.last_loss = torch.zeros(())
+        if params.compile:
+            self.model.compile()
         self._descriptors: dict[int, list[Tensor]] = {}
 
     def configure_optimizers(self) -> Any:
@@ -78,12 +83,12 @@ class TrainingModule(lightning.LightningModule):
         weights = [p for p in self.parameters() if p.requires_grad]
         if params.optimizer == "sgd":
             optimizer: torch.optim.Optimizer = torch.optim.SGD(
-                weights, params.lr, momentum=params.momentum, weight_decay=params.weight_decay
+                weights, params.lr, momentum=params.momentum, weight_decay=params.weight_decay, fused=True
             )
         elif params.optimizer == "adam":
-            optimizer = torch.optim.Adam(weights, params.lr, weight_decay=params.weight_decay)
+            optimizer = torch.optim.Adam(weights, params.lr, weight_decay=params.weight_decay, fused=True)
         else:
-            optimizer = torch.optim.AdamW(weights, params.lr, weight_decay=params.weight_decay)
+            optimizer = torch.optim.AdamW(weights, params.lr, weight_decay=params.weight_decay, fused=True)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: lr_factor(step, self.steps_per_epoch, params)
         )
@@ -95,17 +100,12 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002, some miners draw from it
 
-    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor | None:
-        images, labels = batch
-        descriptors = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss, self.mined = self.criterion(descriptors, labels)
-        if not torch.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss.item()} at step {self.global_step}; lower lr, raise warmup_steps or use precision "
-                "32-true"
-            )
-        self.log("loss", loss, prog_bar=True)
-        self.last_loss = float(loss.detach())
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
+        images = rand_augment(batch.images, batch.draws)
+        descriptors = in_chunks(self.model, images, self.params.images_per_forward)
+        loss, self.mined = self.criterion(descriptors, batch.labels)
+        self.log("loss", loss, prog_bar=True, batch_size=len(batch.labels))
+        self.last_loss = loss.detach()
         # A step with gradients of zero would still move weights by momentum and decay.
         return None if self.mined.nothing else loss
 
@@ -116,11 +116,10 @@ class TrainingModule(lightning.LightningModule):
         self._descriptors = {0: [], 1: []}
 
     def validation_step(self, batch: Tensor, batch_idx: int, dataloader_idx: int = 0) -> None:
-        images = batch.contiguous(memory_format=torch.channels_last)
-        self._descriptors[dataloader_idx].append(self.model(images).float().cpu())
+        self._descriptors[dataloader_idx].append(self.model(batch).float())
 
     def on_validation_epoch_end(self) -> None:
-        database, queries = (torch.cat(self._descriptors[k]).numpy() for k in (0, 1))
+        database, queries = (torch.cat(self._descriptors[k]).cpu().numpy() for k in (0, 1))
         self._descriptors = {}
         ns = self.params.val_recall_at
         ranking, _ = search(database, queries, max(ns))
@@ -155,6 +154,8 @@ def fit(
         report: called with the numbers of each row of the history and the step.
     """
     lightning.seed_everything(params.seed, verbose=False)
+    # Nothing reads such memory, and filling it takes time.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     module = TrainingModule(model, criterion, params, len(sampler), validation)
     history = History(params.log_every_n_steps, sampler.places_per_batch * sampler.images_per_place, report)
     best = ModelCheckpoint(
@@ -171,7 +172,7 @@ def fit(
             max_epochs=params.max_epochs,
             accelerator=params.accelerator,
             devices=1,
-            precision=params.precision,
+            precision=precision_of(params),
             check_val_every_n_epoch=params.check_val_every_n_epochs,
             num_sanity_val_steps=0,
             log_every_n_steps=params.log_every_n_steps,
@@ -211,6 +212,18 @@ def fit(
         seconds=history.seconds,
         num_images=trainer.global_step * history.batch_images,
     )
+
+
+def precision_of(params: TrainParams) -> Any:
+    """Lightning's precision: ``auto`` is half precision on a device that computes with bfloat16."""
+    if params.precision != "auto":
+        return params.precision
+    if pick_device(params.accelerator).type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = torch.cpu.get_capabilities()
+        has_bfloat16 = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+    return "bf16-mixed" if has_bfloat16 else "32-true"
 
 
 def _model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -90,13 +90,24 @@ class TrainParams(Options):
     )
     monitor: str = Field(description="validation recall that the best checkpoint maximises, such as `recall_at_1`")
     val_batch_size: int = Field(ge=1, le=100_000, description="images at a time in validation")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = Field(
-        description="Lightning's precision of the model; miner and loss always run in float32"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        description="Lightning's precision of the model; miner and loss always run in float32. `auto` is `bf16-mixed` "
+        "on a GPU or CPU that computes with it, otherwise `32-true`"
+    )
+    compile: bool = Field(description="compile the model with `torch.compile`, which takes a minute or more at first")
+    images_per_forward: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(
+        description="`null` computes a batch at once; a number computes it in chunks of so many images, with the same "
+        "loss over the whole batch: it takes the memory of a chunk, and a third more time. Batch norm then takes the "
+        "statistics of a chunk"
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")
     devices: Literal[1] = Field(title="1; training runs on one device", description="training runs on one device")
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="loader processes; `null` takes one less than the cores, at most 8"
+    )
+    cache_gb: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
+        description="memory for decoded images of training and validation, which are then read once; `null` takes up "
+        "to half of what is free, 0 none"
     )
     max_memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="memory that miner and loss may take for a batch; `null` takes what the device has"

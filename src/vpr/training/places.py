@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vpr.data.images import open_image
+from vpr.data.augmentation import rand_augment
+from vpr.data.loading import ImageList
 from vpr.data.manifest import city_of
-from vpr.data.preprocess import Preprocess
 
 
 @dataclass(frozen=True)
 class PlaceBatch:
-    """What to load: ``images`` are row numbers, ``labels`` place numbers, ``seeds`` of the augmentation."""
+    """What to load: ``images`` are row numbers, ``labels`` place numbers, ``draws`` of ``rand_augment``."""
 
     images: list[int]
     labels: list[int]
-    seeds: list[int]
+    draws: NDArray[np.int64]
 
 
 class Places:
@@ -54,19 +55,37 @@ class Places:
         return len(self.members)
 
 
-class PlaceImages(Dataset[tuple[Tensor, Tensor]]):
-    """Loads a whole batch at once: ``dataset[PlaceBatch]`` -> images ``(B, 3, H, W)``, labels ``(B,)``.
+@dataclass(frozen=True)
+class ImageBatch:
+    """Images ``(B, 3, H, W)`` uint8, place numbers ``(B,)``, and what each image has drawn of ``rand_augment``."""
 
-    Augmentation is seeded for each image, whichever worker loads it.
+    images: Tensor
+    labels: Tensor
+    draws: NDArray[np.int64]
+
+    def pin_memory(self) -> ImageBatch:
+        """Called by the loader where there is a GPU."""
+        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+
+    def to(self, device: torch.device, **options: Any) -> ImageBatch:
+        """Called by Lightning. The draws stay, as they say which kernels to start."""
+        options = {"non_blocking": True, **options}
+        return replace(self, images=self.images.to(device, **options), labels=self.labels.to(device, **options))
+
+
+class PlaceImages(Dataset[ImageBatch]):
+    """Loads a whole batch at once: ``dataset[PlaceBatch]``.
+
+    Args:
+        images: those of the rows that ``PlaceBatch`` counts.
+        augment: here, in the loader's processes, rather than on the device that trains.
     """
 
-    def __init__(self, places: Places, folder: Path, preprocess: Preprocess) -> None:
-        self.places, self.folder, self.preprocess = places, folder, preprocess
+    def __init__(self, images: ImageList, augment: bool = False) -> None:
+        self.images, self.augment = images, augment
 
-    def __getitem__(self, batch: PlaceBatch) -> tuple[Tensor, Tensor]:
-        images = []
-        with torch.random.fork_rng(devices=[]):
-            for row, seed in zip(batch.images, batch.seeds, strict=True):
-                torch.manual_seed(seed)
-                images.append(self.preprocess(open_image(self.folder / self.places.images[row])))
-        return torch.stack(images), torch.tensor(batch.labels)
+    def __getitem__(self, batch: PlaceBatch) -> ImageBatch:
+        images, draws = self.images.batch(batch.images), batch.draws
+        if self.augment:
+            images, draws = rand_augment(images, draws), draws[:, :0]
+        return ImageBatch(images, torch.tensor(batch.labels), draws)

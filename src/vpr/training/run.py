@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,15 +19,16 @@ from numpy.typing import NDArray
 import vpr
 from vpr.config.errors import UserError
 from vpr.config.project import main_root
-from vpr.data.loading import ImageList, image_loader, loader_processes
+from vpr.data.loading import ImageList, loader_processes
 from vpr.data.manifest import Manifest
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
 from vpr.model.device import pick_device
-from vpr.model.extraction import descriptors_now
+from vpr.model.extraction import extract
 from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
 from vpr.training.clusters import initialise_clusters
 from vpr.training.configuration import RunConfiguration
+from vpr.training.memory import GIB
 from vpr.training.params import TrainParams
 from vpr.training.places import PlaceImages, Places
 from vpr.training.summary import TrainingLog, TrainingSummary
@@ -123,8 +125,9 @@ def train_model(
 
     def describe(chosen: list[int]) -> NDArray[np.float32]:
         images = ImageList(manifest.folder, places.images[chosen], spec.preprocess())
-        loader = image_loader(images, settings.val_batch_size, settings.num_workers)
-        return descriptors_now(model, loader, (len(chosen), model.descriptor_dim), device)
+        out = np.empty((len(chosen), model.descriptor_dim), dtype=np.float32)
+        extract(model, images, out, device, settings.val_batch_size, settings.num_workers, "looking for similar places")
+        return out
 
     sampler = place_sampler(places, settings, describe)
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
@@ -132,7 +135,8 @@ def train_model(
     _require_files(manifest.folder, rows["image"])
     for loader in validation.loaders:
         _require_files(loader.dataset.folder, loader.dataset.images)
-    dataset = PlaceImages(places, manifest.folder, spec.preprocess(settings.augment_ops))
+    images = ImageList(manifest.folder, rows["image"], spec.preprocess())
+    workers = loader_processes(settings.num_workers)
     print(
         f"training on {len(rows):,} images of {len(places):,} places ({places.num_left_out} places have fewer than "
         f"{settings.min_images_per_place} images), {len(sampler)} batches an epoch; {spec.backbone} + "
@@ -143,9 +147,9 @@ def train_model(
 
     log = TrainingLog.of_this_process()
     with scratch_folder(key) as scratch, track(key, configuration, manifest, digest, log) as tracker:
-        everything = ImageList(manifest.folder, rows["image"], spec.preprocess())
-        initialise_clusters(model, everything, device, settings.seed)
-        workers = loader_processes(settings.num_workers)
+        keep_decoded(settings, workers, images, *(loader.dataset for loader in validation.loaders))
+        initialise_clusters(model, images, device, settings.seed)
+        dataset = PlaceImages(images, augment=device.type == "cpu")
         trained = fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, tracker.log)
         save_models(trained, configuration, digest, models)
         rate = trained.num_images / max(1e-9, trained.seconds)
@@ -161,6 +165,13 @@ def train_model(
         num_images=len(rows),
     )
     return pd.DataFrame(trained.history), summary
+
+
+def keep_decoded(settings: TrainParams, num_workers: int, *lists: ImageList) -> None:
+    """Keep images that are visited again and again: those of the first list before those of the next."""
+    left = math.inf if settings.cache_gb is None else settings.cache_gb * GIB
+    for images in lists:
+        left -= images.keep_decoded(left, num_workers)
 
 
 def save_models(trained: Trained, configuration: RunConfiguration, digest: str, models: Path) -> None:
@@ -183,6 +194,7 @@ def place_sampler(places: Places, settings: TrainParams, describe: Callable[[lis
         settings.batches,
         settings.min_place_distance_m,
         settings.similar_places,
+        settings.augment_ops,
         describe,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from vpr.config.errors import UserError
-from vpr.data.images import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, decode, open_image
+from vpr.data.images import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, decode, open_image, open_pixels
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import TRAIN, make_manifest
 from vpr.data.preprocess import Preprocess
@@ -145,9 +146,68 @@ def test_verification_and_photos_refuse_the_same_files_and_none_of_them_waits(od
             open_image(odd_files / name)
 
 
+def colours(height: int = 37, width: int = 53) -> Image.Image:
+    """Smooth colours with some noise."""
+    rng = np.random.default_rng(3)
+    small = Image.fromarray(rng.integers(0, 256, (5, 6, 3), dtype=np.uint8)).resize((width, height), Image.BICUBIC)
+    return Image.fromarray(
+        np.clip(np.asarray(small).astype(int) + rng.integers(-9, 9, (height, width, 3)), 0, 255).astype("u1")
+    )
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    return encoded(colours(), "JPEG", exif=exif)
+
+
+PHOTO = encoded(colours(), "JPEG")
+CORPUS = {
+    "colour": PHOTO,
+    "progressive": encoded(colours(), "JPEG", progressive=True),
+    "grey": encoded(colours().convert("L"), "JPEG"),
+    "CMYK": encoded(colours().convert("CMYK"), "JPEG"),
+    "without subsampling": encoded(colours(), "JPEG", subsampling=0),
+    "RGB inside": encoded(colours(), "JPEG", keep_rgb=True),
+    "palette": encoded(colours().convert("P"), "PNG"),
+    "transparent": encoded(colours().convert("RGBA"), "PNG"),
+    "16 bits": of_16_bits("PNG"),
+    "several in one file": encoded(colours(), "MPO", save_all=True, append_images=[colours()]),
+    **{f"turned {k}": turned(k) for k in range(10)},
+    **{f"cut at {k}": PHOTO[:k] for k in (2, 100, len(PHOTO) // 2, len(PHOTO) - 2)},
+    "followed by junk": PHOTO + b"junk",
+    "too large": encoded(Image.new("L", (10_000, 7000)), "JPEG"),
+    "text": b"\xff\xd8 no image",
+}
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_pixels_are_those_of_the_image_and_refused_with_the_same_words(tmp_path, name):
+    path = tmp_path / "x.jpg"
+    path.write_bytes(CORPUS[name])
+    try:
+        expected = np.asarray(open_image(path))
+    except UserError as error:
+        with pytest.raises(UserError, match=re.escape(str(error))):
+            open_pixels(path)
+        assert "cut" in name or name in ("too large", "text", "several in one file")
+    else:
+        assert np.array_equal(open_pixels(path).permute(1, 2, 0).numpy(), expected)
+
+
+@pytest.mark.parametrize("size", [(20, 30), (60, 80), (37, 53), (1, 1)])
+def test_resized_pixels_are_those_of_pillow_within_one_grey_level(tmp_path, size):
+    (tmp_path / "x.jpg").write_bytes(PHOTO)
+    expected = np.asarray(open_image(tmp_path / "x.jpg").resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+    preprocess = Preprocess(size)
+    pixels = preprocess.read(tmp_path / "x.jpg")
+    assert pixels.equal(preprocess(open_image(tmp_path / "x.jpg")))
+    assert np.abs(pixels.permute(1, 2, 0).numpy() - expected).max() <= 1
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
 def test_a_broken_image_is_one_line_also_from_a_loader_process(odd_files, num_workers):
-    preprocess = Preprocess((16, 24), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    preprocess = Preprocess((16, 24))
     images = ImageList(odd_files, ["good.png", "half.jpg"], preprocess)
     with pytest.raises(UserError) as refused:
         list(image_loader(images, 1, num_workers))

@@ -156,4 +156,4 @@ def test_descriptors_that_are_no_numbers_are_refused():
     with torch.no_grad():
         model.aggregator.project_rows.bias.fill_(torch.nan)
     with pytest.raises(UserError, match="descriptors are not finite numbers, from image 1 of 2 on"):
-        extract(model, [torch.rand(2, 3, 32, 48)], np.empty((2, model.descriptor_dim), np.float32), torch.device("cpu"))
+        extract(model, torch.rand(2, 3, 32, 48), np.empty((2, model.descriptor_dim), np.float32), torch.device("cpu"))

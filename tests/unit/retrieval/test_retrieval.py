@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from vpr.config.errors import UserError
 from vpr.data.names import parse_name
-from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
 from vpr.retrieval.positives import positives_by_place, positives_of, positives_within
 from vpr.retrieval.recall import is_positive, recall_at
-from vpr.retrieval.search import search
+from vpr.retrieval.search import approximate_index, exact_index, search, search_in, size_bytes
 
 
 def unit_vectors(degrees: list[float]) -> np.ndarray:
@@ -41,6 +41,47 @@ def test_search_refuses_what_it_can_t_rank():
         search(unit_vectors([0]), np.full((1, 2), np.nan, np.float32), 1)
     with pytest.raises(UserError, match="database is empty"):
         search(np.zeros((0, 2), np.float32), unit_vectors([0]), 1)
+
+
+def test_a_search_in_blocks_is_that_of_the_whole(monkeypatch):
+    rng = np.random.default_rng(0)
+    database, queries = (rng.normal(size=(n, 8)).astype(np.float32) for n in (1000, 30))
+    whole = search(database, queries, 20)
+    monkeypatch.setattr("vpr.retrieval.search._BLOCK_BYTES", 7 * 8 * 4)  # blocks of fewer rows than neighbours
+    blocks = search(database.astype(np.float64), queries, 20)
+    assert np.array_equal(whole[0], blocks[0])
+    assert np.allclose(whole[1], blocks[1], atol=1e-5)
+    assert np.array_equal(whole[0], search_in(exact_index(database), queries, 20)[0])
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQfp16", "SQ8", "RaBitQ,RFlat", "IVF8,Flat", "HNSW16", "PQ16"])
+def test_an_approximate_index_finds_most_of_what_an_exact_search_does(factory):
+    rng = np.random.default_rng(0)
+    database = rng.normal(size=(2000, 32)).astype(np.float32)
+    database /= np.linalg.norm(database, axis=1, keepdims=True)
+    queries = database[:50] + 0.02 * rng.normal(size=(50, 32)).astype(np.float32)
+    exact, _ = search(database, queries, 10)
+    index = approximate_index(factory, database)
+    found, distances = search_in(index, queries, 10)
+    compared = compare_rankings(exact, found, [[k] for k in range(50)], [1, 10])
+    assert set(compared) == {f"index_{what}_at_{n}" for what in ("agreement", "recall") for n in (1, 10)}
+    assert compared["index_recall_at_1"] > 0.9
+    assert compared["index_agreement_at_10"] == pytest.approx(
+        np.mean([len(set(a) & set(b)) / 10 for a, b in zip(exact.tolist(), found.tolist(), strict=True)])
+    )
+    if factory in ("Flat", "SQfp16"):
+        assert compared["index_agreement_at_10"] > 0.95
+    assert np.isfinite(distances[found >= 0]).all()
+    assert np.isinf(distances[found < 0]).all()
+    expected = {"Flat": 128, "SQfp16": 64, "SQ8": 32, "PQ16": 16}.get(factory)
+    if expected is not None:
+        assert expected <= size_bytes(index) / 2000 < expected + 20
+
+
+@pytest.mark.parametrize(("factory", "number"), [("Nope", 100), ("PQ7", 100), ("IVF64,Flat", 10)])
+def test_an_index_that_faiss_does_not_make_is_refused(factory, number):
+    with pytest.raises(UserError, match=f"evaluate.index is '{factory}', and FAISS makes no such index of "):
+        approximate_index(factory, np.eye(32, dtype=np.float32)[np.arange(number) % 32])
 
 
 def test_gpu_search_without_a_gpu_says_so():

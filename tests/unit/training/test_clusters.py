@@ -15,7 +15,7 @@ SPEC = ModelSpec("resnet18", {"layers_to_crop": [3, 4]}, "netvlad", {"num_cluste
 
 
 def images_of(city) -> ImageList:
-    return ImageList(city.folder, city.train()["image"], Preprocess([32, 48], [0.5] * 3, [0.5] * 3))
+    return ImageList(city.folder, city.train()["image"], Preprocess([32, 48]))
 
 
 def test_netvlad_starts_from_clusters_of_the_training_images_and_the_seed_decides(city):
@@ -32,7 +32,7 @@ def test_netvlad_starts_from_clusters_of_the_training_images_and_the_seed_decide
     assert not torch.equal(states[0]["centres"], states[2]["centres"])
     # Centres lie among the unit features: nearer to them than random directions are.
     with torch.inference_mode():
-        features = model.eval().backbone(torch.stack([images_of(city)[k] for k in range(4)]))
+        features = model.eval().backbone(model.normalised(torch.stack([images_of(city)[k] for k in range(4)])))
     local = torch.nn.functional.normalize(features, dim=1).permute(0, 2, 3, 1).reshape(-1, 128)
     nearest = torch.cdist(local, states[2]["centres"]).min(dim=1).values.mean()
     random = torch.cdist(local, torch.nn.functional.normalize(torch.randn(5, 128), dim=1)).min(dim=1).values.mean()

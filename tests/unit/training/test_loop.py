@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from vpr.config.errors import UserError
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import DATABASE, QUERY, Manifest
 from vpr.data.preprocess import Preprocess
-from vpr.model.extraction import descriptors_now, extract
+from vpr.model.extraction import extract
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 from vpr.retrieval.positives import positives_of
@@ -62,15 +63,15 @@ def run(
     torch.manual_seed(settings.seed)
     model = VPRModel(SPEC)
     places = Places(city.train(), settings.min_images_per_place)
-    preprocess = Preprocess(SPEC.image_size, SPEC.mean, SPEC.std)
+    preprocess = Preprocess(SPEC.image_size)
 
     def describe(rows):
         if asked is not None:
             asked.append(rows)
         images = ImageList(city.folder, places.images[rows], preprocess)
-        return descriptors_now(
-            model, image_loader(images, 8, 0), (len(rows), model.descriptor_dim), torch.device("cpu")
-        )
+        out = np.empty((len(rows), model.descriptor_dim), dtype=np.float32)
+        extract(model, images, out, torch.device("cpu"), 8, 0)
+        return out
 
     batches = PlaceSampler(
         places,
@@ -82,6 +83,7 @@ def run(
         settings.batches,
         settings.min_place_distance_m,
         settings.similar_places,
+        settings.augment_ops,
         describe,
     )
     parts = [city.part("val", role) for role in (DATABASE, QUERY)]
@@ -98,7 +100,7 @@ def run(
             len(places),
             settings.memory_size,
         ),
-        PlaceImages(places, city.folder, Preprocess(SPEC.image_size, SPEC.mean, SPEC.std, augment_ops=1)),
+        PlaceImages(ImageList(city.folder, places.images, preprocess)),
         batches,
         validation,
         settings,
@@ -158,9 +160,9 @@ def test_the_validation_recall_is_that_of_extraction_and_search(city, settings, 
     descriptors = []
     for role in (DATABASE, QUERY):
         rows = city.part("val", role)
-        images = ImageList(city.folder, rows["image"], Preprocess(SPEC.image_size, SPEC.mean, SPEC.std))
+        images = ImageList(city.folder, rows["image"], Preprocess(SPEC.image_size))
         out = torch.zeros(len(rows), model.descriptor_dim).numpy()
-        extract(model, image_loader(images, 5, 0), out, torch.device("cpu"))
+        extract(model, images, out, torch.device("cpu"), 5, 0)
         descriptors.append(out)
     positives = positives_of(city.part("val", DATABASE), city.part("val", QUERY), 25.0)
     recalls = recall_at(search(*descriptors, 20)[0], positives, [1, 5, 10, 20])

@@ -1,0 +1,377 @@
+"""What each part costs against a named baseline, in ratios measured in one run: ``make bench``.
+
+The baselines are written out here: the path of gsv-cities (Pillow, torchvision's RandAugment, float32 from the worker),
+the usual evaluation loop (Pillow, torchvision's transforms, float32, channels first), a training on a batch that is
+already in memory, and FAISS's flat index. A baseline and its rival take turns, and a ratio is that of the medians.
+
+``training`` needs the embedded city in data/ (`dvc repro sets`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages set it, before torch is loaded
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from tabulate import tabulate
+from torch import Tensor
+from torchvision.transforms import v2
+
+from vpr.config.params import load
+from vpr.data.augmentation import NUM_DRAWS, rand_augment
+from vpr.data.loading import ImageList, loader_processes
+from vpr.data.manifest import DATABASE, QUERY, make_manifest, read_manifest, write_manifest
+from vpr.data.preprocess import Preprocess
+from vpr.model.device import pick_device
+from vpr.model.extraction import extract
+from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec
+from vpr.model.vpr_model import VPRModel
+from vpr.retrieval.params import EvaluateParams
+from vpr.retrieval.positives import positives_of
+from vpr.retrieval.search import search
+from vpr.training.build import build_criterion, build_model
+from vpr.training.configuration import load_configuration
+from vpr.training.places import PlaceImages, Places
+from vpr.training.run import keep_decoded, place_sampler
+from vpr.training.validation import validation_of
+
+RESULTS = Path("benchmarks/results")
+BATCH = 64
+Result = dict[str, Any]
+
+
+def in_turns(parts: dict[str, Callable[[], int]], repeats: int, clock: Callable[[], float]) -> dict[str, list[float]]:
+    """Images a second of each part, which returns how many it did; the first, warming turn is left out."""
+    rates: dict[str, list[float]] = {name: [] for name in parts}
+    for turn in range(repeats + 1):
+        for name, run in parts.items():
+            began = clock()
+            number = run()
+            if turn:
+                rates[name].append(number / (clock() - began))
+    return rates
+
+
+def compared(what: str, baseline: str, rates: dict[str, list[float]], goal: float | None) -> list[Result]:
+    """A row for each rival of the baseline."""
+    base = rates[baseline]
+    return [
+        {
+            "what": what,
+            "rival": name,
+            "baseline": baseline,
+            "per_s": round(statistics.median(values), 1),
+            "baseline_per_s": round(statistics.median(base), 1),
+            "ratio": round(statistics.median(values) / statistics.median(base), 2),
+            "least": round(min(values) / max(base), 2),
+            "most": round(max(values) / min(base), 2),
+            "goal": goal,
+        }
+        for name, values in rates.items()
+        if name != baseline
+    ]
+
+
+def drawn_photo(rng: np.random.Generator) -> Image.Image:
+    """Noise whose amplitude falls with its frequency, as in photos."""
+    waves = np.hypot(*np.meshgrid(np.fft.fftfreq(300) * 300, np.fft.rfftfreq(400) * 400, indexing="ij"))
+    grey = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((300, 400))) / np.maximum(waves, 1) ** 1.5)
+    colour = np.stack([grey, 0.9 * grey, 0.8 * grey], axis=-1)
+    return Image.fromarray((128 + 50 * colour / grey.std()).clip(0, 255).astype(np.uint8))
+
+
+def some_photos(folder: Path | None, scratch: Path) -> list[Path]:
+    """Files of JPEGs: some of a folder, or drawn ones of 400 x 300 pixels and 24 KB, as in GSV-Cities."""
+    if folder is not None:
+        return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[: 2 * BATCH]
+    rng = np.random.default_rng(0)
+    paths = [scratch / f"{k}.jpg" for k in range(BATCH)]
+    for path in paths:
+        drawn_photo(rng).save(path, "JPEG", quality=85)
+    return paths
+
+
+def input_path(photos: list[Path], repeats: int) -> list[Result]:
+    """CPU time of one core, from files to batches of 320 x 320."""
+    torch.set_num_threads(1)
+    size, to_float = (320, 320), v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+    normalise = v2.Normalize(list(IMAGENET_MEAN), list(IMAGENET_STD))
+    augment = v2.RandAugment(num_ops=3, interpolation=v2.InterpolationMode.BILINEAR)
+    model = VPRModel(ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "avg", {}, size))
+    draws = np.random.default_rng(0).integers(0, NUM_DRAWS, (len(photos), 3))
+    preprocess = Preprocess(size)
+
+    def with_pillow(*steps: Callable[[Any], Any]) -> int:
+        images = []
+        for path in photos:
+            image: Any = Image.open(path).convert("RGB").resize(size[::-1], Image.Resampling.BILINEAR)
+            for step in steps:
+                image = step(image)
+            images.append(image)
+        return len(torch.stack(images))
+
+    def ours() -> Tensor:
+        return torch.stack([preprocess.read(path) for path in photos])
+
+    training: dict[str, Callable[[], int]] = {
+        "gsv-cities' path": lambda: with_pillow(augment, to_float, normalise),
+        "worker's part": lambda: len(ours()),
+        "with augmentation on the same core": lambda: len(model.normalised(rand_augment(ours(), draws))),
+    }
+    evaluation: dict[str, Callable[[], int]] = {
+        "Pillow": lambda: with_pillow(to_float, normalise),
+        "worker's part": lambda: len(ours()),
+        "normalised on the same core": lambda: len(model.normalised(ours())),
+    }
+    rows = compared(
+        "file to training batch", "gsv-cities' path", in_turns(training, repeats, time.process_time), 5.5
+    ) + compared("file to evaluation batch", "Pillow", in_turns(evaluation, repeats, time.process_time), 3.4)
+    torch.set_num_threads(os.cpu_count() or 1)
+    return rows
+
+
+def extraction(photos: list[Path], repeats: int) -> list[Result]:
+    """The extract stage's loop against the usual one, on two sizes of model."""
+    rows = []
+    device = pick_device("auto")
+    transform = v2.Compose(
+        [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(list(IMAGENET_MEAN), list(IMAGENET_STD))]
+    )
+    for size, crop in (((60, 80), [3, 4]), ((320, 320), [4])):
+        torch.manual_seed(0)
+        model = VPRModel(ModelSpec("resnet18", {"layers_to_crop": crop}, "cosplace", {}, size)).eval()
+        chosen = photos * 32 if size[0] < 100 else photos * 2
+        out = np.empty((len(chosen), model.descriptor_dim), np.float32)
+        usual_out = np.empty_like(out)
+        images = ImageList(Path(), map(str, chosen), model.spec.preprocess())
+
+        class Usual(torch.utils.data.Dataset[Tensor]):
+            def __len__(self) -> int:
+                return len(chosen)  # noqa: B023
+
+            def __getitem__(self, index: int) -> Tensor:
+                image = Image.open(chosen[index]).convert("RGB")  # noqa: B023
+                tensor: Tensor = transform(image.resize(size[::-1], Image.Resampling.BILINEAR))  # noqa: B023
+                return tensor
+
+        def usual() -> int:
+            loader = torch.utils.data.DataLoader(Usual(), batch_size=32, num_workers=loader_processes(None))
+            row = 0
+            plain = model.to(memory_format=torch.contiguous_format).to(device)  # noqa: B023
+            with torch.inference_mode():
+                for batch in loader:
+                    described = plain(batch.to(device)).cpu().numpy()
+                    usual_out[row : row + len(described)] = described  # noqa: B023
+                    row += len(described)
+            return row
+
+        def ours() -> int:
+            extract(model, images, out, device)  # noqa: B023
+            return len(out)  # noqa: B023
+
+        rates = in_turns({"the usual loop": usual, "extract": ours}, repeats, time.perf_counter)
+        note = f"descriptors within {np.abs(out - usual_out).max():.1e}"
+        found = compared(f"extraction at {size[0]}x{size[1]}", "the usual loop", rates, 1.5)
+        rows += [{**row, "note": note} for row in found]
+    return rows
+
+
+def training(repeats: int) -> list[Result]:
+    """The embedded city's training, end to end, against the same steps on a batch that is in memory."""
+    from vpr.training.loop import TrainingModule, fit, precision_of
+
+    configuration = load_configuration()
+    settings = configuration.settings.model_copy(update={"max_epochs": 2, "check_val_every_n_epochs": 2})
+    manifest = read_manifest(Path("data/manifest/train.parquet"))
+    validation_manifest = read_manifest(Path(f"data/manifest/sets/{settings.val_set}.parquet"))
+    rows = manifest.train()
+    places = Places(rows, settings.min_images_per_place)
+    workers = loader_processes(settings.num_workers)
+    device = pick_device(settings.accelerator)
+    radius_m = load(EvaluateParams).positive_radius_m
+    validation = validation_of(validation_manifest, configuration.spec, settings, radius_m)
+    images = ImageList(manifest.folder, rows["image"], configuration.spec.preprocess())
+    keep_decoded(settings, workers, images, *(loader.dataset for loader in validation.loaders))
+
+    def end_to_end() -> float:
+        model = build_model(configuration, None)
+        criterion = build_criterion(configuration, model.descriptor_dim, len(places))
+        rates: list[float] = []
+
+        def report(values: dict[str, float], step: int) -> None:
+            if "images_per_s" in values:
+                rates.append(values["images_per_s"])
+
+        with tempfile.TemporaryDirectory() as scratch:
+            sampler = place_sampler(places, settings, None)
+            dataset = PlaceImages(images, augment=device.type == "cpu")
+            fit(model, criterion, dataset, sampler, validation, settings, workers, Path(scratch), report)
+        return statistics.median(rates[len(rates) // 2 :])  # of the second epoch
+
+    def resident() -> float:
+        model = build_model(configuration, None)
+        criterion = build_criterion(configuration, model.descriptor_dim, len(places))
+        module = TrainingModule(model, criterion, settings, 1, validation).to(device).train()
+        optimizer = module.configure_optimizers()["optimizer"]
+        batch = PlaceImages(images)[next(iter(place_sampler(places, settings, None)))].to(device)
+        rates = []
+        for _ in range(60):
+            began = time.perf_counter()
+            with torch.autocast(device.type, torch.bfloat16, enabled=precision_of(settings) == "bf16-mixed"):
+                descriptors = model(batch.images)
+            loss, _ = criterion(descriptors, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            float(loss.detach())
+            rates.append(len(batch.labels) / (time.perf_counter() - began))
+        return statistics.median(rates[10:])
+
+    rates: dict[str, list[float]] = {"a batch in memory": [], "training, end to end": []}
+    for _ in range(repeats):
+        rates["a batch in memory"].append(resident())
+        rates["training, end to end"].append(end_to_end())
+    return compared("training the embedded city", "a batch in memory", rates, 0.95)
+
+
+def searching(number: int, num_queries: int, dim: int, how: str, file: Path) -> Result:
+    """One search in a process of its own: seconds and the most memory that it took."""
+    import faiss
+
+    rng = np.random.default_rng(1)
+    database = np.load(file, mmap_mode="r")
+    queries = rng.standard_normal((num_queries, dim), dtype=np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    began = time.perf_counter()
+    if how == "flat":
+        index = faiss.IndexFlatL2(dim)
+        index.add(np.ascontiguousarray(database))
+        _, ranking = index.search(queries, 20)
+    else:
+        ranking, _ = search(database, queries, 20)
+    seconds = time.perf_counter() - began
+    gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return {"seconds": seconds, "gib": gib, "sum": int(ranking.sum())}
+
+
+def search_rows(number: int, num_queries: int, dim: int, scratch: Path) -> list[Result]:
+    """Exact search of many images, against FAISS's flat index."""
+    file = scratch / "database.npy"
+    rng = np.random.default_rng(0)
+    database = np.lib.format.open_memmap(file, "w+", np.float32, (number, dim))
+    for start in range(0, number, 100_000):
+        block = rng.standard_normal((min(100_000, number - start), dim), dtype=np.float32)
+        database[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+    del database
+    found = {}
+    for how in ("flat", "ours"):
+        command = [sys.executable, __file__, "--search-one", how, str(file), str(number), str(num_queries), str(dim)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ))
+        found[how] = json.loads(done.stdout.splitlines()[-1])
+    flat, ours = found["flat"], found["ours"]
+    return [
+        {
+            "what": f"{num_queries:,} queries in {number:,} x {dim}, exact",
+            "rival": "search",
+            "baseline": "FAISS flat",
+            "per_s": round(num_queries / ours["seconds"], 1),
+            "baseline_per_s": round(num_queries / flat["seconds"], 1),
+            "ratio": round(flat["seconds"] / ours["seconds"], 2),
+            "goal": 0.91,
+            "note": f"{ours['gib']:.1f} GiB of memory against {flat['gib']:.1f}; "
+            + ("the same neighbours" if ours["sum"] == flat["sum"] else "neighbours that differ"),
+        }
+    ]
+
+
+def growth(most: int, scratch: Path) -> list[Result]:
+    """Seconds of the parts whose cost grows with the database, from 1,000 images on; nothing is compared."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in (n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= most):
+        side = 10 * int(number**0.5)  # metres: as many images an area, whatever their number
+        table = pd.DataFrame(
+            {
+                "image": [f"database/{k:07d}.jpg" for k in range(number)],
+                "role": DATABASE,
+                "set": "val",
+                "utm_east": 500_000 + rng.uniform(0, side, number),
+                "utm_north": 4_900_000 + rng.uniform(0, side, number),
+                "utm_zone": "32T",
+            }
+        )
+        queries = table.sample(1000, random_state=0).assign(role=QUERY)
+        descriptors = rng.standard_normal((number, 512), dtype=np.float32)
+        file = scratch / "manifest.parquet"
+        seconds = {}
+        for what, work in {
+            "write the manifest": lambda: write_manifest(make_manifest("x", str(scratch), table), file),  # noqa: B023
+            "read it": lambda: read_manifest(file),  # noqa: B023
+            "positives of 1,000 queries": lambda: positives_of(table, queries, 25.0),  # noqa: B023
+            "search for 1,000 queries, 512 numbers each": lambda: search(descriptors, descriptors[:1000], 20),  # noqa: B023
+        }.items():
+            began = time.perf_counter()
+            work()
+            seconds[what] = time.perf_counter() - began
+        rows += [{"what": what, "images": number, "seconds": round(s, 4)} for what, s in seconds.items()]
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["input", "extraction", "training", "search", "growth"])
+    parser.add_argument("--photos", type=Path, help="folder of JPEGs; drawn ones by default")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--database", type=int, default=1_000_000, help="images that are searched")
+    parser.add_argument("--name", default=f"{platform.machine()}-{os.cpu_count()}-cores", help="of the machine")
+    parser.add_argument("--search-one", nargs=5, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.search_one:
+        how, file, *sizes = args.search_one
+        number, num_queries, dim = map(int, sizes)
+        print(json.dumps(searching(number, num_queries, dim, how, Path(file))))
+        return
+    path = RESULTS / f"{args.name}.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"parts": {}}
+    with tempfile.TemporaryDirectory() as scratch:
+        photos = some_photos(args.photos, Path(scratch))
+        run: dict[str, Callable[[], list[Result]]] = {
+            "input": lambda: input_path(photos, args.repeats),
+            "extraction": lambda: extraction(photos, args.repeats),
+            "training": lambda: training(min(3, args.repeats)),
+            "search": lambda: search_rows(args.database, 10_000, 512, Path(scratch)),
+            "growth": lambda: growth(args.database, Path(scratch)),
+        }
+        for part in args.parts:
+            known["parts"][part] = {"date": time.strftime("%Y-%m-%d"), "rows": run[part]()}
+            known["machine"] = machine()
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+            print(tabulate(known["parts"][part]["rows"], headers="keys"), flush=True)
+
+
+def machine() -> str:
+    """What the numbers were taken on."""
+    device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{platform.machine()}, {os.cpu_count()} cores{device}, {versions}"
+
+
+if __name__ == "__main__":
+    main()

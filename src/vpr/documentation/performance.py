@@ -1,0 +1,112 @@
+"""``docs/performance.md`` and its plot, from what ``make bench`` left in ``benchmarks/results``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vpr.documentation.components import table
+
+Machine = dict[str, Any]
+
+_HEAD = """# Performance
+
+*Written by `make docs` from `benchmarks/results/`, which `make bench` fills. Every ratio is of medians that were
+measured in turns in one run; the baselines are written out in `benchmarks/speed.py`. In brackets: the lowest and the
+highest ratio between any two turns.*
+
+How an image travels: a loader process reads the file, decodes it (TorchCodec for JPEG, which gives Pillow's pixels;
+Pillow for all else), resizes it, and sends bytes, a quarter of what numbers would take. RandAugment and normalisation
+run on the device, on the whole batch (`src/vpr/data/augmentation.py`). Images of training and validation are kept
+decoded, as many as fit (`train.cache_gb`).
+"""
+_GROWTH = """## What grows with the database
+
+{plot}
+
+{rows}
+
+The exponent is fitted to the three largest sizes: 1 means that ten times the images take ten times as long. On paper,
+from these: 10⁸ images of 512 numbers take 205 GB in float32, and 1,000 exact queries {search_s:,.0f} s on this machine.
+An index that compresses is then the choice (`evaluate.index`).
+"""
+
+
+def page(results: Path, plot: Path) -> str:
+    """The page; the plot is drawn where ``plot`` says.
+
+    Args:
+        results: folder of one file for each machine.
+    """
+    parts = [_HEAD]
+    growths = {}
+    for path in sorted(results.glob("*.json")):
+        machine: Machine = json.loads(path.read_text(encoding="utf-8"))
+        parts.append(f"## {machine['machine']}\n\n{_ratios(machine)}\n")
+        if "growth" in machine["parts"]:
+            growths[machine["machine"]] = machine["parts"]["growth"]["rows"]
+    for rows in growths.values():
+        parts.append(_growth(rows, plot))
+    parts.append(
+        "## Not measured\n\nNo GPU has been at hand: the speed of training and extraction on one, `compile`, "
+        "`images_per_forward`,\nand half precision there. `make bench` measures on the machine that it runs on.\n"
+    )
+    return "\n".join(parts)
+
+
+def _ratios(machine: Machine) -> str:
+    rows = []
+    for name, part in machine["parts"].items():
+        if name == "growth":
+            continue
+        for row in part["rows"]:
+            spread = f" ({row['least']:.2f} to {row['most']:.2f})" if "least" in row else ""
+            speeds = f"{row['per_s']:,.0f} against {row['baseline_per_s']:,.0f} a second"
+            note = f"; {row['note']}" if row.get("note") else ""
+            cells = [row["what"], f"{row['rival']} against {row['baseline']}", f"{row['ratio']:.2f}{spread}"]
+            rows.append([*cells, f"{row['goal']:g}", speeds + note])
+    return table(["part", "what", "ratio", "goal", "measured"], rows)
+
+
+def _growth(rows: list[dict[str, Any]], plot: Path) -> str:
+    lines: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        lines.setdefault(row["what"], []).append((row["images"], row["seconds"]))
+    exponents = {what: exponent(points) for what, points in lines.items()}
+    _draw(lines, plot)
+    sizes = [size for size, _ in next(iter(lines.values()))]
+    cells = [
+        [what, *(f"{seconds:.3g} s" for _, seconds in points), f"{exponents[what]:.2f}"]
+        for what, points in lines.items()
+    ]
+    search = next(points for what, points in lines.items() if what.startswith("search"))
+    return _GROWTH.format(
+        plot=f"![Seconds against images]({plot.name})",
+        rows=table(["", *(f"{size:,} images" for size in sizes), "exponent"], cells),
+        search_s=search[-1][1] * 1e8 / search[-1][0],
+    )
+
+
+def exponent(points: list[tuple[int, float]]) -> float:
+    """The slope of seconds against images, both as logarithms, over the last three sizes."""
+    images, seconds = np.log(np.array(points[-3:], dtype=float)).T
+    return float(np.polyfit(images, seconds, 1)[0])
+
+
+def _draw(lines: dict[str, list[tuple[int, float]]], plot: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for what, points in lines.items():
+        axes.loglog(*zip(*points, strict=True), marker="o", label=what)
+    axes.set(xlabel="images of the database", ylabel="seconds")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(plot, dpi=120, metadata={"Software": None})
+    plt.close(figure)
