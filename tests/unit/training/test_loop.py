@@ -21,7 +21,7 @@ from vpr.retrieval.recall import recall_at
 from vpr.retrieval.search import search
 from vpr.training.batches import PlaceSampler
 from vpr.training.criterion import Criterion
-from vpr.training.loop import Trained, Validation, fit, lr_factor
+from vpr.training.loop import Trained, Validation, fit, lr_factor, precision_of
 from vpr.training.params import TrainParams, merge_train
 from vpr.training.places import PlaceImages, Places
 
@@ -115,6 +115,25 @@ def test_the_learning_rate_rises_then_falls_at_the_milestones(settings):
     factors = [lr_factor(step, 2, params) for step in range(8)]
     assert factors == [0.25, 0.5, 0.375, 0.5, 0.5, 0.5, 0.25, 0.25]
     assert lr_factor(0, 2, changed(params, warmup_steps=0)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [({"avx512_bf16": True}, "bf16-mixed"), ({"amx_bf16": True}, "bf16-mixed"), ({"avx512_f": True}, "32-true")],
+)
+def test_precision_is_half_where_the_processor_computes_with_it(settings, monkeypatch, capabilities, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert precision_of(changed(settings, precision="auto", accelerator="cpu")) == expected
+    assert precision_of(changed(settings, precision="16-mixed", accelerator="cpu")) == "16-mixed"
+
+
+def test_a_batch_in_chunks_is_trained_on(city, settings, tmp_path):
+    whole = run(city, settings, tmp_path / "a")
+    one_chunk = run(city, changed(settings, images_per_forward=6), tmp_path / "b")
+    assert equal(whole.last, one_chunk.last)
+    chunks = run(city, changed(settings, images_per_forward=4), tmp_path / "c")
+    assert not equal(whole.last, chunks.last)
+    assert all(torch.isfinite(value).all() for value in chunks.last.values())
 
 
 @pytest.mark.parametrize(
