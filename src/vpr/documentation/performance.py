@@ -20,8 +20,9 @@ highest ratio between any two turns.*
 
 How an image travels: a loader process reads the file, decodes it (TorchCodec for JPEG, which gives Pillow's pixels;
 Pillow for all else), resizes it, and sends bytes, a quarter of what numbers would take. RandAugment and normalisation
-run on the device, on the whole batch (`src/vpr/data/augmentation.py`). Images of training and validation are kept
-decoded, as many as fit (`train.cache_gb`).
+run on the device, on the whole batch; on a CPU the loader's process augments, large images with Pillow, which is faster
+there (`src/vpr/data/augmentation.py`). Images of training and validation are kept decoded, as many as fit
+(`train.cache_gb`).
 """
 _GROWTH = """## What grows with the database
 
