@@ -156,7 +156,7 @@ def _numbers(results: Results) -> dict[str, float]:
     is_own = results.manifest.name == summary.configuration.dataset.name
     prefix = "" if is_own else f"{results.manifest.name}/"
     for name, metrics in results.recalls.items():
-        numbers |= {f"{prefix}{name}/{k}": float(v) for k, v in metrics.items() if k != "positives"}
+        numbers |= {f"{prefix}{name}/{k}": float(v) for k, v in metrics.items() if not isinstance(v, str)}
     return numbers
 
 
