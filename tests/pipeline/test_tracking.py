@@ -129,7 +129,7 @@ def test_a_wiped_or_other_store_gets_the_run_from_the_files(store, files, city, 
 
 
 def test_recalls_on_other_data_than_the_model_s_own_stand_beside_its_own(store, files, city):
-    own = record(files, city, {"val": {"recall_at_1": 0.75, "positives": "25 m"}})
+    own = record(files, city, {"val": {"recall_at_1": 0.75, "positives": "25 m", "index": "SQ8"}})
     foreign = Manifest("gsv_xs", city.root, city.rows)
     assert record(files, foreign, {"val": {"recall_at_1": 0.25}}) == own
     metrics = run_of(own).data.metrics
