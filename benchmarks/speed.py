@@ -131,12 +131,12 @@ def input_path(photos: list[Path], repeats: int) -> list[Result]:
 
     training: dict[str, Callable[[], int]] = {
         "gsv-cities' path": lambda: with_pillow(augment, to_float, normalise),
-        "worker's part": lambda: len(ours()),
+        "worker's part, before augmentation": lambda: len(ours()),
         "with augmentation on the same core": lambda: len(model.normalised(rand_augment(ours(), draws))),
     }
     evaluation: dict[str, Callable[[], int]] = {
         "Pillow": lambda: with_pillow(to_float, normalise),
-        "worker's part": lambda: len(ours()),
+        "worker's part, before normalisation": lambda: len(ours()),
         "normalised on the same core": lambda: len(model.normalised(ours())),
     }
     rows = compared(
@@ -207,7 +207,7 @@ def training(repeats: int) -> list[Result]:
     radius_m = load(EvaluateParams).positive_radius_m
     validation = validation_of(validation_manifest, configuration.spec, settings, radius_m)
     images = ImageList(manifest.folder, rows["image"], configuration.spec.preprocess())
-    keep_decoded(settings, workers, images, *(loader.dataset for loader in validation.loaders))
+    keep_decoded(settings.cache_gb, workers, images, *(loader.dataset for loader in validation.loaders))
 
     def end_to_end() -> float:
         model = build_model(configuration, None)

@@ -44,17 +44,15 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         ImageError: if it is not an image, is broken, has more than ``max_pixels``, or pixels of an unknown scale.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > max_pixels:
-                    raise ImageError(f"{width} x {height} pixels; the limit is {max_pixels // 10**6} million")
-                tags = getattr(image, "tag_v2", {})
-                if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
-                    raise ImageError(f"tiles of more than {max_pixels // 10**6} million pixels, which is the limit")
-                upright = ImageOps.exif_transpose(image)
-                return _with_8_bits(upright, image.format, tags).convert("RGB")
+        with _opened(content) as image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(f"{width} x {height} pixels; the limit is {max_pixels // 10**6} million")
+            tags = getattr(image, "tag_v2", {})
+            if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
+                raise ImageError(f"tiles of more than {max_pixels // 10**6} million pixels, which is the limit")
+            upright = ImageOps.exif_transpose(image)
+            return _with_8_bits(upright, image.format, tags).convert("RGB")
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -63,6 +61,15 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"too many pixels; the limit is {max_pixels // 10**6} million") from None
     except Exception as error:  # decoders fail in many ways
         raise ImageError(f"can't be decoded: {type(error).__name__}: {error}") from None
+
+
+@contextmanager
+def _opened(content: bytes) -> Iterator[Image.Image]:
+    """An image of which no more than the header is read yet. Its size is for the caller to judge."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            yield image
 
 
 def _with_8_bits(image: Image.Image, file_format: str | None, tags: Mapping[int, Any]) -> Image.Image:
@@ -128,7 +135,7 @@ def _jpeg_pixels(content: bytes) -> Tensor | None:
     if decode_jpeg is None or not content.startswith(b"\xff\xd8"):
         return None
     try:
-        with Image.open(io.BytesIO(content), formats=["JPEG"]) as header:
+        with _opened(content) as header:
             width, height = header.size
             if header.format != "JPEG" or header.mode not in ("RGB", "L") or width * height > MAX_PIXELS:
                 return None

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import psutil
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -47,17 +46,16 @@ class ImageList(Dataset[Tensor]):
         """From now on, read images once and keep them: all, or as many as fit, the first ones.
 
         Args:
-            num_bytes: that they may take. What the machine has not is not taken.
+            num_bytes: that they may take; where processes share them, at most what shared memory has left.
             num_workers: of the loader; its processes share what is kept.
 
         Returns:
             Bytes that were taken.
         """
         height, width = self.preprocess.image_size
-        room = min(num_bytes, psutil.virtual_memory().available / 2)
         if num_workers and _SHARED_MEMORY.is_dir():
-            room = min(room, 0.8 * shutil.disk_usage(_SHARED_MEMORY).free)
-        number = min(len(self), int(room // (3 * height * width)))
+            num_bytes = min(num_bytes, 0.8 * shutil.disk_usage(_SHARED_MEMORY).free)
+        number = int(min(len(self), max(0, num_bytes) // (3 * height * width)))
         self._kept = torch.empty((number, 3, height, width), dtype=torch.uint8)
         self._is_kept = torch.zeros(number, dtype=torch.bool)
         if num_workers:

@@ -35,6 +35,8 @@ def extract(
     Raises:
         UserError: if a descriptor is not finite.
     """
+    if not len(out):
+        return
     fast = for_inference(model, device)
     batches = image_loader(images, batch_size or suitable_batch_size(fast, images[0].shape, device), num_workers)
     row = 0

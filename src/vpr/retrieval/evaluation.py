@@ -40,6 +40,7 @@ def evaluate_ranking(
     queries: pd.DataFrame,
     recalls: Sequence[int],
     radius_m: float,
+    approximate: NDArray[np.int64] | None = None,
 ) -> Evaluation:
     """Score one evaluation set.
 
@@ -48,6 +49,7 @@ def evaluate_ranking(
         database, queries: manifest rows, in the order of the descriptors.
         recalls: the N of recall@N.
         radius_m: a database image within it is a positive.
+        approximate: what an approximate index found instead; it is compared with ``ranking``.
     """
     rule = positive_rule(database, queries)
     located = rule == "distance"
@@ -69,6 +71,8 @@ def evaluate_ranking(
         ns = list(range(1, ranking.shape[1] + 1))
         curve = pd.DataFrame({"N": ns, "recall": list(recall_at(ranking, positives, ns).values())})
         conditions = recall_by_condition(ranking, positives, queries, recalls)
+    if approximate is not None:
+        metrics |= compare_rankings(ranking, approximate, positives, recalls)
     if error_m is not None:
         # "lower" picks one of the values, so that infinity, for another UTM grid, stays out of the arithmetic.
         for name, share in (("median_error_m", 50), ("p90_error_m", 90)):

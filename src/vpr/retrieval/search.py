@@ -136,11 +136,11 @@ def _require_finite(name: str, descriptors: NDArray[np.float32]) -> None:
         raise UserError(f"{name}: {int((~np.isfinite(descriptors)).any(axis=1).sum())} descriptors are not finite")
 
 
-def check_search(params: EvaluateParams) -> None:
-    """Refuse what FAISS has not, before any long work; tried with descriptors of 4096, as their size is not known."""
+def check_search(params: EvaluateParams, dim: int) -> None:
+    """Refuse what FAISS has not for descriptors of ``dim``, before any long work."""
     require_faiss_gpu(params.faiss_gpu)
     if params.index is not None:
-        empty_index(params.index, 2**12)
+        empty_index(params.index, dim)
 
 
 def require_faiss_gpu(wanted: bool) -> None:

@@ -1,7 +1,6 @@
 """Stage ``check``: params.yaml -> data/params.ok, before anything is downloaded.
 
-Builds model, miner and loss as the train stage will, so that a misspelt name, an option out of range
-or a combination that cannot fit in memory costs seconds, not a download.
+Builds model, miner and loss as the train stage will, so that a mistake costs seconds, not a download.
 """
 
 from __future__ import annotations
@@ -55,11 +54,12 @@ def main() -> None:
     parser.add_argument("--catalogue", type=Path, required=True, help="file of the published sets")
     args = parser.parse_args()
     check_params(context=Context(catalogue=args.catalogue))
-    configuration, extraction = load_configuration(), load(ExtractParams)
-    for accelerator in (configuration.settings.accelerator, extraction.accelerator):
+    configuration, export = load_configuration(), load(ExportParams)
+    for accelerator in (configuration.settings.accelerator, load(ExtractParams).accelerator):
         pick_device(accelerator)
-    check_search(load(EvaluateParams))
-    check_export(model_to_check(configuration), load(ExportParams))
+    model = model_to_check(configuration)
+    check_export(model, export)
+    check_search(load(EvaluateParams), export.pca_dim or model.descriptor_dim)
     args.ok.parent.mkdir(parents=True, exist_ok=True)
     args.ok.write_text("params.yaml: every name, key and option is known\n", encoding="utf-8")
 

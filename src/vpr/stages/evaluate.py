@@ -12,9 +12,8 @@ from vpr.config.errors import run_stage
 from vpr.config.params import load
 from vpr.data.csv_files import to_csv
 from vpr.data.described_set import DescribedSet
-from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
+from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
-from vpr.retrieval.positives import positives_of
 from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
 
 
@@ -36,17 +35,15 @@ def main() -> None:
     database, queries = described.database, described.queries
     k = max(params.num_predictions, *params.recall_at)
     ranking, distances = search(database.descriptors, queries.descriptors, k, params.faiss_gpu)
-    result = evaluate_ranking(
-        ranking, distances, database.rows, queries.rows, params.recall_at, params.positive_radius_m
-    )
+    found, facts = None, {}
     if params.index is not None:
         index = approximate_index(params.index, database.descriptors)
         found, _ = search_in(index, queries.descriptors, k)
-        positives = positives_of(database.rows, queries.rows, params.positive_radius_m)
-        result.metrics["index"] = params.index
-        result.metrics["index_bytes_per_image"] = round(size_bytes(index) / index.ntotal, 1)
-        result.metrics.update(compare_rankings(ranking, found, positives, params.recall_at))
-    facts = {key: described.facts[key] for key in ("image_height_px", "image_width_px", "descriptor_dim")}
+        facts = {"index": params.index, "index_bytes_per_image": round(size_bytes(index) / index.ntotal, 1)}
+    result = evaluate_ranking(
+        ranking, distances, database.rows, queries.rows, params.recall_at, params.positive_radius_m, found
+    )
+    facts |= {key: described.facts[key] for key in ("image_height_px", "image_width_px", "descriptor_dim")}
     for path in (args.recalls, args.curve, args.conditions):
         path.parent.mkdir(parents=True, exist_ok=True)
     args.recalls.write_text(json.dumps({**result.metrics, **facts}, indent=2) + "\n", encoding="utf-8")

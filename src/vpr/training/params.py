@@ -107,7 +107,7 @@ class TrainParams(Options):
     )
     cache_gb: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         description="memory for decoded images of training and validation, which are then read once; `null` takes up "
-        "to half of what is free, 0 none"
+        "to half of what is free, which is also the most, 0 none"
     )
     max_memory_gb: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
         description="memory that miner and loss may take for a batch; `null` takes what the device has"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
+import psutil
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
@@ -147,7 +147,7 @@ def train_model(
 
     log = TrainingLog.of_this_process()
     with scratch_folder(key) as scratch, track(key, configuration, manifest, digest, log) as tracker:
-        keep_decoded(settings, workers, images, *(loader.dataset for loader in validation.loaders))
+        keep_decoded(settings.cache_gb, workers, images, *(loader.dataset for loader in validation.loaders))
         initialise_clusters(model, images, device, settings.seed)
         dataset = PlaceImages(images, augment=device.type == "cpu")
         trained = fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, tracker.log)
@@ -167,9 +167,10 @@ def train_model(
     return pd.DataFrame(trained.history), summary
 
 
-def keep_decoded(settings: TrainParams, num_workers: int, *lists: ImageList) -> None:
+def keep_decoded(cache_gb: float | None, num_workers: int, *lists: ImageList) -> None:
     """Keep images that are visited again and again: those of the first list before those of the next."""
-    left = math.inf if settings.cache_gb is None else settings.cache_gb * GIB
+    half = psutil.virtual_memory().available / 2
+    left = half if cache_gb is None else min(half, cache_gb * GIB)
     for images in lists:
         left -= images.keep_decoded(left, num_workers)
 

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from vpr.config.errors import UserError
 from vpr.data.names import parse_name
 from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
+from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.positives import positives_by_place, positives_of, positives_within
 from vpr.retrieval.recall import is_positive, recall_at
-from vpr.retrieval.search import approximate_index, exact_index, search, search_in, size_bytes
+from vpr.retrieval.search import approximate_index, check_search, exact_index, search, search_in, size_bytes
 
 
 def unit_vectors(degrees: list[float]) -> np.ndarray:
@@ -82,6 +83,13 @@ def test_an_approximate_index_finds_most_of_what_an_exact_search_does(factory):
 def test_an_index_that_faiss_does_not_make_is_refused(factory, number):
     with pytest.raises(UserError, match=f"evaluate.index is '{factory}', and FAISS makes no such index of "):
         approximate_index(factory, np.eye(32, dtype=np.float32)[np.arange(number) % 32])
+
+
+def test_an_index_is_refused_before_any_work_for_the_size_that_descriptors_will_have():
+    params = EvaluateParams(recall_at=[1], positive_radius_m=25.0, num_predictions=1, index="PQ48", faiss_gpu=False)
+    check_search(params, 384)
+    with pytest.raises(UserError, match="makes no such index of descriptors of 512"):
+        check_search(params, 512)
 
 
 def test_gpu_search_without_a_gpu_says_so():
@@ -161,8 +169,12 @@ def test_an_evaluation_holds_counts_recalls_errors_conditions_and_predictions():
     database = rows(["", ""], [0.0, 100.0])
     queries = rows(["", "", ""], [10.0, 90.0, 20.0], light=["day", "night", "day"], model=["a", "b", "c"])
     ranking = np.array([[0, 1], [0, 1], [0, 1]])
-    result = evaluate_ranking(ranking, np.zeros((3, 2), np.float32), database, queries, [1, 2], 25.0)
+    found = np.array([[0, -1], [1, 0], [0, 1]])  # by an approximate index
+    result = evaluate_ranking(ranking, np.zeros((3, 2), np.float32), database, queries, [1, 2], 25.0, found)
     assert result.metrics["recall_at_1"] == pytest.approx(2 / 3)
+    assert result.metrics["index_recall_at_1"] == 1.0
+    assert result.metrics["index_agreement_at_1"] == pytest.approx(2 / 3)
+    assert result.metrics["index_agreement_at_2"] == pytest.approx(5 / 6)
     assert result.metrics["recall_at_2"] == 1.0
     assert result.metrics["num_queries_without_positives"] == 0
     assert result.metrics["median_error_m"] == 20.0  # of 10, 90 and 20

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -68,7 +66,7 @@ def test_places_with_too_few_images_are_left_out_and_too_few_places_refused(city
         sampler(places, places_per_batch=50)
 
 
-@pytest.mark.parametrize("room", [0, 5 * 3 * 24 * 32, math.inf])
+@pytest.mark.parametrize("room", [0, 5 * 3 * 24 * 32, 10**9])
 def test_a_batch_is_loaded_in_the_order_it_names_whatever_is_kept_decoded(city, room):
     places = Places(city.train(), min_images=3)
     images = ImageList(city.folder, places.images, Preprocess([24, 32]))
