@@ -1,6 +1,7 @@
 """The MLflow store. The modules of this folder are the only ones that import MLflow.
 
-Files are the truth: a stage never fails because of MLflow, and ``record`` can rebuild a run from what the stages left.
+Files are the truth: no stage fails because a tracking server is away, and ``record`` can rebuild a run from what the
+stages left.
 A run belongs to a trained model and is found by the hash of its checkpoint.
 """
 
@@ -40,6 +41,11 @@ def tracking_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / 'mlflow.db'}"
 
 
+def is_own_store() -> bool:
+    """Whether the store is a file of this machine, which can be full or broken but never away."""
+    return tracking_uri().startswith("sqlite:")
+
+
 def without_passwords(text: object) -> str:
     """A text that names the store, such as its address or an error of MLflow, fit to be printed."""
     return re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", str(text))
@@ -59,7 +65,7 @@ def connect() -> Any:
     mlflow.set_tracking_uri(uri)
     with _one_at_a_time():
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
-            location = (store_folder() / "artifacts").as_uri() if uri.startswith("sqlite") else None
+            location = (store_folder() / "artifacts").as_uri() if is_own_store() else None
             mlflow.create_experiment(EXPERIMENT, artifact_location=location)
         mlflow.set_experiment(EXPERIMENT)
     return mlflow

@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vpr.config.errors import run_stage
+from vpr.config.errors import UserError, run_stage
 from vpr.config.params import load, load_eval_sets
 from vpr.experiments.record import gather, receipt, record
-from vpr.experiments.store import tracking_uri, warn, without_passwords
+from vpr.experiments.store import is_own_store, tracking_uri, warn, without_passwords
 from vpr.model.params import ExportParams
 from vpr.report.run_facts import write_run_facts
 
@@ -37,7 +37,12 @@ def main() -> None:
     try:
         run_id = record(results)
         print(f"recorded run {run_id} in {without_passwords(tracking_uri())}")
-    except Exception as error:  # results must not be lost with a tracking server
+    except Exception as error:
+        if is_own_store():
+            raise UserError(
+                f"{tracking_uri()} can't be written: {error}; results are safe in files; put that right, or move mlruns "
+                "away, and run `dvc repro` again"
+            ) from error
         warn(f"not recorded: {error}")
     write_run_facts(args.report, args.model, results.log, run_id)
     args.receipt.parent.mkdir(parents=True, exist_ok=True)
