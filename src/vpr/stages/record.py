@@ -40,8 +40,8 @@ def main() -> None:
     except Exception as error:
         if is_own_store():
             raise UserError(
-                f"{tracking_uri()} can't be written: {error}; results are safe in files; put that right, or move mlruns "
-                "away, and run `dvc repro` again"
+                f"{tracking_uri()} can't be written: {error}; results are safe in files; put that right, or move "
+                "mlruns away, and run `dvc repro` again"
             ) from error
         warn(f"not recorded: {error}")
     write_run_facts(args.report, args.model, results.log, run_id)
