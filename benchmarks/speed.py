@@ -4,12 +4,13 @@ The baselines are written out here: the path of gsv-cities (Pillow, torchvision'
 the usual evaluation loop (Pillow, torchvision's transforms, float32, channels first), a training on a batch that is
 already in memory, and FAISS's flat index. A baseline and its rival take turns, and a ratio is that of the medians.
 
-``training`` needs the embedded city in data/ (`dvc repro sets`).
+``training`` needs the embedded city in data/ (`dvc repro sets`); ``gpu`` needs a GPU, and is measured when it is named.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import platform
@@ -19,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the stages set it, bef
 import numpy as np
 import pandas as pd
 import torch
+import yaml
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
@@ -36,20 +38,26 @@ from torchvision.transforms import v2
 from vpr.config.params import load
 from vpr.data.augmentation import NUM_DRAWS, rand_augment
 from vpr.data.loading import ImageList, loader_processes
-from vpr.data.manifest import DATABASE, QUERY, make_manifest, read_manifest, write_manifest
+from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
 from vpr.data.preprocess import Preprocess
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
 from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec
 from vpr.model.vpr_model import VPRModel
+from vpr.report.page import render
+from vpr.report.sections import Report, TrainingSection
+from vpr.report.set_section import SetInput, set_section
+from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
+from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.positives import positives_of
 from vpr.retrieval.search import search
 from vpr.training.build import build_criterion, build_model
-from vpr.training.configuration import load_configuration
+from vpr.training.configuration import RunConfiguration, load_configuration
 from vpr.training.places import PlaceImages, Places
 from vpr.training.run import keep_decoded, place_sampler
 from vpr.training.validation import validation_of
+from vpr.verification.checks import verify
 
 RESULTS = Path("benchmarks/results")
 BATCH = 64
@@ -100,8 +108,13 @@ def some_photos(folder: Path | None, scratch: Path) -> list[Path]:
     """Files of JPEGs: some of a folder, or drawn ones of 400 x 300 pixels and 24 KB, as in GSV-Cities."""
     if folder is not None:
         return sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))[: 2 * BATCH]
+    return drawn_photos(scratch)
+
+
+def drawn_photos(folder: Path, number: int = BATCH) -> list[Path]:
+    """Files of drawn photos."""
     rng = np.random.default_rng(0)
-    paths = [scratch / f"{k}.jpg" for k in range(BATCH)]
+    paths = [folder / f"{k}.jpg" for k in range(number)]
     for path in paths:
         drawn_photo(rng).save(path, "JPEG", quality=85)
     return paths
@@ -194,18 +207,68 @@ def extraction(photos: list[Path], repeats: int) -> list[Result]:
 
 def training(repeats: int) -> list[Result]:
     """The embedded city's training, end to end, against the same steps on a batch that is in memory."""
+    configuration = load_configuration()
+    train = read_manifest(Path("data/manifest/train.parquet"))
+    validation = read_manifest(Path(f"data/manifest/sets/{configuration.settings.val_set}.parquet"))
+    return training_rows("training the embedded city", configuration, train, validation, repeats, 0.95)
+
+
+# What a GPU has to train, and how many images a second it should; decoded in each epoch.
+ON_A_GPU = {
+    "ResNet-18 + CosPlace, 100x4, 320 px": (
+        {"backbone": "resnet18", "agg": "cosplace", "train.cache_gb": 0},
+        {"image_size": [320, 320], "layers_to_crop": [], "places_per_batch": 100},
+        6000,
+    ),
+    "DINOv2-B + SALAD, 60x4, 224 px": (
+        {
+            "backbone": "dinov2_vitb14", "agg": "salad", "train.cache_gb": 0,
+            "backbones.dinov2_vitb14.trained_blocks": 4,
+        },
+        {"image_size": [224, 224], "layers_to_crop": [], "places_per_batch": 60},
+        2000,
+    ),
+}  # fmt: skip
+
+
+def training_on_a_gpu(repeats: int, scratch: Path) -> list[Result]:
+    """The models that a GPU is asked for, from JPEG files of 400 x 300, against a batch in memory; random weights."""
+    if not torch.cuda.is_available():
+        sys.exit("gpu: no GPU here, so nothing is measured")
+    photos, folder = drawn_photos(scratch), scratch / "places"
+    table = pd.DataFrame({"image": [f"{k // 4:05d}/{k % 4}.jpg" for k in range(12_800)], "role": TRAIN})
+    table["place_id"] = table["image"].str[:5]
+    train = make_manifest("places", str(folder), table)
+    database, queries = drawn_rows(1000)
+    validation = make_manifest("places", str(folder), pd.concat([database, queries]))
+    link_photos(photos, folder, pd.concat([train.rows["image"], validation.rows["image"]]))
+    rows = []
+    for what, (changes, own, goal) in ON_A_GPU.items():
+        params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+        params["dataset"] = "custom"
+        params["datasets"]["custom"]["train"] |= {**own, "augment_ops": 3, "val_set": "val", "num_workers": None}
+        for key, value in changes.items():
+            *path, last = key.split(".")
+            functools.reduce(dict.__getitem__, path, params)[last] = value
+        file = scratch / "params.yaml"
+        file.write_text(yaml.safe_dump(params), encoding="utf-8")
+        found = training_rows(what, load_configuration(file), train, validation, repeats, 0.9)
+        rows += [{**row, "note": f"the goal is {goal:,} images a second as well"} for row in found]
+    return rows
+
+
+def training_rows(
+    what: str, configuration: RunConfiguration, manifest: Manifest, held_out: Manifest, repeats: int, goal: float
+) -> list[Result]:
+    """A training of two epochs, end to end, against the same steps on a batch that is in memory."""
     from vpr.training.loop import TrainingModule, fit, precision_of
 
-    configuration = load_configuration()
     settings = configuration.settings.model_copy(update={"max_epochs": 2, "check_val_every_n_epochs": 2})
-    manifest = read_manifest(Path("data/manifest/train.parquet"))
-    validation_manifest = read_manifest(Path(f"data/manifest/sets/{settings.val_set}.parquet"))
     rows = manifest.train()
     places = Places(rows, settings.min_images_per_place)
     workers = loader_processes(settings.num_workers)
     device = pick_device(settings.accelerator)
-    radius_m = load(EvaluateParams).positive_radius_m
-    validation = validation_of(validation_manifest, configuration.spec, settings, radius_m)
+    validation = validation_of(held_out, configuration.spec, settings, load(EvaluateParams).positive_radius_m)
     images = ImageList(manifest.folder, rows["image"], configuration.spec.preprocess())
     keep_decoded(settings.cache_gb, workers, images, *(loader.dataset for loader in validation.loaders))
 
@@ -247,7 +310,7 @@ def training(repeats: int) -> list[Result]:
     for _ in range(repeats):
         rates["a batch in memory"].append(resident())
         rates["training, end to end"].append(end_to_end())
-    return compared("training the embedded city", "a batch in memory", rates, 0.95)
+    return compared(what, "a batch in memory", rates, goal)
 
 
 def searching(number: int, num_queries: int, dim: int, how: str, file: Path) -> Result:
@@ -300,37 +363,82 @@ def search_rows(number: int, num_queries: int, dim: int, scratch: Path) -> list[
     ]
 
 
-def growth(most: int, scratch: Path) -> list[Result]:
-    """Seconds of the parts whose cost grows with the database, from 1,000 images on; nothing is compared."""
-    rng = np.random.default_rng(0)
-    rows = []
+def growth(most: int, photos: list[Path], scratch: Path) -> list[Result]:
+    """Seconds of the parts whose cost grows with the database, from 1,000 images on; nothing is compared.
+
+    Verify and the report are taken up to 100,000 images, which are links to a few files.
+    """
+    os.environ["DATA_ROOT"] = str(scratch / "data")  # verify remembers there what it has read
+    rows: list[Result] = []
     for number in (n for n in (1_000, 10_000, 100_000, 1_000_000) if n <= most):
-        side = 10 * int(number**0.5)  # metres: as many images an area, whatever their number
-        table = pd.DataFrame(
-            {
-                "image": [f"database/{k:07d}.jpg" for k in range(number)],
-                "role": DATABASE,
-                "set": "val",
-                "utm_east": 500_000 + rng.uniform(0, side, number),
-                "utm_north": 4_900_000 + rng.uniform(0, side, number),
-                "utm_zone": "32T",
-            }
-        )
-        queries = table.sample(1000, random_state=0).assign(role=QUERY)
-        descriptors = rng.standard_normal((number, 512), dtype=np.float32)
+        folder = scratch / f"photos-{number}"
+        database, queries = drawn_rows(number)
+        descriptors = np.random.default_rng(0).standard_normal((number, 512), dtype=np.float32)
         file = scratch / "manifest.parquet"
-        seconds = {}
-        for what, work in {
-            "write the manifest": lambda: write_manifest(make_manifest("x", str(scratch), table), file),  # noqa: B023
+        manifest = make_manifest("x", str(folder), pd.concat([database, queries]))
+        if number <= 100_000:
+            link_photos(photos, folder, manifest.rows["image"])
+        kept: dict[str, Any] = {}
+
+        def searched() -> None:
+            kept["found"] = search(descriptors, descriptors[: len(queries)], 20)  # noqa: B023
+
+        def evaluated() -> None:
+            kept["evaluation"] = evaluate_ranking(*kept["found"], database, queries, [1, 5, 10, 20], 25.0)  # noqa: B023
+
+        def reported() -> None:
+            parts = (Manifest("x", str(folder), part) for part in (database, queries))  # noqa: B023
+            evaluation = kept["evaluation"]  # noqa: B023
+            given, thumbnails = (
+                SetInput("val", *parts, evaluation.predictions, evaluation.metrics),
+                Thumbnails(THUMB_BYTES),
+            )
+            section = set_section(given, 25.0, None, thumbnails, None)
+            render(Report("x", "", [], ["x"], [section], thumbnails.encoded, TrainingSection()))
+
+        work: dict[str, Callable[[], object]] = {
+            "verify, files included": lambda: verify(manifest, 25.0),  # noqa: B023
+            "write the manifest": lambda: write_manifest(manifest, file),  # noqa: B023
             "read it": lambda: read_manifest(file),  # noqa: B023
-            "positives of 1,000 queries": lambda: positives_of(table, queries, 25.0),  # noqa: B023
-            "search for 1,000 queries, 512 numbers each": lambda: search(descriptors, descriptors[:1000], 20),  # noqa: B023
-        }.items():
+            "positives of 1,000 queries": lambda: positives_of(database, queries, 25.0),  # noqa: B023
+            "search for 1,000 queries, 512 numbers each": searched,
+            "evaluate them": evaluated,
+            "the report": reported,
+        }
+        for what, part in work.items():
+            if number > 100_000 and what in ("verify, files included", "the report"):
+                continue
             began = time.perf_counter()
-            work()
-            seconds[what] = time.perf_counter() - began
-        rows += [{"what": what, "images": number, "seconds": round(s, 4)} for what, s in seconds.items()]
+            part()
+            rows.append({"what": what, "images": number, "seconds": round(time.perf_counter() - began, 4)})
     return rows
+
+
+def drawn_rows(number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A database with as many images an area whatever their number, and 1,000 queries in it."""
+    rng = np.random.default_rng(0)
+    side_m = 10 * int(number**0.5)
+    database = pd.DataFrame(
+        {
+            "image": [f"database/{k % 100:02d}/{k:07d}.jpg" for k in range(number)],
+            "role": DATABASE,
+            "set": "val",
+            "utm_east": 500_000 + rng.uniform(0, side_m, number),
+            "utm_north": 4_900_000 + rng.uniform(0, side_m, number),
+            "utm_zone": "32T",
+        }
+    )
+    queries = database.sample(1000, random_state=0).assign(role=QUERY)
+    queries["image"] = "queries/" + queries["image"].str[9:]
+    return make_manifest("x", "", database).rows, make_manifest("x", "", queries).rows
+
+
+def link_photos(photos: list[Path], folder: Path, images: Iterable[str]) -> None:
+    """Photos under the names of many, without their bytes."""
+    for number, image in enumerate(images):
+        path = folder / image
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.hardlink_to(photos[number % len(photos)])
 
 
 def main() -> None:
@@ -355,8 +463,9 @@ def main() -> None:
             "input": lambda: input_path(photos, args.repeats),
             "extraction": lambda: extraction(photos, args.repeats),
             "training": lambda: training(min(3, args.repeats)),
+            "gpu": lambda: training_on_a_gpu(min(3, args.repeats), Path(scratch)),
             "search": lambda: search_rows(args.database, 10_000, 512, Path(scratch)),
-            "growth": lambda: growth(args.database, Path(scratch)),
+            "growth": lambda: growth(args.database, drawn_photos(Path(scratch)), Path(scratch)),
         }
         for part in args.parts:
             known["parts"][part] = {"date": time.strftime("%Y-%m-%d"), "rows": run[part]()}
