@@ -20,7 +20,7 @@ from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.search import search
 
 SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
-CALIBRATION = Calibration("val", 100, "within 25 m", 20, (0.1, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
+CALIBRATION = Calibration("city", "val", 100, "within 25 m", 20, (0.1, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0, 9.0)
 TRAINING = TrainingSection(
     loss=[[1, 2.0], [2, 1.0]],
     informative=[[1, 0.9], [2, 0.8]],

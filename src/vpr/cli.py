@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import importlib.metadata
 import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpr.config.errors import UserError, exit_code
+from vpr.config.project import find_project
 
 if TYPE_CHECKING:
     from vpr.experiments.runs import Run
@@ -24,11 +28,12 @@ def localize(args: argparse.Namespace) -> int:
     from vpr.localization.photos import from_file
     from vpr.model.device import pick_device
 
+    photos = _photos(args.photos)
     index = load_index(args.index)
     localizer = Localizer(args.model, index, pick_device("auto"))
     failed = False
     answers = []
-    for photo in args.photos:
+    for photo in photos:
         try:
             content = from_file(photo)
         except UserError as error:
@@ -41,8 +46,34 @@ def localize(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(answers, indent=2))
     elif index.calibration is None:
-        print("no confidence: the index has no calibration", file=sys.stderr)
+        print(
+            f"no confidence: none was learnt for {args.index}; docs/using-a-model.md says how one is",
+            file=sys.stderr,
+        )
     return int(failed)
+
+
+def _photos(given: Iterable[str]) -> list[Path]:
+    """Files as they are, the images below each folder, and what a pattern such as ``*.jpg`` fits.
+
+    Raises:
+        UserError: if a folder or a pattern has no image.
+    """
+    from vpr.data.files import list_images
+
+    found: list[Path] = []
+    for name in given:
+        path = Path(name)
+        if path.is_dir():
+            matches = [path / image for image in list_images(path)]
+        elif glob.has_magic(name) and not path.exists():
+            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207, any pattern
+        else:
+            matches = [path]
+        if not matches:
+            raise UserError(f"{name}: no images there; name photos, or a folder of JPEG, PNG or other images")
+        found += matches
+    return found
 
 
 def _print_answer(answer: dict[str, Any]) -> None:
@@ -64,30 +95,52 @@ def _print_answer(answer: dict[str, Any]) -> None:
         print(f"  {answer['utm_east']:.2f} E {answer['utm_north']:.2f} N{confidence}")
     else:
         print(f"  place {answer['place_id'] or 'of the first prediction'}{confidence}")
+    if answer["confidence"] is not None:
+        print(f"  confidence: {answer['confidence_note']}")
     for rank, prediction in enumerate(answer["predictions"], 1):
         print(f"  {rank}. similarity {prediction['similarity']:.3f}  {prediction['image']}")
 
 
 def index(args: argparse.Namespace) -> int:
-    """Build an index from a folder of geo-tagged photos."""
-    from vpr.config.params import load
-    from vpr.localization.photo_folder import index_folder
+    """Build an index from a folder of geo-tagged photos, or from a table of them."""
+    from vpr.config.params import PARAMS_FILE, load
+    from vpr.localization.photo_folder import DEFAULT_RADIUS_M, index_photos
     from vpr.model.params import ExtractParams
     from vpr.retrieval.params import EvaluateParams
+    from vpr.sources.custom import photos_with_positions
 
-    if not args.folder.is_dir():
-        raise UserError(f"{args.folder}: no such folder")
-    calibrated = args.calibration
-    radius_m = args.radius_m
-    if calibrated is None and radius_m is None and (INDEX / "index.json").is_file() and args.model == MODEL:
-        calibrated = INDEX
-    if radius_m is None and calibrated is None:
-        radius_m = load(EvaluateParams).positive_radius_m
-    built = index_folder(args.folder, args.model, args.out, calibrated, radius_m, load(ExtractParams).batch_size)
-    if built.calibration is not None:
-        print(f"confidence as learnt in {calibrated}; --calibration takes it from another index", file=sys.stderr)
+    if not args.photos.exists():
+        raise UserError(f"{args.photos}: no such folder or table")
+    if (args.out / "index.json").exists() and not args.force:
+        _ask_to_overwrite(args.out)
+    is_default = not Path(PARAMS_FILE).is_file()
+    radius_m, batch_size = args.radius_m, None if is_default else load(ExtractParams).batch_size
+    if radius_m is None and args.calibration is None:
+        radius_m = DEFAULT_RADIUS_M if is_default else load(EvaluateParams).positive_radius_m
+    is_table = args.photos.is_file()
+    listed, folder = (photos_with_positions(args.photos), args.photos.parent) if is_table else (None, args.photos)
+    built = index_photos(folder, args.model, args.out, args.calibration, radius_m, batch_size, listed)
+    if built.calibration is None and (INDEX / "index.json").is_file():
+        print(
+            f"no confidence: what {INDEX} learnt need not hold for these photos; --calibration {INDEX} takes it over "
+            "all the same",
+            file=sys.stderr,
+        )
     print(f"{args.out}: {len(built.images)} photos; locate others with: vpr localize --index {args.out} PHOTO")
     return 0
+
+
+def _ask_to_overwrite(folder: Path) -> None:
+    """Ask on a terminal, and refuse elsewhere.
+
+    Raises:
+        UserError: if the index is to stay.
+    """
+    question = f"{folder} is an index already"
+    if not sys.stdin.isatty():
+        raise UserError(f"{question}; name another folder for --out, or add --force to overwrite it")
+    if input(f"{question}; overwrite it? [y/N] ").strip().lower() not in ("y", "yes"):
+        raise UserError(f"{folder} stays as it is")
 
 
 def serve(args: argparse.Namespace) -> int:
@@ -106,12 +159,21 @@ def serve(args: argparse.Namespace) -> int:
     return 0
 
 
+def _runs() -> list[Run]:
+    """The runs of the store, which is named on stderr."""
+    from vpr.experiments.runs import finished_runs
+    from vpr.experiments.store import tracking_uri, without_passwords
+
+    print(f"runs of {without_passwords(tracking_uri())}", file=sys.stderr)
+    return finished_runs()
+
+
 def compare(args: argparse.Namespace) -> int:
     """Print runs side by side; two of them also query by query."""
     from vpr.experiments import comparison, paper
-    from vpr.experiments.runs import find_run, finished_runs
+    from vpr.experiments.runs import find_run
 
-    runs = finished_runs()
+    runs = _runs()
     if args.runs:
         runs = list({run.id: run for run in (find_run(wanted, runs) for wanted in args.runs)}.values())
     settings = paper.paper_settings() if args.paper else ()
@@ -150,9 +212,9 @@ def env(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from vpr.experiments.environment import environment_differences
-    from vpr.experiments.runs import find_run, finished_runs
+    from vpr.experiments.runs import find_run
 
-    run = find_run(args.run, finished_runs())
+    run = find_run(args.run, _runs())
     rows = environment_differences(run)
     if rows:
         print(tabulate(rows, headers=["", run.name, "now"], disable_numparse=True))
@@ -165,10 +227,10 @@ def promote(args: argparse.Namespace) -> int:
     """Register a run's model if it beats the holder of the alias on the validation set by more than chance."""
     from vpr.experiments import registry
     from vpr.experiments.paired_test import in_words, paired_test
-    from vpr.experiments.runs import distinct_names, find_run, finished_runs, run_predictions
+    from vpr.experiments.runs import distinct_names, find_run, run_predictions
     from vpr.retrieval.predictions import first_is_positive
 
-    run = find_run(args.run, finished_runs())
+    run = find_run(args.run, _runs())
     name = args.set or run.params.get("train.val_set", "")
     if name not in run.sets():
         raise UserError(f"{run.name} has no recalls on {name!r}; choose --set from {', '.join(run.sets())}")
@@ -223,6 +285,22 @@ def experiments(args: argparse.Namespace) -> int:
     return 0
 
 
+def import_published(args: argparse.Namespace) -> int:
+    """Turn published weights into a checkpoint of this project."""
+    from vpr.model.published import convert_file
+
+    convert_file(args.name, args.weights, args.out or Path("data/published") / f"{args.name}.ckpt")
+    return 0
+
+
+class _Help(argparse.HelpFormatter):
+    """Shows defaults, apart from those that say nothing."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default in (None, False, argparse.SUPPRESS) or not action.option_strings
+        return action.help if says_nothing else f"{action.help} (default: %(default)s)"
+
+
 def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
     """A number above 0 on the command line."""
 
@@ -239,30 +317,35 @@ def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
 def parser() -> argparse.ArgumentParser:
     """All commands and their arguments."""
     top = argparse.ArgumentParser(prog="vpr", description=__doc__)
+    top.add_argument("--version", action="version", version=f"vpr {importlib.metadata.version('vpr')}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, call: Any, summary: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=summary, description=summary)
+        sub = commands.add_parser(name, help=summary, description=summary, formatter_class=_Help)
         sub.set_defaults(call=call)
+        sub.add_argument(
+            "--project", type=Path, help="folder of the project; by default the nearest one at or above this folder"
+        )
         return sub
 
     one = command("localize", localize, "say where photos were taken")
-    one.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
-    one.add_argument("--model", type=Path, default=MODEL)
+    one.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="photos, folders of photos, or patterns such as '*.jpg'"
+    )
+    one.add_argument("--model", type=Path, default=MODEL, help="checkpoint of the model")
     one.add_argument("--index", type=Path, default=INDEX, help="folder of the index stage or of `vpr index`")
     one.add_argument("--num-predictions", type=int, default=5, help="nearest database images to show")
     one.add_argument("--min-confidence", type=float, default=0.0, help="answer `unknown` below this probability")
     one.add_argument("--json", action="store_true", help="print JSON, the same as the served model answers")
 
-    one = command("index", index, "build an index from a folder of photos with positions in names or EXIF GPS tags")
-    one.add_argument("folder", type=Path, metavar="FOLDER")
-    one.add_argument("--out", type=Path, required=True, help="folder to write")
-    one.add_argument("--model", type=Path, default=MODEL)
+    one = command("index", index, "build an index from photos with positions in names, EXIF GPS tags or a table")
     one.add_argument(
-        "--calibration",
-        type=Path,
-        help="index of the same model to take the confidence from; by default data/index, unless --radius-m is given",
+        "photos", type=Path, metavar="PHOTOS", help="folder of photos, or a table of them as datasets.custom takes it"
     )
+    one.add_argument("--out", type=Path, required=True, help="folder to write")
+    one.add_argument("--force", action="store_true", help="overwrite an index that is there")
+    one.add_argument("--model", type=Path, default=MODEL, help="checkpoint of the model")
+    one.add_argument("--calibration", type=Path, help="index of the same model to take the confidence from")
     one.add_argument(
         "--radius-m",
         type=float,
@@ -270,20 +353,20 @@ def parser() -> argparse.ArgumentParser:
     )
 
     one = command("serve", serve, "answer photos over HTTP, with limits on what a request may ask for")
-    one.add_argument("--model", type=Path, default=MODEL)
+    one.add_argument("--model", type=Path, default=MODEL, help="checkpoint of the model")
     one.add_argument("--index", type=Path, default=INDEX, help="folder of the index stage or of `vpr index`")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
-    one.add_argument("--port", type=int, default=5001)
-    one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request (default: 32)")
-    one.add_argument("--max-photos", type=_positive(int), default=32, help="photos in a request (default: 32)")
-    one.add_argument("--max-megapixels", type=_positive(float), default=50, help="pixels of a photo (default: 50)")
-    one.add_argument("--max-seconds", type=_positive(float), default=30, help="time for a request (default: 30)")
-    one.add_argument("--max-requests", type=_positive(int), default=64, help="requests at a time (default: 64)")
+    one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any that is free")
+    one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request, in 10^6 bytes")
+    one.add_argument("--max-photos", type=_positive(int), default=32, help="photos in a request")
+    one.add_argument("--max-megapixels", type=_positive(float), default=50, help="pixels of a photo, in millions")
+    one.add_argument("--max-seconds", type=_positive(float), default=30, help="time for a request, in seconds")
+    one.add_argument("--max-requests", type=_positive(int), default=64, help="requests at a time")
 
     one = command("compare", compare, "show runs of MLflow side by side; two of them also query by query")
     one.add_argument("runs", nargs="*", metavar="RUN", help="name, or id or its beginning; all runs if none is given")
     one.add_argument("--sort", help="metric, such as test/recall_at_1; the best first")
-    one.add_argument("--format", choices=["table", "markdown", "csv"], default="table")
+    one.add_argument("--format", choices=["table", "markdown", "csv"], default="table", help="of what is printed")
     one.add_argument(
         "--paper", action="store_true", help="show the paper's recalls beside, and say where settings differ"
     )
@@ -293,25 +376,68 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("run", metavar="RUN", help="name, or id or its beginning")
 
     one = command("promote", promote, "register a model that beats the present one by more than chance")
-    one.add_argument("run", metavar="RUN")
+    one.add_argument("run", metavar="RUN", help="name, or id or its beginning")
     one.add_argument("--model-name", default="vpr", help="registered model")
-    one.add_argument("--alias", default="champion")
+    one.add_argument("--alias", default="champion", help="that the best model has")
     one.add_argument("--set", help="evaluation set to compare on; by default the run's validation set")
     one.add_argument("--significance", type=float, default=0.05, help="largest p-value that counts as more than chance")
 
     one = command("sweep", sweep, "queue a grid of experiments, continue where it stopped, say what failed")
-    one.add_argument("settings", nargs="*", metavar="KEY=VALUE,VALUE")
+    one.add_argument("settings", nargs="*", metavar="KEY=VALUE,VALUE", help="keys of params.yaml and values to try")
     one.add_argument("--paper", action="store_true", help="the runs of sweeps/paper.csv")
     one.add_argument("--jobs", type=int, default=1, help="experiments at a time")
     one.add_argument("--dry-run", action="store_true", help="print the experiments and stop")
+
+    one = command("import", import_published, "turn published weights into a checkpoint of this project")
+    one.add_argument("name", metavar="NAME", help="of the model, as in docs/published-weights.md")
+    one.add_argument("weights", type=Path, metavar="FILE", help="the published file")
+    one.add_argument("--out", type=Path, help="checkpoint to write; by default data/published/NAME.ckpt")
 
     command("experiments", experiments, "show DVC's experiments: the components and the recalls, not every key")
     return top
 
 
+NEEDS_PROJECT = ("compare", "env", "promote", "sweep", "experiments")
+
+
+def enter_project(args: argparse.Namespace) -> None:
+    """Go to the project that a command is for; paths that were given stay what they were.
+
+    Raises:
+        UserError: if there is none, and the command needs one.
+    """
+    here = Path.cwd()
+    root = find_project(args.project or here)
+    if args.project is not None and root != args.project.resolve():
+        raise UserError(f"--project {args.project}: no project, which is a folder with dvc.yaml and params.yaml")
+    if root is None:
+        own = [name for name in ("model", "index") if getattr(args, name, None) in (MODEL, INDEX)]
+        if args.command in NEEDS_PROJECT or own:
+            needed = " and ".join(f"--{name}" for name in own)
+            raise UserError(
+                f"no project at or above {here}: go to one, name it with --project"
+                + (f", or name {needed}" if own else "")
+            )
+        return
+    if root == here:
+        return
+    for name, value in vars(args).items():
+        if isinstance(value, Path) and value not in (MODEL, INDEX) and name != "project":
+            setattr(args, name, Path(os.path.relpath(here / value, root)))
+    if args.command == "localize":
+        args.photos = [os.path.relpath(here / photo, root) for photo in args.photos]
+    os.chdir(root)
+    print(f"project {root}", file=sys.stderr)
+
+
 def main() -> None:
     args = parser().parse_args()
-    sys.exit(exit_code(f"vpr {args.command}", lambda: int(args.call(args)), ""))
+
+    def call() -> int:
+        enter_project(args)
+        return int(args.call(args))
+
+    sys.exit(exit_code(f"vpr {args.command}", call, ""))
 
 
 if __name__ == "__main__":

@@ -338,7 +338,7 @@ def served() -> Localizer:
     unzip(corpus("index")[0], folder / "index")
     known = load_index(folder / "index")
     index = Index(
-        known.descriptors, known.images, IndexFacts(file_sha256(folder / "m.ckpt"), "", 25.0), known.calibration
+        known.descriptors, known.images, IndexFacts(file_sha256(folder / "m.ckpt"), "", "", 25.0), known.calibration
     )
     localizer = Localizer(folder / "m.ckpt", index, torch.device("cpu"))
     shutil.rmtree(folder)
@@ -353,7 +353,7 @@ def unzip(content: bytes, folder: Path) -> None:
 
 
 @st.composite
-def index_folders(draw: Any) -> bytes:
+def index_photoss(draw: Any) -> bytes:
     """An index with one of its files changed."""
     with zipfile.ZipFile(io.BytesIO(draw(st.sampled_from(corpus("index"))))) as files:
         parts = {name: files.read(name) for name in files.namelist()}
@@ -443,7 +443,7 @@ TARGETS = {
     "table": Target(attack_table, tables() | mutated("table")),
     "image": Target(attack_image, mutated("image")),
     "checkpoint": Target(attack_checkpoint, mutated("checkpoint")),
-    "index": Target(attack_index, index_folders()),
+    "index": Target(attack_index, index_photoss()),
     "archive": Target(attack_archive, mutated("archive")),
     "ground_truth": Target(attack_ground_truth, mutated("ground_truth")),
     "request": Target(attack_request, requests()),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
+from vpr import cli
 from vpr.config.errors import UserError
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.published import PUBLISHED, convert
@@ -217,15 +217,15 @@ def test_other_weights_are_refused_with_what_differs():
         convert("cosplace_resnet18_512", state)
 
 
-@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_the_command_writes_a_checkpoint_that_loads(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     theirs = independent("eigenplaces_resnet18_512").eval()
     torch.save(theirs.state_dict(), tmp_path / "published.pth")
     files = [tmp_path / "published.pth", tmp_path / "ours.ckpt"]
-    monkeypatch.setattr("sys.argv", ["published", "eigenplaces_resnet18_512", *map(str, files)])
+    command = ["vpr", "import", "eigenplaces_resnet18_512", str(files[0]), "--out", str(files[1])]
+    monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit) as stop:
-        runpy.run_module("vpr.model.published", run_name="__main__")
+        cli.main()
     assert stop.value.code == 0
     assert "descriptor 512" in capsys.readouterr().out
     model, metadata = load_checkpoint(tmp_path / "ours.ckpt")
@@ -233,10 +233,14 @@ def test_the_command_writes_a_checkpoint_that_loads(tmp_path, monkeypatch, capsy
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(model(images), theirs(images), atol=1e-6)
-    (tmp_path / "published.pth").write_bytes(b"nothing")
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_module("vpr.model.published", run_name="__main__")
-    printed = capsys.readouterr().err
-    assert stop.value.code == 1
-    assert "can't be read as a state dict" in printed
-    assert "Traceback" not in printed
+    for content, message in (
+        (b"<html>No such file</html>", "a text, which begins '<html>No"),
+        (b"\0\1", "can't be read"),
+    ):
+        (tmp_path / "published.pth").write_bytes(content)
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        printed = capsys.readouterr().err
+        assert stop.value.code == 1
+        assert message in printed
+        assert "Traceback" not in printed

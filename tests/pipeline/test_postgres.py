@@ -49,7 +49,7 @@ best, index = folder / f"{number}.ckpt", folder / f"index{number}"
 save_checkpoint(best, spec, VPRModel(spec).state_dict(), {})
 rows = manifest.part("val", DATABASE)
 descriptors = np.eye(len(rows), 64, dtype=np.float32)
-Index(descriptors, rows, IndexFacts(file_sha256(best), "val", 25.0), None).save(index)
+Index(descriptors, rows, IndexFacts(file_sha256(best), "city", "val", 25.0), None).save(index)
 curve = [{"step": step, "epoch": 1, "loss": 1 / (step + 1)} for step in range(steps)]
 with TrainingRun(f"key{number}", configuration, manifest, "digest", TrainingLog()) as run:
     print("ready", flush=True)

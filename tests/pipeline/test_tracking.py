@@ -80,7 +80,7 @@ def record(files, city, recalls, which="best", database=None, log=LOG):
     checkpoint, index = folder / f"{which}.ckpt", folder / f"index_{which}"
     rows = city.part("val", DATABASE).iloc[:database]
     descriptors = np.eye(len(rows), 64, dtype=np.float32)
-    Index(descriptors, rows, IndexFacts(file_sha256(checkpoint), "val", 25.0), None).save(index)
+    Index(descriptors, rows, IndexFacts(file_sha256(checkpoint), "city", "val", 25.0), None).save(index)
     best, artifacts = folder / "best.ckpt", [folder / "training.json"]
     return record_results(
         Results(summary, log, best, checkpoint, index, {"checkpoint": which}, curve, recalls, artifacts, city)

@@ -1,4 +1,4 @@
-"""Where the project is: the one checkout whose data and MLflow store all experiments share; and its commit."""
+"""Where the project is, whose data and MLflow store all its experiments share; and its commit."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from vpr.config.errors import UserError
 
 _PACKAGE = Path(__file__).resolve()
+_PROJECT_FILES = ("dvc.yaml", "params.yaml")
 
 
 def main_root() -> Path:
-    """The main repository, also from a DVC experiment's temporary copy of it.
+    """The project of the working directory, and, from a DVC experiment's temporary copy, the repository itself.
 
     DVC sets ``DVC_ROOT`` to the main repository for every stage, but a shell can hand down the one of
     another project: it counts only if this package is under it.
@@ -20,7 +21,13 @@ def main_root() -> Path:
     dvc_root = os.environ.get("DVC_ROOT")
     if dvc_root and Path(dvc_root).resolve() in _PACKAGE.parents:
         return Path(dvc_root).resolve()
-    return _PACKAGE.parents[3]
+    return find_project(Path.cwd()) or _PACKAGE.parents[3]
+
+
+def find_project(folder: Path) -> Path | None:
+    """The nearest project at or above a folder: where ``dvc.yaml`` and ``params.yaml`` are."""
+    folder = folder.resolve()
+    return next((p for p in (folder, *folder.parents) if all((p / name).is_file() for name in _PROJECT_FILES)), None)
 
 
 def data_root() -> Path:

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vpr.config.errors import UserError
+from vpr.data.texts import text_that_begins
 
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import Tensor
@@ -56,6 +57,9 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError:
+        text = text_that_begins(content)
+        if text is not None:
+            raise ImageError(f"not an image of a known format but a text, which begins {text!r}") from None
         raise ImageError("not an image of a known format; use JPEG, PNG, WebP or another format of photos") from None
     except Image.DecompressionBombError:
         raise ImageError(f"too many pixels; the limit is {max_pixels // 10**6} million") from None

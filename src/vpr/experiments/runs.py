@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from vpr.config.errors import UserError
-from vpr.experiments.store import DIGEST_TAG, EXPERIMENT, LOG_ARTIFACT, connect, tracking_uri, without_passwords
+from vpr.experiments.store import (
+    DIGEST_TAG,
+    EXPERIMENT,
+    LOG_ARTIFACT,
+    connect,
+    is_own_store,
+    tracking_uri,
+    without_passwords,
+)
 from vpr.training.summary import TrainingLog
 
 
@@ -46,6 +54,8 @@ def finished_runs() -> list[Run]:
     Raises:
         UserError: if the store does not answer.
     """
+    if is_own_store() and not Path(tracking_uri().removeprefix("sqlite:///")).is_file():
+        raise UserError(f"no runs yet: {tracking_uri()} is not there; `dvc repro` makes the first")
     try:
         found = connect().search_runs(
             experiment_names=[EXPERIMENT],

@@ -22,6 +22,7 @@ from vpr.retrieval.predictions import Predictions
 
 Numbers = NDArray[np.float64]
 MIN_QUERIES = 20
+USUAL_SHARE = 0.95
 
 
 class NoConfidence(UserError):
@@ -33,13 +34,15 @@ class Calibration:
     """What turns distances into a probability.
 
     Attributes:
-        set: the evaluation set it was fitted on.
+        dataset, set: the evaluation set it was fitted on.
         num_queries: of that set.
         means: what it is the probability of, such as ``within 25 m``.
         neighbours: predictions of each query that were looked at.
         mean, scale, weights, bias: of the logistic function of ``confidence_inputs``.
+        usual_distance: of the descriptors, to the first prediction; of 95 % of the set's queries it is not more.
     """
 
+    dataset: str
     set: str
     num_queries: int
     means: str
@@ -48,6 +51,12 @@ class Calibration:
     scale: tuple[Positive, Positive]
     weights: tuple[Finite, Finite]
     bias: Finite
+    usual_distance: Positive
+
+    @property
+    def learnt_on(self) -> str:
+        """The evaluation set in words."""
+        return f"{self.set} of {self.dataset}"
 
     def confidence(self, inputs: Numbers) -> Numbers:
         """Probabilities ``(num_queries,)`` of inputs ``(num_queries, 2)``."""
@@ -92,13 +101,15 @@ def confidence_inputs(distances: NDArray[Any], apart: NDArray[np.bool_]) -> Numb
     return np.stack([distances[:, 0], gap], axis=1).astype(np.float64)
 
 
-def fit_calibration(inputs: Numbers, correct: NDArray[np.bool_], name: str, means: str, neighbours: int) -> Calibration:
+def fit_calibration(
+    inputs: Numbers, correct: NDArray[np.bool_], dataset: str, name: str, means: str, neighbours: int
+) -> Calibration:
     """Learn the confidence from queries whose place is known.
 
     Args:
         inputs: of ``confidence_inputs``, ``(num_queries, 2)``.
         correct: whether the first prediction is a positive.
-        name: of the set.
+        dataset, name: of the set.
         means, neighbours: see ``Calibration``.
 
     Raises:
@@ -117,17 +128,24 @@ def fit_calibration(inputs: Numbers, correct: NDArray[np.bool_], name: str, mean
         fitted = LogisticRegression().fit((inputs - mean) / scale, correct)
         weights, bias = fitted.coef_[0], float(fitted.intercept_[0])
     first, spread, slope = ((float(v[0]), float(v[1])) for v in (mean, scale, weights))
-    return Calibration(name, len(inputs), means, neighbours, first, spread, slope, bias)
+    usual = max(1e-9, float(np.quantile(inputs[:, 0], USUAL_SHARE)))
+    return Calibration(dataset, name, len(inputs), means, neighbours, first, spread, slope, bias, usual)
 
 
 def calibrate(
-    predictions: Predictions, database: pd.DataFrame, queries: pd.DataFrame, name: str, radius_m: float, neighbours: int
+    predictions: Predictions,
+    database: pd.DataFrame,
+    queries: pd.DataFrame,
+    dataset: str,
+    name: str,
+    radius_m: float,
+    neighbours: int,
 ) -> Calibration:
     """Learn the confidence from the predictions on an evaluation set.
 
     Args:
         database, queries: rows of the set.
-        name: of the set.
+        dataset, name: of the set.
         radius_m: a database image within it is a positive.
         neighbours: predictions of each query to look at.
 
@@ -141,7 +159,7 @@ def calibrate(
     inputs = confidence_inputs(near.distances.astype(np.float64), apart)
     rule = positive_rule(database, queries)
     means = f"within {radius_m:g} m" if rule == "distance" else "the same place" if rule == "place id" else "a positive"
-    return fit_calibration(inputs, predictions.is_positive[:, 0], name, means, near.num_kept)
+    return fit_calibration(inputs, predictions.is_positive[:, 0], dataset, name, means, near.num_kept)
 
 
 def reliability(confidence: Numbers, correct: NDArray[np.bool_], bins: int = 10) -> pd.DataFrame:

@@ -33,11 +33,13 @@ class IndexFacts:
 
     Attributes:
         model_sha256: of the checkpoint that described the images.
+        dataset: that the images are of; empty for a folder of photos.
         name: what the images are.
         radius_m: two photos within it show the same place.
     """
 
     model_sha256: str
+    dataset: str
     name: str
     radius_m: Positive
 
@@ -57,6 +59,11 @@ class Index:
     images: pd.DataFrame
     facts: IndexFacts
     calibration: Calibration | None
+
+    @property
+    def confidence_holds(self) -> bool:
+        """Whether the calibration was learnt on the dataset that these images are of."""
+        return self.calibration is not None and self.calibration.dataset == self.facts.dataset
 
     def save(self, folder: Path) -> None:
         """Write the folder."""

@@ -17,7 +17,7 @@ from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
 from vpr.data.coordinates import to_degrees
 from vpr.data.images import MAX_PIXELS
-from vpr.localization.confidence import confidence_inputs, is_other_place
+from vpr.localization.confidence import USUAL_SHARE, confidence_inputs, is_other_place
 from vpr.localization.index import Index
 from vpr.localization.photos import from_base64, read_photo
 from vpr.model.checkpoint import load_checkpoint
@@ -76,7 +76,8 @@ class Localizer:
 
         ``known`` is false, and there is no position, where the confidence is below ``min_confidence``. ``confidence``
         is the probability of what ``confidence_means`` says, that the first prediction is within the radius; ``None``
-        without calibration.
+        without calibration. ``confidence_note`` says what it was learnt on, and why it does not hold where it does
+        not: for another database, or a photo that is farther from it than the validation queries were.
 
         Raises:
             UserError: if ``min_confidence`` is asked of an index without calibration, or numbers are out of range.
@@ -112,10 +113,30 @@ class Localizer:
                     **position,
                     "confidence": sure,
                     "confidence_means": calibration.means if calibration else None,
+                    "confidence_note": self._note(float(distances[q, 0])),
                     "predictions": predictions,
                 }
             )
         return answers
+
+    def _note(self, distance: float) -> str:
+        """What is to be known of the confidence of an answer.
+
+        Args:
+            distance: to the first prediction.
+        """
+        calibration = self.index.calibration
+        if calibration is None:
+            return "not learnt for this database"
+        notes = [f"learnt on {calibration.learnt_on}"]
+        if not self.index.confidence_holds:
+            notes.append("which these photos are not of, so it does not hold here")
+        if distance > calibration.usual_distance:
+            notes.append(
+                f"this photo is unlike those: farther from the database than {USUAL_SHARE:.0%} of them, perhaps of "
+                "another place or kind"
+            )
+        return "; ".join(notes)
 
     def _prediction(self, row: int, distance: float) -> dict[str, Any]:
         image = self.index.images.iloc[row]

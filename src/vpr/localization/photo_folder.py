@@ -1,6 +1,6 @@
-"""A folder of geo-tagged photos -> an index to locate others in.
+"""Photos with positions -> an index to locate others in.
 
-Positions are in the file names (the standard VPR naming) or in the EXIF GPS tags.
+Positions are in a table, in the file names (the standard VPR naming) or in the EXIF GPS tags.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
 
+DEFAULT_RADIUS_M = 25.0  # of the field
+
 
 def gps_position(path: Path) -> tuple[float, float] | None:
     """Latitude and longitude of a photo's EXIF GPS tags, in degrees; ``None`` if it has none or broken ones."""
@@ -47,20 +49,24 @@ def gps_position(path: Path) -> tuple[float, float] | None:
     return values[0], values[1]
 
 
-def located_photos(folder: Path) -> pd.DataFrame:
+def located_photos(folder: Path, listed: pd.DataFrame | None = None) -> pd.DataFrame:
     """Rows of the photos whose position is known; how many are left out is said.
+
+    Args:
+        listed: ``image`` and what a table says of each; ``None`` for all images below the folder.
 
     Raises:
         UserError: if there is no photo with a position.
     """
     rows, broken = [], []
-    for name in tqdm(list_images(folder), "reading", unit="photo"):
+    known = {} if listed is None else {row["image"]: row for row in listed.to_dict("records")}
+    for name in tqdm(list_images(folder) if listed is None else known, "reading", unit="photo"):
         try:
             read_photo(from_file(folder / name), name)
         except UserError:
             broken.append(name)
             continue
-        rows.append({"image": name, **_known(folder / name)})
+        rows.append({"image": name, **_known(folder / name, known.get(name, {}))})
     if broken:
         print(
             f"{len(broken)} files can't be read as images and are left out, starting with {broken[0]}", file=sys.stderr
@@ -86,10 +92,13 @@ def located_photos(folder: Path) -> pd.DataFrame:
     return table[table["utm_zone"] != ""].reset_index(drop=True)
 
 
-def _known(path: Path) -> dict[str, Any]:
-    """What a photo's name says of it, and where that gives no position its EXIF tags."""
+def _known(path: Path, listed: dict[str, Any]) -> dict[str, Any]:
+    """What the table says of a photo, where that gives no position its name, and then its EXIF tags."""
     row: dict[str, Any] = {"utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
     row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
+    row |= {column: listed[column] for column in row if column in listed}
+    if row["utm_zone"] or np.isfinite(row["utm_east"]):
+        return row
     try:
         name = parse_name(path.name)
         row |= {"heading": name.heading, "timestamp": name.timestamp}
@@ -103,8 +112,14 @@ def _known(path: Path) -> dict[str, Any]:
     return row if position is None else row | {"lat": position[0], "lon": position[1]}
 
 
-def index_folder(
-    folder: Path, checkpoint: Path, out: Path, calibrated: Path | None, radius_m: float | None, batch_size: int | None
+def index_photos(
+    folder: Path,
+    checkpoint: Path,
+    out: Path,
+    calibrated: Path | None,
+    radius_m: float | None,
+    batch_size: int | None,
+    listed: pd.DataFrame | None = None,
 ) -> Index:
     """Describe the photos of a folder and write an index.
 
@@ -114,6 +129,7 @@ def index_folder(
         calibrated: an index of the same model whose calibration is taken over; ``None`` for none.
         radius_m: two photos within it show the same place; ``None`` for that of ``calibrated``.
         batch_size: photos described at a time; ``None`` for as many as suit the device.
+        listed: see ``located_photos``.
 
     Raises:
         UserError: if no photo has a position, ``calibrated`` is of another model or another radius, the radius is none,
@@ -124,7 +140,7 @@ def index_folder(
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for --out")
     model, _ = load_checkpoint(checkpoint)
-    rows = located_photos(folder)
+    rows = located_photos(folder, listed)
     sha256 = file_sha256(checkpoint)
     calibration = None
     if calibrated is not None:
@@ -143,7 +159,7 @@ def index_folder(
     descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
     extract(model, images, descriptors, pick_device("auto"), batch_size, title="describing")
     assert radius_m is not None, "one of the two gives it"
-    facts = IndexFacts(sha256, str(folder), radius_m)
+    facts = IndexFacts(sha256, "", str(folder), radius_m)
     index = Index(descriptors, rows, facts, calibration)
     index.save(out)
     return index

@@ -1,14 +1,12 @@
 """Published weights -> a checkpoint of this project, by mapping the names of their state dicts.
 
-Run: PYTHONPATH=src python -m vpr.model.published mixvpr_resnet50_4096 weights.ckpt data/published/mixvpr.ckpt
-Then name the result in ``train.checkpoint``: extract and evaluate run on it as on our own.
+``vpr import mixvpr_resnet50_4096 weights.ckpt`` writes ``data/published/mixvpr_resnet50_4096.ckpt``. Then name the
+result in ``train.checkpoint``: extract and evaluate run on it as on our own.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ from typing import Any
 
 from torch import Tensor
 
-from vpr.config.errors import UserError, exit_code
+from vpr.config.errors import UserError
 from vpr.model.backbones.weights import read_state_dict
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
@@ -209,7 +207,7 @@ def convert(name: str, state: dict[str, Tensor]) -> VPRModel:
     return model.eval()
 
 
-def convert_file(name: str, weights: Path, checkpoint: Path) -> int:
+def convert_file(name: str, weights: Path, checkpoint: Path) -> None:
     """Write our checkpoint of published weights; see ``convert``."""
     if name not in PUBLISHED:
         raise UserError(f"unknown published model {name!r}; choose one of: {', '.join(sorted(PUBLISHED))}")
@@ -225,17 +223,3 @@ def convert_file(name: str, weights: Path, checkpoint: Path) -> int:
     }
     save_checkpoint(checkpoint, spec, model.state_dict(), {"configuration": configuration, "epoch": 0})
     print(f"{name}: {checkpoint}, descriptor {model.descriptor_dim}, images {spec.image_size}")
-    return 0
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", help=f"one of: {', '.join(PUBLISHED)}")
-    parser.add_argument("weights", type=Path, help="the published file")
-    parser.add_argument("checkpoint", type=Path, help="where to write ours")
-    args = parser.parse_args()
-    sys.exit(exit_code("published", lambda: convert_file(args.name, args.weights, args.checkpoint), ""))
-
-
-if __name__ == "__main__":
-    main()

@@ -9,9 +9,11 @@ and optionally ``train``; coordinates and places come from the file names where 
 from __future__ import annotations
 
 import csv
+import difflib
 import posixpath
 import sys
 import warnings
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -31,6 +33,7 @@ from vpr.data.names import parse_name
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
 
 MAX_COLUMNS = 1000
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PARTS = {"database": DATABASE, "queries": QUERY}
 
 
@@ -72,8 +75,8 @@ class Custom(DatasetAdapter):
             if root != source:
                 raise UserError("datasets.custom.images.root must be null when source is a folder; paths start there")
         elif source.is_file():
-            rows = pd.DataFrame(_table_rows(_read_table(source), params, source))
             root = (main_root() / Path(params.root or Path(params.source).parent).expanduser()).resolve()
+            rows = pd.DataFrame(_table_rows(_read_table(source), params, source, root))
         else:
             raise UserError(
                 f"{source}: not found; set datasets.custom.images.source in params.yaml to your table or folder, "
@@ -84,6 +87,26 @@ class Custom(DatasetAdapter):
                 f"{source}: no images listed; expected rows, or <set>/database, <set>/queries or train folders"
             )
         return make_manifest("custom", _portable(root), rows, {"options": params.model_dump()})
+
+
+def photos_with_positions(path: Path) -> pd.DataFrame:
+    """The rows of a table of photos, which needs no ``split``: for an index.
+
+    Returns:
+        ``image``, relative to the table's folder, ``utm_east, utm_north, utm_zone`` where they are known, and what else
+        the table has.
+
+    Raises:
+        UserError: as a dataset's table.
+    """
+    table = _with_numbers(_read_table(path), path, needed=("image",))
+    wrong = table[table["problem"] != ""]
+    if len(wrong):
+        raise UserError(
+            f"{path}: {len(wrong)} rows are wrong, {wrong['image'].iloc[0]} first: {wrong['problem'].iloc[0]}"
+        )
+    table["image"] = table["image"].map(lambda image: _image_path(image, path.parent.resolve()))
+    return table.drop(columns="problem")
 
 
 def _portable(root: Path) -> str:
@@ -101,8 +124,14 @@ def _read_table(path: Path) -> pd.DataFrame:
         table = _parquet(path) if is_parquet else _csv(path)
     except (ValueError, OSError, ArrowException, csv.Error, pd.errors.ParserWarning) as error:
         reason = " ".join(str(error).split())
+        with path.open("rb") as file:
+            if file.read(2) in _UTF_16:
+                raise UserError(f"{path}: in UTF-16; save it as CSV in UTF-8") from None
         raise UserError(f"{path}: can't be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
     table.columns = table.columns.map(str)
+    separators = [sign for sign in (";", "\t", "|") if len(columns) == 1 and sign in columns[0]]
+    if separators:
+        raise UserError(f"{path}: its columns are separated by {separators[0]!r}; separate them by commas")
     for name, column in table.items():
         if not _is_simple(column):
             table[name] = column.map(_text)
@@ -141,23 +170,70 @@ def _text(cell: Any) -> str:
     return "" if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell else str(cell)
 
 
-def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list[dict[str, Any]]:
+def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path, root: Path) -> list[dict[str, Any]]:
     missing = sorted(set(params.columns.values()) - set(table.columns))
     if missing:
-        raise UserError(f"datasets.custom.images.columns names {missing}, but {source} has {sorted(table.columns)}")
+        raise UserError(
+            f"datasets.custom.images.columns names {missing}, but {source} has {sorted(table.columns)}"
+            + "".join(_did_you_mean(name, table.columns) for name in missing)
+        )
     for wanted, name in params.columns.items():
         table[wanted] = table[name]
-    lacking = [c for c in ("image", "split") if c not in table]
+    table = _with_numbers(table, source, needed=("image", "split"))
+    rows = []
+    for record in table.to_dict("records"):
+        record["image"] = _image_path(record["image"], root)
+        train_place = record.pop("train_place_id", None)
+        for split in _as_list(params.splits.get(record["split"], record["split"])):
+            role, set_name = _role_of(split, source)
+            row = {k: v for k, v in record.items() if k != "split"} | {"role": role, "set": set_name}
+            if role == TRAIN and train_place:
+                row["place_id"] = train_place
+            rows.append(row)
+    return rows
+
+
+def _image_path(image: object, root: Path) -> str:
+    """An image's path in the dataset's folder: ``./a.jpg`` is ``a.jpg``, and so is an absolute path of it."""
+    path = posixpath.normpath(str(image).replace("\\", "/"))
+    return (
+        PurePosixPath(path).relative_to(root.as_posix()).as_posix() if path.startswith(f"{root.as_posix()}/") else path
+    )
+
+
+def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str]) -> pd.DataFrame:
+    """The table with numbers where they belong, UTM coordinates, and a column ``problem``.
+
+    Args:
+        source: of the table, for messages.
+        needed: columns that it must have.
+
+    Raises:
+        UserError: if a column is missing, or its name is another one.
+    """
+    lacking = [c for c in needed if c not in table]
     if lacking:
         raise UserError(
-            f"{source} has no column {lacking[0]!r}, only {sorted(table.columns)}; rename it or map it with "
-            "datasets.custom.images.columns"
+            f"{source} has no column {lacking[0]!r}, only {sorted(table.columns)}"
+            f"{_did_you_mean(lacking[0], table.columns)}; rename it, or map it with datasets.custom.images.columns"
         )
-    for one, other in (("lat", "lon"), ("lon", "lat"), ("utm_east", "utm_north"), ("utm_north", "utm_east")):
-        if one in table and other not in table:
+    if not len(table):
+        raise UserError(f"{source}: it has a header and no rows, so no images are listed")
+    for pair in (("lat", "lon"), ("utm_east", "utm_north")):
+        absent = [name for name in pair if name not in table]
+        if len(absent) == 1:
+            (present,) = set(pair) - set(absent)
             raise UserError(
-                f"{source} has a column {one} and none named {other}; add it, or map it with "
-                "datasets.custom.images.columns"
+                f"{source} has a column {present} and none named {absent[0]}"
+                f"{_did_you_mean(absent[0], table.columns)}; add it, or map it with datasets.custom.images.columns"
+            )
+    if not {"lat", "utm_east"} & set(table.columns):
+        meant = {name: _alias_of(name, table.columns) for pair in _ALIASES_OF_PAIRS for name in pair}
+        found = {name: alias for name, alias in meant.items() if alias is not None}
+        if found:
+            raise UserError(
+                f"{source} has the columns {', '.join(found.values())}: did you mean {', '.join(found)}? Rename them, "
+                f"or set datasets.custom.images.columns to {{{', '.join(f'{k}: {v}' for k, v in found.items())}}}"
             )
     if "place_id" not in table:
         table["place_id"] = ""
@@ -176,17 +252,29 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path) -> list
             table[column] = table[column].fillna("").astype(str)
     if {"lat", "lon"} <= set(table.columns):
         _fill_utm(table)
-    rows = []
-    for record in table.to_dict("records"):
-        record["image"] = posixpath.normpath(str(record["image"]).replace("\\", "/"))  # ./a.jpg is a.jpg
-        train_place = record.pop("train_place_id", None)
-        for split in _as_list(params.splits.get(record["split"], record["split"])):
-            role, set_name = _role_of(split, source)
-            row = {k: v for k, v in record.items() if k != "split"} | {"role": role, "set": set_name}
-            if role == TRAIN and train_place:
-                row["place_id"] = train_place
-            rows.append(row)
-    return rows
+    return table
+
+
+_ALIASES = {
+    "lat": ("latitude", "gps_lat", "gps_latitude"),
+    "lon": ("longitude", "lng", "long", "gps_lon", "gps_longitude"),
+    "utm_east": ("easting", "east", "utm_x", "utm_easting"),
+    "utm_north": ("northing", "north", "utm_y", "utm_northing"),
+    "image": ("path", "file", "filename", "file_name", "image_path", "img", "photo", "name"),
+    "split": ("set", "role", "subset", "part"),
+}
+_ALIASES_OF_PAIRS = (("lat", "lon"), ("utm_east", "utm_north"))
+
+
+def _alias_of(wanted: str, columns: Iterable[str]) -> str | None:
+    """The column that is the wanted one under another usual name."""
+    plain = {column.strip().lower().replace(" ", "_").replace("-", "_"): column for column in columns}
+    return next((plain[name] for name in (wanted, *_ALIASES.get(wanted, ())) if name in plain), None)
+
+
+def _did_you_mean(wanted: str, columns: Iterable[str]) -> str:
+    meant = _alias_of(wanted, columns) or next(iter(difflib.get_close_matches(wanted, columns, n=1)), None)
+    return f"; did you mean {meant!r}?" if meant is not None else ""
 
 
 def _as_list(value: str | list[str]) -> list[str]:
@@ -216,6 +304,7 @@ def _fill_utm(table: pd.DataFrame) -> None:
     sound = on_earth(lat, lon)
     wrong = to_do & given & ~sound & (table["problem"] == "").to_numpy()
     table.loc[wrong, "problem"] = "lat and lon are not a position on earth"
+    table.loc[wrong & on_earth(lon, lat), "problem"] = "lat and lon are not a position on earth; are they swapped?"
     rows = np.flatnonzero(to_do & sound)
     for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[rows], lon[rows]), strict=True):
         table.loc[table.index[rows], column] = values

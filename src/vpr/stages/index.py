@@ -26,7 +26,9 @@ def learn_confidence(
     described = DescribedSet.load(descriptors / val_set)
     found = Predictions.load(predictions / f"{val_set}.parquet")
     try:
-        fitted = calibrate(found, described.database.rows, described.queries.rows, val_set, radius_m, neighbours)
+        database, queries = described.database, described.queries
+        dataset = database.manifest.name
+        fitted = calibrate(found, database.rows, queries.rows, dataset, val_set, radius_m, neighbours)
     except NoConfidence as error:
         return None, f"no confidence: {error}"
     return fitted, f"confidence learnt on {fitted.num_queries} queries of {val_set}"
@@ -47,7 +49,7 @@ def main() -> None:
     described = DescribedSet.load(args.descriptors / load_index_set())
     database = described.database
     name = f"{database.manifest.name} {described.name}"
-    facts = IndexFacts(file_sha256(args.model), name, radius_m)
+    facts = IndexFacts(file_sha256(args.model), database.manifest.name, name, radius_m)
     Index(database.descriptors, database.rows, facts, calibration).save(args.index)
     print(f"{len(database.rows)} images of {described.name}; {message}")
 

@@ -13,20 +13,17 @@ from vpr.retrieval.positives import positive_rule
 from vpr.verification.checks import Verified, kind_of
 from vpr.verification.params import VerifyParams
 
-SHOWN = 20
-
 
 def problem_summary(problems: pd.DataFrame, report: Path) -> str:
-    """Counts of each problem, the first rows, and where all of them are."""
-    kinds = problems.assign(problem=kind_of(problems["problem"]))
-    counts = kinds.groupby(["severity", "problem"]).size()
+    """Each kind of problem once, with how many rows have it and the first of them, and where all are."""
+    kinds = problems.assign(kind=kind_of(problems["problem"]))
     lines = [f"{len(problems)} problems in the dataset, all listed in {report}:"]
-    lines += [f"  {count:6d} x {severity}: {problem}" for (severity, problem), count in counts.items()]
-    errors = problems[problems["severity"] == "error"]
-    for row in errors.head(SHOWN).itertuples():
-        lines.append(f"  {row.role} {row.set} {row.image}: {row.problem}")
-    if len(errors) > SHOWN:
-        lines.append(f"  and {len(errors) - SHOWN} more")
+    for (severity, kind), rows in kinds.groupby(["severity", "kind"]):
+        first = rows.iloc[0]
+        where = " ".join(part for part in (first["role"], first["set"], first["image"]) if part)
+        says = "" if first["problem"] == kind else f": {first['problem']}"
+        begin = "" if not where else f", {where}{says}" if len(rows) == 1 else f", first {where}{says}"
+        lines.append(f"  {len(rows):6d} x {severity}: {kind}{begin}")
     return "\n".join(lines)
 
 

@@ -51,7 +51,7 @@ def answers(number: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_confidence_is_the_probability_of_being_right():
-    calibration = fit_calibration(*answers(4000), "val", "within 25 m", 20)
+    calibration = fit_calibration(*answers(4000), "city", "val", "within 25 m", 20)
     found, correct = answers(4000, seed=1)
     confidence = calibration.confidence(found)
     assert calibration_error(confidence, correct) < 0.03
@@ -64,13 +64,13 @@ def test_confidence_is_the_probability_of_being_right():
 @pytest.mark.parametrize("right", [True, False])
 def test_where_all_or_none_are_right_the_rate_itself_is_the_confidence(right):
     found, _ = answers(48)
-    calibration = fit_calibration(found, np.full(48, right), "val", "within 25 m", 20)
+    calibration = fit_calibration(found, np.full(48, right), "city", "val", "within 25 m", 20)
     assert calibration.confidence(found) == pytest.approx(49 / 50 if right else 1 / 50)
 
 
 def test_too_few_queries_teach_nothing():
     with pytest.raises(UserError, match="set val has 19 queries; confidence is learnt from at least 20"):
-        fit_calibration(*answers(19), "val", "within 25 m", 20)
+        fit_calibration(*answers(19), "city", "val", "within 25 m", 20)
 
 
 @given(st.lists(st.tuples(st.sampled_from([0.1, 0.4, 0.4, 0.9]), st.booleans()), min_size=1, max_size=30))

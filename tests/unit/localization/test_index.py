@@ -22,14 +22,14 @@ from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
-CALIBRATION = Calibration("val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
+CALIBRATION = Calibration("city", "val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0, 9.0)
 
 
 @pytest.fixture
 def folder(city, tmp_path) -> Path:
     """A sound index."""
     rows = city.part("val", DATABASE)
-    Index(np.eye(len(rows), 64, dtype=np.float32), rows, IndexFacts("sha", "val", 25.0), CALIBRATION).save(
+    Index(np.eye(len(rows), 64, dtype=np.float32), rows, IndexFacts("sha", "city", "val", 25.0), CALIBRATION).save(
         tmp_path / "index"
     )
     load_index(tmp_path / "index")
@@ -72,7 +72,7 @@ DAMAGE = {
     "radius without end": (facts(radius_m=float("inf")), "radius_m: Input should be a finite number"),
     "hash is a number": (facts(model_sha256=3), "model_sha256: Input should be a valid string"),
     "calibration is a text": (facts(calibration="good"), "index.json: "),
-    "calibration without bias": (facts(calibration={"set": "val"}), "num_queries: Field required"),
+    "calibration without bias": (facts(calibration={"dataset": "city", "set": "val"}), "num_queries: Field required"),
     "calibration of NaN": (calibration(bias=float("nan")), "bias: Input should be a finite number"),
     "scale of zero": (calibration(scale=[0.0, 1.0]), r"scale\.0: Input should be greater than 0"),
     "no neighbours": (calibration(neighbours=0), "neighbours: Input should be greater than or equal to 1"),
@@ -105,7 +105,7 @@ def test_an_index_of_descriptors_of_another_size_is_refused(city, tmp_path):
     save_checkpoint(tmp_path / "m.ckpt", spec, VPRModel(spec).state_dict(), {})
     rows = city.part("val", DATABASE)
     index = Index(
-        np.eye(len(rows), 32, dtype=np.float32), rows, IndexFacts(file_sha256(tmp_path / "m.ckpt"), "", 25.0), None
+        np.eye(len(rows), 32, dtype=np.float32), rows, IndexFacts(file_sha256(tmp_path / "m.ckpt"), "", "", 25.0), None
     )
     with pytest.raises(UserError, match=r"descriptors of 32, .* makes some of 64; build the index again"):
         Localizer(tmp_path / "m.ckpt", index, torch.device("cpu"))
@@ -113,6 +113,6 @@ def test_an_index_of_descriptors_of_another_size_is_refused(city, tmp_path):
 
 def test_a_full_disk_is_named_before_descriptors_are_written(city, small_disk):
     rows = city.part("val", DATABASE)
-    index = Index(np.zeros((len(rows), 100_000), np.float32), rows, IndexFacts("sha", "val", 25.0), None)
+    index = Index(np.zeros((len(rows), 100_000), np.float32), rows, IndexFacts("sha", "city", "val", 25.0), None)
     with pytest.raises(OSError, match="No space left on device"):
         index.save(Path(os.environ["DATA_ROOT"]) / "index")

@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
+import shutil
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +25,14 @@ from vpr.data.manifest import DATABASE, QUERY
 from vpr.localization.confidence import Calibration
 from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.localizer import Localizer, locate_photo
-from vpr.localization.photo_folder import gps_position, index_folder, located_photos
+from vpr.localization.photo_folder import gps_position, index_photos, located_photos
 from vpr.localization.photos import from_file, read_photo
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
 SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
-CALIBRATION = Calibration("val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0)
+CALIBRATION = Calibration("city", "val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0, 1.2)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def checkpoint(tmp_path_factory) -> Path:
 def localizer(city, checkpoint) -> Localizer:
     """Locates in the city's database."""
     rows = city.part("val", DATABASE)
-    facts = IndexFacts(file_sha256(checkpoint), "val", 25.0)
+    facts = IndexFacts(file_sha256(checkpoint), "city", "val", 25.0)
     unknown = Index(np.zeros((1, 64), np.float32), rows.head(1), facts, None)
     photos = [Image.open(city.folder / image).convert("RGB") for image in rows["image"]]
     descriptors = Localizer(checkpoint, unknown, torch.device("cpu")).describe(photos)
@@ -94,7 +97,7 @@ def claiming(width: int, height: int) -> bytes:
     ("content", "message"),
     [
         (b"", "it: empty"),
-        (b"just a text", "it: not an image of a known format; use JPEG"),
+        (b"just a text", "it: not an image of a known format but a text, which begins 'just a text'"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it: not an image"),
         (jpeg()[:300], "it: can't be decoded: "),
         (claiming(12_000, 10_000), "12000 x 10000 pixels; the limit is 64 million"),
@@ -156,7 +159,7 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     named = city.part("val", DATABASE)["image"].iloc[0]
     (folder / Path(named).name).write_bytes((city.folder / named).read_bytes())
     localizer.index.save(tmp_path / "run")
-    built = index_folder(folder, checkpoint, tmp_path / "index", tmp_path / "run", None, 4)
+    built = index_photos(folder, checkpoint, tmp_path / "index", tmp_path / "run", None, 4)
     printed = capsys.readouterr().err
     assert "1 photos without a position are left out, starting with somewhere.jpg" in printed
     assert "1 files can't be read as images and are left out, starting with @0414182.51" in printed
@@ -164,8 +167,8 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     assert built.calibration == CALIBRATION
     assert built.facts.radius_m == 25.0
     with pytest.raises(UserError, match="is for 25 m, not 10; leave out --radius-m"):
-        index_folder(folder, checkpoint, tmp_path / "other", tmp_path / "run", 10.0, 4)
-    assert index_folder(folder, checkpoint, tmp_path / "other", None, 10.0, 4).calibration is None
+        index_photos(folder, checkpoint, tmp_path / "other", tmp_path / "run", 10.0, 4)
+    assert index_photos(folder, checkpoint, tmp_path / "other", None, 10.0, 4).calibration is None
     again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
     answer = locate_photo(again, "p", (folder / "phone.jpg").read_bytes())
     assert (answer["lat"], answer["lon"]) == pytest.approx((45.0703, 7.6869), abs=1e-5)
@@ -189,7 +192,7 @@ def test_the_command_tells_positions_as_text_and_as_json(city, localizer, checkp
     where = ("--model", checkpoint, "--index", tmp_path / "index")
     code, out, _ = command(monkeypatch, capsys, "localize", photo, *where)
     assert code == 0
-    assert "% likely to be within 25 m\n" in out
+    assert "% likely to be within 25 m\n  confidence: learnt on val of city\n" in out
     assert "1. similarity 1.000" in out
     code, out, _ = command(monkeypatch, capsys, "localize", photo, tmp_path / "gone.jpg", "--json", *where)
     assert code == 1
@@ -219,10 +222,10 @@ def test_only_regular_files_are_read(city, checkpoint, tmp_path, capsys):
 @pytest.mark.parametrize("radius_m", [-5.0, 0.0, float("nan"), float("inf")])
 def test_a_radius_that_is_none_is_refused_before_photos_are_described(tmp_path, checkpoint, radius_m):
     with pytest.raises(UserError, match="expected metres above 0"):
-        index_folder(tmp_path, checkpoint, tmp_path / "out", None, radius_m, 4)
+        index_photos(tmp_path, checkpoint, tmp_path / "out", None, radius_m, 4)
     (tmp_path / "out").write_text("")
     with pytest.raises(UserError, match="is a file; name a folder for --out"):
-        index_folder(tmp_path, checkpoint, tmp_path / "out", None, 25.0, 4)
+        index_photos(tmp_path, checkpoint, tmp_path / "out", None, 25.0, 4)
 
 
 def test_the_command_builds_an_index(city, checkpoint, tmp_path, monkeypatch, capsys):
@@ -237,3 +240,85 @@ def test_the_command_builds_an_index(city, checkpoint, tmp_path, monkeypatch, ca
     assert len(pd.read_parquet(out_folder / "images.parquet")) == len(city.part("val", DATABASE))
     code, _, err = command(monkeypatch, capsys, "index", tmp_path / "gone", "--out", out_folder)
     assert (code, "no such folder" in err) == (1, True)
+
+
+def test_a_confidence_says_where_it_does_not_hold(localizer, checkpoint, tmp_path):
+    def note(facts=localizer.index.facts, **changes):
+        calibration = replace(CALIBRATION, **changes)
+        index = Index(localizer.index.descriptors, localizer.index.images, facts, calibration)
+        return Localizer(checkpoint, index, torch.device("cpu")).locate(index.descriptors[:1] * -1)[0][
+            "confidence_note"
+        ]
+
+    assert note(usual_distance=2.1) == "learnt on val of city"
+    assert "this photo is unlike those: farther from the database than 95% of them" in note()
+    foreign = replace(localizer.index.facts, dataset="")
+    assert note(foreign, usual_distance=2.1).endswith("which these photos are not of, so it does not hold here")
+
+
+@pytest.fixture
+def own_photos(city, tmp_path) -> Path:
+    """Two photos with positions in a table, in a folder that is in no project."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    rows = city.part("val", DATABASE).head(2)
+    for number, image in enumerate(rows["image"]):
+        (folder / f"{number}.jpg").write_bytes((city.folder / image).read_bytes())
+    (folder / "photos.csv").write_text(f"image,lat,lon\n0.jpg,45.1,7.6\n{folder}/1.jpg,45.2,7.6\n")
+    return folder
+
+
+def test_a_table_of_photos_becomes_an_index_which_is_not_overwritten(own_photos, checkpoint, monkeypatch, capsys):
+    monkeypatch.chdir(own_photos)
+    making = ("index", "photos.csv", "--out", "found", "--model", checkpoint)
+    assert command(monkeypatch, capsys, *making)[0] == 0
+    where = ("--model", checkpoint, "--index", "found")
+    code, out, err = command(monkeypatch, capsys, "localize", "1.jpg", *where)
+    assert (code, "45.200000, 7.600000" in out) == (0, True)
+    assert "no confidence: none was learnt for found" in err
+    code, _, err = command(monkeypatch, capsys, *making)
+    assert (code, "found is an index already; name another folder" in err) == (1, True)
+    assert command(monkeypatch, capsys, *making, "--force")[0] == 0
+
+
+def test_photos_are_named_by_folders_and_patterns(own_photos, localizer, checkpoint, tmp_path, monkeypatch, capsys):
+    localizer.index.save(tmp_path / "index")
+    where = ("--model", checkpoint, "--index", tmp_path / "index", "--json")
+    for given in (own_photos, f"{own_photos}/*.jpg"):
+        code, out, _ = command(monkeypatch, capsys, "localize", given, *where)
+        assert code == 0
+        assert [answer["photo"] for answer in json.loads(out)] == [str(own_photos / f"{k}.jpg") for k in (0, 1)]
+    code, _, err = command(monkeypatch, capsys, "localize", f"{own_photos}/*.png", *where)
+    assert (code, "*.png: no images there" in err) == (1, True)
+
+
+def test_a_command_works_on_the_project_of_the_working_directory(
+    own_photos, localizer, checkpoint, tmp_path, monkeypatch, capsys
+):
+    project = tmp_path / "project"
+    (project / "data").mkdir(parents=True)
+    (project / "dvc.yaml").touch()
+    (project / "params.yaml").touch()
+    shutil.copy(checkpoint, project / "data" / "model.ckpt")
+    localizer.index.save(project / "data" / "index")
+    (project / "docs").mkdir()
+    shutil.copy(own_photos / "0.jpg", project / "docs")
+    monkeypatch.chdir(project / "docs")
+    code, out, err = command(monkeypatch, capsys, "localize", "0.jpg")
+    assert (code, f"project {project}\n" in err, "1. similarity 1.000" in out) == (0, True, True)
+    monkeypatch.chdir(own_photos)
+    code, _, err = command(monkeypatch, capsys, "localize", "0.jpg")
+    assert (code, "name it with --project, or name --model and --index" in err) == (1, True)
+    assert command(monkeypatch, capsys, "localize", "0.jpg", "--project", project)[0] == 0
+    monkeypatch.chdir(own_photos)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    code, _, err = command(monkeypatch, capsys, "compare", "--project", project)
+    assert code == 1
+    assert f"no runs yet: sqlite:///{project}/mlruns/mlflow.db is not there" in err
+    assert not (project / "mlruns").exists(), "reading makes nothing"
+
+
+def test_help_shows_defaults_and_the_version_is_told(monkeypatch, capsys):
+    code, out, _ = command(monkeypatch, capsys, "localize", "--help")
+    assert (code, "(default: 5)" in out, "default: None" in out) == (0, True, False)
+    assert re.fullmatch(r"vpr \d+\.\d+\.\d+\n", command(monkeypatch, capsys, "--version")[1])

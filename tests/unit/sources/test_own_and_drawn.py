@@ -197,7 +197,12 @@ def test_parquet_is_read_as_well(tmp_path):
     [
         ("image,place_id\na.jpg,1\n", {}, "no column 'split'"),
         ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is not valid; expected train, <set>/database"),
-        ("image,split,place_id\n", {}, "no images listed"),
+        ("image,split,place_id\n", {}, "it has a header and no rows, so no images are listed"),
+        ("image;split;place_id\na.jpg;train;1\n", {}, "its columns are separated by ';'; separate them by commas"),
+        ("path,split\na.jpg,train\n", {}, "no column 'image', only .*; did you mean 'path'"),
+        ("image,splits\na.jpg,train\n", {}, "no column 'split', only .*; did you mean 'splits'"),
+        ("image,split,Latitude,lng\na.jpg,train,1,2\n", {}, r"did you mean lat, lon\? .* to {lat: Latitude, lon: lng}"),
+        ("image,split,lat,longitude\na.jpg,train,1,2\n", {}, "none named lon; did you mean 'longitude'"),
         ("image,split,lat\na.jpg,train,45\n", {}, "has a column lat and none named lon; add it, or map it"),
         ("image,split,utm_north\na.jpg,train,4\n", {}, "has a column utm_north and none named utm_east"),
         ("image,split,place_id\na.jpg,train,1\n", {"columns": {"place_id": "floor"}}, r"names \['floor'\], but"),
@@ -207,6 +212,12 @@ def test_a_table_that_can_t_be_used_says_why(tmp_path, content, changes, message
     (tmp_path / "own.csv").write_text(content)
     with pytest.raises(UserError, match=message):
         own(tmp_path / "own.csv", **changes)
+
+
+def test_absolute_paths_inside_the_dataset_s_folder_are_its_images(tmp_path):
+    rows = f"image,split,place_id\n{tmp_path}/a/b.jpg,train,1\n./a/c.jpg,train,1\n/elsewhere/d.jpg,train,1\n"
+    (tmp_path / "own.csv").write_text(rows)
+    assert own(tmp_path / "own.csv").train()["image"].tolist() == ["/elsewhere/d.jpg", "a/b.jpg", "a/c.jpg"]
 
 
 GOOD = pd.DataFrame(
@@ -233,7 +244,10 @@ ENCODED = {
 def test_a_file_that_is_no_table_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(ENCODED[name])
     began = time.monotonic()
-    with pytest.raises(UserError, match=rf"{name}: can't be read as a table: .*; expected CSV in UTF-8 or Parquet$"):
+    message = "can't be read as a table: .*; expected CSV in UTF-8 or Parquet$"
+    with pytest.raises(
+        UserError, match=f"{name}: {'in UTF-16; save it as CSV in UTF-8' if 'utf16' in name else message}"
+    ):
         own(tmp_path / name)
     assert time.monotonic() - began < 10
 
@@ -374,7 +388,7 @@ def test_verify_lists_all_problems_not_the_first(damaged):
     assert (
         found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
     )
-    assert found.pop(("a.jpg", DATABASE)) == "lat and lon are not a position on earth"
+    assert found.pop(("a.jpg", DATABASE)) == "lat and lon are not a position on earth; are they swapped?"
     assert found == {}
     sound = result.manifest.rows[["image", "role"]].to_numpy().tolist()
     assert sorted(sound) == [["a.jpg", "train"], ["d.jpg", "database"], ["far.jpg", "query"], ["q.jpg", "query"]]

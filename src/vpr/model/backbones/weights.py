@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vpr.config.errors import UserError
+from vpr.data.texts import text_that_begins
 from vpr.model.backbones.base import Backbone
 
 
@@ -133,6 +134,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is not a weights file fails in many ways
+        with path.open("rb") as file:
+            text = text_that_begins(file.read(1024))
+        if text is not None:
+            raise UserError(f"weights {str(path)!r}: a text, which begins {text!r}, and no weights") from None
         raise UserError(f"weights {str(path)!r} can't be read as a state dict: {str(error)[:200]}") from None
     if isinstance(content, dict):
         for key in ("state_dict", "model_state_dict", "model"):
