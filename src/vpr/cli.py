@@ -254,6 +254,7 @@ def sweep(args: argparse.Namespace) -> int:
     from vpr.experiments import paper
     from vpr.experiments import sweep as sweeping
 
+    sweeping.check_settings(args.settings)
     points = sweeping.grid(args.settings)
     if args.paper:
         reported = paper.read_paper()

@@ -91,6 +91,14 @@ def test_a_stage_run_as_dvc_runs_it_ends_in_one_line(tmp_path):
             ),
             "400·3·396 = 475,200 triplets × 4096 dimensions × 4 bytes = 36.3 GiB, the device has 24.0 GiB",
         ),
+        (
+            lambda p: p["train"].update(max_memory_gb=1e-6),
+            "64 × 60 similarities × 4 bytes = 0.0 GiB, the device has 0.0",
+        ),
+        (
+            lambda p: p["datasets"]["synthetic"]["train"].update(places_per_batch=801),
+            "datasets.synthetic.train.places_per_batch is 801, but the dataset has 800 places; lower it",
+        ),
     ],
 )
 def test_check_refuses_wrong_parameters_before_any_work(workspace, change, message):
@@ -98,6 +106,15 @@ def test_check_refuses_wrong_parameters_before_any_work(workspace, change, messa
     output = workspace.stage("check", "--ok", "params.ok", *CATALOGUE, fails=True)
     assert message in output
     assert not (workspace.folder / "params.ok").exists()
+
+
+def test_check_says_what_makes_recalls_poor_or_too_good(workspace):
+    assert "note:" not in workspace.stage("check", "--ok", "params.ok", *CATALOGUE)
+    workspace.params["eval_sets"] = ["val"]
+    workspace.params["datasets"]["synthetic"]["train"]["places_per_batch"] = 100
+    output = workspace.stage("check", "--ok", "params.ok", *CATALOGUE)
+    assert "note: val is reported, and the best epoch is chosen on it as well, so its recalls are too good" in output
+    assert "note: an epoch has 8 batches: 800 places, 100 in a batch; so few teach little" in output
 
 
 def test_a_checkpoint_in_the_folder_that_training_empties_is_refused(workspace):
@@ -139,7 +156,7 @@ def test_verify_fails_with_all_problems_or_leaves_them_out_and_counts_them(works
     workspace.stage("download", "--listing", "l.parquet", "--known-hashes", "k.json", "--root", "r.txt", *CATALOGUE)
     output = workspace.stage("verify", *VERIFY, "--metrics", "d.json", fails=True)
     assert "1 problems in the dataset, all listed in p.csv" in output
-    assert "gone.jpg: the file is missing" in output
+    assert "1 x error: the file is missing (query s gone.jpg)" in output
     assert "set verify.on_problem to skip" in output
     assert len(pd.read_csv(workspace.folder / "p.csv")) == 1
     assert not (workspace.folder / "m").exists()

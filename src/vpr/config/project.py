@@ -59,12 +59,21 @@ def resolve_root(root: str) -> Path:
 def git_commit() -> str:
     """The commit that runs, with ``+changes`` if parameters or code differ from it; ``unknown`` outside git."""
 
-    def git(*command: str) -> str:
-        return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()
-
     try:
         # What a run itself rewrites does not change what runs.
-        changes = git("status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!metrics")
-        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+        changes = _git("status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!metrics")
+        return _git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def committed(path: Path) -> str:
+    """A file of the working directory as the commit has it; empty if it has none."""
+    try:
+        return _git("show", f"HEAD:./{path.as_posix()}")
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _git(*command: str) -> str:
+    return subprocess.run(["git", *command], capture_output=True, text=True, check=True).stdout.strip()

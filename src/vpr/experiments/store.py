@@ -8,6 +8,7 @@ A run belongs to a trained model and is found by the hash of its checkpoint.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import sys
@@ -60,6 +61,9 @@ def connect() -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # they tell what they do, and what else they could
 
     uri = tracking_uri()
     mlflow.set_tracking_uri(uri)

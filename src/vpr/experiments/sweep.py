@@ -6,6 +6,7 @@ DVC's cache knows is not trained.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
@@ -15,11 +16,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tabulate import tabulate
 
 from vpr.config.errors import UserError
-from vpr.config.params import load_eval_sets
+from vpr.config.params import COMPONENTS, PARAMS_FILE, load_eval_sets, read_params
 from vpr.training.configuration import flat
 
 POLL_S = 3.0
@@ -51,6 +54,34 @@ def grid(settings: Sequence[str]) -> list[list[str]]:
             raise UserError(f"{setting!r}: expected key=value,value, such as agg=avg,gem")
         choices.append([f"{key}={value}" for value in re.split(r",(?![^\[({]*[\])}])", values)])
     return [list(point) for point in itertools.product(*choices)]
+
+
+def check_settings(settings: Sequence[str], path: Path = PARAMS_FILE) -> None:
+    """Refuse a key that ``params.yaml`` has not, and a name that is not to be chosen, before anything is queued.
+
+    Raises:
+        UserError: with what was probably meant.
+    """
+    content = read_params(path)
+    tables = {**COMPONENTS, "dataset": "datasets"}
+    for setting in (item for point in grid(settings) for item in point):
+        key, _, value = setting.partition("=")
+        if key.startswith(("+", "~")):  # Hydra's signs for a key that comes or goes
+            continue
+        if key in tables and value not in content[tables[key]]:
+            raise UserError(f"{setting!r}: {tables[key]} has no {value!r}{_meant(value, content[tables[key]])}")
+        block: Any = content
+        for depth, part in enumerate(key.split(".")):
+            if not isinstance(block, dict) or part not in block:
+                where = ".".join(key.split(".")[:depth]) or str(path)
+                raise UserError(f"{setting!r}: {where} has no key {part!r}{_meant(part, block)}")
+            block = block[part]
+
+
+def _meant(name: str, known: Any) -> str:
+    names = [str(key) for key in known] if isinstance(known, dict) else []
+    similar = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {similar[0]!r}?" if similar else f"; choose from {', '.join(names)}" if names else ""
 
 
 def experiments(points: Sequence[Sequence[str]], baseline: str) -> list[Experiment]:

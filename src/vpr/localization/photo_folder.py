@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import ExifTags, Image
-from tqdm import tqdm
 
 from vpr.config.errors import UserError
+from vpr.config.progress import progress
 from vpr.data.checksums import file_sha256
 from vpr.data.coordinates import on_earth, to_degrees, to_utm
 from vpr.data.files import list_images
@@ -60,7 +61,8 @@ def located_photos(folder: Path, listed: pd.DataFrame | None = None) -> pd.DataF
     """
     rows, broken = [], []
     known = {} if listed is None else {row["image"]: row for row in listed.to_dict("records")}
-    for name in tqdm(list_images(folder) if listed is None else known, "reading", unit="photo"):
+    names = list_images(folder) if listed is None else list(known)
+    for name in _counted(names):
         try:
             read_photo(from_file(folder / name), name)
         except UserError:
@@ -90,6 +92,13 @@ def located_photos(folder: Path, listed: pd.DataFrame | None = None) -> pd.DataF
     if unknown:
         print(f"{len(unknown)} photos without a position are left out, starting with {unknown[0]}", file=sys.stderr)
     return table[table["utm_zone"] != ""].reset_index(drop=True)
+
+
+def _counted(names: list[str]) -> Iterator[str]:
+    with progress(len(names), "reading", "photos") as bar:
+        for name in names:
+            yield name
+            bar.update()
 
 
 def _known(path: Path, listed: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from vpr.config.errors import UserError
+from vpr.config.progress import progress
 from vpr.data.loading import image_loader
 from vpr.model.inference import for_inference, suitable_batch_size
 
@@ -40,7 +40,7 @@ def extract(
     fast = for_inference(model, device)
     batches = image_loader(images, batch_size or suitable_batch_size(fast, images[0].shape, device), num_workers)
     row = 0
-    with torch.inference_mode(), tqdm(total=len(out), unit="image", desc=title, mininterval=1) as bar:
+    with torch.inference_mode(), progress(len(out), title, "images") as bar:
 
         def write(descriptors: Tensor) -> None:
             nonlocal row

@@ -16,6 +16,7 @@ from vpr.report.sections import Report, TrainingSection
 from vpr.report.set_section import SetInput, set_section
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
 from vpr.retrieval.predictions import Predictions
+from vpr.training.cautions import chosen_on_what_is_reported, few_batches
 from vpr.training.configuration import flat
 from vpr.training.summary import TrainingSummary
 
@@ -38,6 +39,15 @@ def training_section(metrics: Path) -> TrainingSection:
         epochs[["epoch", *recalls]].values.tolist(),
         [column.replace("val_recall_at_", "recall@") for column in recalls],
     )
+
+
+def cautions(summary: TrainingSummary, set_names: Sequence[str]) -> list[str]:
+    """What makes the recalls poor or too good, in sentences."""
+    train = summary.configuration.train
+    if not summary.num_places:  # a checkpoint that was taken as it is
+        return []
+    few = few_batches(summary.num_places, train["places_per_batch"])
+    return few + chosen_on_what_is_reported(train["val_set"], set_names)
 
 
 def build_report(
@@ -75,5 +85,6 @@ def build_report(
         sets=sections,
         thumbs=thumbnails.encoded,
         training=training_section(metrics),
+        notes=cautions(summary, set_names),
         model_sha256=file_sha256(model),
     )

@@ -25,7 +25,8 @@ def write_run_facts(page: Path, model: Path, log: TrainingLog | None, run_id: st
     parts = []
     if log is not None:
         commit = log.git_commit.partition("+")
-        parts.append(f"commit {commit[0][:12]}{commit[1]}{commit[2]}, on {log.machine}")
+        changes = f" ({'; '.join(log.changes)})" if log.changes else ""
+        parts.append(f"commit {commit[0][:12]}{commit[1]}{commit[2]}{changes}, on {log.machine}")
         if log.seconds:
             parts.append(f"trained in {log.seconds:.0f} s at {log.images_per_s:.0f} images/s")
         parts.append(", ".join(f"{name} {log.versions[name]}" for name in SHOWN if name in log.versions))

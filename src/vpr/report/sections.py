@@ -136,6 +136,7 @@ class Report:
         sets: the evaluation sets.
         thumbs: thumbnails, as JPEG in base64; the sets name them by number.
         training: the training charts.
+        notes: what a reader of the numbers has to know first.
         model_sha256: of the model that was evaluated; what is known of its training beside the page must be of it.
     """
 
@@ -146,6 +147,7 @@ class Report:
     sets: list[SetSection]
     thumbs: list[str]
     training: TrainingSection
+    notes: list[str] = field(default_factory=list)
     model_sha256: str = ""
 
     def data(self) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class DatasetAdapter(ABC):
             UserError: naming the key.
         """
 
+    def num_places(self, params: Any, context: Context) -> int | None:
+        """Most places to train on, where that is known before anything is fetched."""
+        return None
+
     @abstractmethod
     def prepare(self, params: Any, context: Context) -> Manifest:
         """Fetch or make what is missing, and list all of it: rows as ``vpr.data.manifest.make_manifest`` takes them.

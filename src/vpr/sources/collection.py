@@ -82,6 +82,12 @@ class Collection(DatasetAdapter):
                 )
             check_url(f"{context.catalogue}: {name}", url)
 
+    def num_places(self, params: CollectionParams, context: Context) -> int | None:
+        sources = load_sources(context.catalogue)
+        expected = [sources[name].expected.get("places") for name in params.train]
+        most = [number[-1] if isinstance(number, list) else number for number in expected]
+        return sum(int(number) for number in most if number is not None) if None not in most else None
+
     def describe_sets(self, params: CollectionParams, set_names: Sequence[str]) -> str:
         return ", ".join(f"{name} is {params.eval_sets[name]}" for name in set_names)
 

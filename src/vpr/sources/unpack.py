@@ -24,6 +24,7 @@ import zstandard
 from tqdm import tqdm
 
 from vpr.config.errors import UserError
+from vpr.config.progress import progress
 
 CHUNK_BYTES = 1 << 20
 MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES = 100, 255, 2000  # folders in each other, a file's name, a whole path
@@ -247,4 +248,4 @@ def _write(file: IO[bytes], path: Path, made: set[Path]) -> None:
 
 
 def _progress(archive: Path, total: int | None, done: int) -> tqdm:  # type: ignore[type-arg]
-    return tqdm(total=total, initial=done, unit="file", desc=f"unpacking {archive.name}", mininterval=1)
+    return progress(total, f"unpacking {archive.name}", "files", done)

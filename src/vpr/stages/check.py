@@ -18,6 +18,7 @@ from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import check_search
 from vpr.sources.base import Context, check_dataset, load_dataset
 from vpr.training.build import model_to_check
+from vpr.training.cautions import check_training
 from vpr.training.configuration import load_configuration
 from vpr.training.params import load_train, merge_train
 from vpr.verification.params import VerifyParams
@@ -44,8 +45,7 @@ def check_params(path: Path = PARAMS_FILE, context: Context | None = None) -> No
     validated = [train.val_set] if train.checkpoint is None else []
     dataset.check_chosen(params, context, where, [*dict.fromkeys([*sets, *validated])])
     load_index_set(path)
-    if validated and train.val_set not in sets:
-        print(f"note: training validates on {train.val_set}, which is not among eval_sets {sets}")
+    check_training(train, dataset.num_places(params, context), sets, path)
 
 
 def main() -> None:

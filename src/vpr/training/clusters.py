@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from tqdm import tqdm
 
 from vpr.config.errors import UserError
+from vpr.config.progress import progress
 from vpr.data.loading import ImageList
 from vpr.model.vpr_model import VPRModel
 
@@ -36,7 +36,12 @@ def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device
         return
     rng = np.random.default_rng([seed, 20])
     chosen = rng.choice(len(images), min(NUM_IMAGES, len(images)), replace=False)
-    local = torch.cat([_positions(model, images[int(k)], device, rng) for k in tqdm(chosen, "clusters", unit="image")])
+    found = []
+    with progress(len(chosen), "clusters", "images") as bar:
+        for k in chosen:
+            found.append(_positions(model, images[int(k)], device, rng))
+            bar.update()
+    local = torch.cat(found)
     if len(local) < num_clusters:
         raise UserError(f"{len(local)} local features of {len(chosen)} images make no {num_clusters} clusters")
     kmeans = faiss.Kmeans(local.shape[1], num_clusters, niter=ITERATIONS, seed=seed, min_points_per_centroid=1)

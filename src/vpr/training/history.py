@@ -23,6 +23,7 @@ class History(Callback):
     def __init__(self, every: int, batch_images: int, report: Report) -> None:
         self.every, self.batch_images, self.report = every, batch_images, report
         self.rows: list[dict[str, float]] = []
+        self.latest: dict[str, float] = {}  # of each number
         self.seconds = 0.0
         self._since: float | None = None
         self._images = 0
@@ -51,7 +52,6 @@ class History(Callback):
             losses = self._finite_losses(step)  # waits for the device, and so the rate counts what is done
             rate = self._images / max(1e-9, time.monotonic() - (self._since or 0.0))
             self._images, self._since = 0, time.monotonic()
-            pl_module.log("images_per_s", rate, prog_bar=True)
             values = {
                 "loss": float(np.mean(losses)),
                 "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
@@ -91,4 +91,5 @@ class History(Callback):
     def _add(self, step: int, epoch: int, values: dict[str, float], rates: dict[str, float] | None = None) -> None:
         """Keep a row, and report it together with rates, which no two runs have in common."""
         self.rows.append({"step": step, "epoch": epoch + 1, **values})
+        self.latest |= {**values, **(rates or {})}
         self.report({**values, **(rates or {})}, step)

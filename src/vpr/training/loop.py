@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import warnings
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -26,6 +27,7 @@ from vpr.training.criterion import Criterion, Mined
 from vpr.training.history import History, Report
 from vpr.training.params import TrainParams
 from vpr.training.places import ImageBatch
+from vpr.training.progress import TrainingProgress
 from vpr.training.validation import Validation
 
 
@@ -104,7 +106,6 @@ class TrainingModule(lightning.LightningModule):
         images = rand_augment(batch.images, batch.draws)
         descriptors = in_chunks(self.model, images, self.params.images_per_forward)
         loss, self.mined = self.criterion(descriptors, batch.labels)
-        self.log("loss", loss, prog_bar=True, batch_size=len(batch.labels))
         self.last_loss = loss.detach()
         # A step with gradients of zero would still move weights by momentum and decay.
         return None if self.mined.nothing else loss
@@ -124,7 +125,7 @@ class TrainingModule(lightning.LightningModule):
         ns = self.params.val_recall_at
         ranking, _ = search(database, queries, max(ns))
         for n, recall in recall_at(ranking, self.validation.positives, ns).items():
-            self.log(f"recall_at_{n}", recall, prog_bar=n == 1)
+            self.log(f"recall_at_{n}", recall)
 
 
 def lr_factor(step: int, steps_per_epoch: int, params: TrainParams) -> float:
@@ -153,6 +154,7 @@ def fit(
         scratch: folder for the checkpoints of this run and no other; the caller removes it in the end.
         report: called with the numbers of each row of the history and the step.
     """
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it names devices, and products
     lightning.seed_everything(params.seed, verbose=False)
     # Nothing reads such memory, and filling it takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -176,8 +178,9 @@ def fit(
             check_val_every_n_epoch=params.check_val_every_n_epochs,
             num_sanity_val_steps=0,
             log_every_n_steps=params.log_every_n_steps,
-            callbacks=[history, best, resume, TQDMProgressBar(refresh_rate=max(1, len(sampler) // 10))],
+            callbacks=[history, TrainingProgress(history), best, resume],
             logger=False,
+            enable_progress_bar=False,
             default_root_dir=scratch,
             enable_model_summary=False,
             use_distributed_sampler=False,

@@ -71,6 +71,7 @@ def check_memory(
     needs.append(
         (f"{memory_size:,} × {descriptor_dim} remembered numbers × 4 bytes", 4.0 * memory_size * descriptor_dim)
     )
+    needs.append((f"{batch:,} × {others:,} similarities × 4 bytes", 4.0 * batch * others))
     kept = f" and {memory_size:,} remembered" if memory_size else ""
     for arithmetic, needed in needs:
         if needed > limit_bytes:

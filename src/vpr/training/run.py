@@ -26,6 +26,7 @@ from vpr.model.device import pick_device
 from vpr.model.extraction import extract
 from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
+from vpr.training.cautions import few_batches
 from vpr.training.clusters import initialise_clusters
 from vpr.training.configuration import RunConfiguration
 from vpr.training.memory import GIB
@@ -143,6 +144,8 @@ def train_model(
         f"{spec.aggregator}, descriptor {model.descriptor_dim}; {configuration.loss.name}, {configuration.miner.name}",
         flush=True,
     )
+    for caution in few_batches(len(places), settings.places_per_batch):
+        print(f"note: {caution}", flush=True)
     from vpr.training.loop import fit  # Lightning takes seconds to import; what is wrong is found before
 
     log = TrainingLog.of_this_process()

@@ -13,11 +13,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vpr.config.environment import installed_versions
 from vpr.config.errors import UserError
-from vpr.config.project import git_commit, main_root
+from vpr.config.params import PARAMS_FILE, read_params
+from vpr.config.project import committed, git_commit, main_root
 from vpr.data.checksums import file_sha256
-from vpr.training.configuration import RunConfiguration
+from vpr.training.configuration import RunConfiguration, flat
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ class TrainingLog:
         versions: of Python and of each package.
         seconds: of training, validation included.
         images_per_s: trained.
+        changes: settings that differ from the commit, such as ``agg: gem instead of cosplace``.
     """
 
     git_commit: str = "unknown"
@@ -80,6 +84,7 @@ class TrainingLog:
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     images_per_s: float = 0.0
+    changes: list[str] = field(default_factory=list)
 
     @classmethod
     def of_this_process(cls, seconds: float = 0.0, images_per_s: float = 0.0) -> TrainingLog:
@@ -94,6 +99,7 @@ class TrainingLog:
             installed_versions(),
             seconds,
             images_per_s,
+            changed_settings(),
         )
 
     def save(self, best: Path) -> None:
@@ -109,6 +115,20 @@ class TrainingLog:
         """The log of a checkpoint; ``None`` where it was trained on another machine."""
         path = _log_file(best)
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
+
+
+def changed_settings(path: Path = PARAMS_FILE) -> list[str]:
+    """The settings of ``params.yaml`` that are not those of the commit."""
+    before = yaml.safe_load(committed(path))
+    if not isinstance(before, dict):
+        return []
+    now, then = flat(read_params(path)), flat(before)
+    nothing = "nothing"
+    return [
+        f"{key}: {now.get(key, nothing)} instead of {then.get(key, nothing)}"
+        for key in {**then, **now}
+        if now.get(key, nothing) != then.get(key, nothing)
+    ]
 
 
 def _log_file(best: Path) -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tqdm import tqdm
 
+from vpr.config.progress import progress
 from vpr.config.project import data_root
 from vpr.data.images import ImageError, decode, read_file
 from vpr.data.manifest import VERIFIED_COLUMNS
@@ -53,7 +53,7 @@ def _read_files(folder: Path, images: list[str], num_workers: int | None, name: 
     to_read = now.loc[~same, "image"].to_list()
     results: list[tuple[Any, ...]] = []
     saved_at = time.monotonic()
-    with tqdm(total=len(images), initial=len(kept), unit="image", desc=f"verifying {name}", mininterval=1) as bar:
+    with progress(len(images), f"verifying {name}", "images", len(kept)) as bar:
         for chunk in _read_all(folder, to_read, num_workers):
             results += chunk
             bar.update(len(chunk))

@@ -22,8 +22,8 @@ def problem_summary(problems: pd.DataFrame, report: Path) -> str:
         first = rows.iloc[0]
         where = " ".join(part for part in (first["role"], first["set"], first["image"]) if part)
         says = "" if first["problem"] == kind else f": {first['problem']}"
-        begin = "" if not where else f", {where}{says}" if len(rows) == 1 else f", first {where}{says}"
-        lines.append(f"  {len(rows):6d} x {severity}: {kind}{begin}")
+        example = f" ({'' if len(rows) == 1 else 'first: '}{where}{says})" if where else ""
+        lines.append(f"  {len(rows):6d} x {severity}: {kind}{example}")
     return "\n".join(lines)
 
 

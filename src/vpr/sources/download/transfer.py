@@ -15,9 +15,9 @@ from typing import Any
 
 import requests
 import urllib3
-from tqdm import tqdm
 
 from vpr.config.errors import UserError
+from vpr.config.progress import progress
 from vpr.config.project import data_root
 from vpr.sources.download.addresses import redacted
 from vpr.sources.unpack import require_room, reserved_bytes
@@ -195,7 +195,7 @@ def _validator(response: requests.Response) -> str | None:
 
 
 def _bar(name: str, total: int | None, done: int) -> Any:
-    return tqdm(total=total, initial=done, unit="B", unit_scale=True, desc=f"downloading {name}", mininterval=1)
+    return progress(total, f"downloading {name}", "B", done, unit_scale=True)
 
 
 def write_json(path: Path, content: Any) -> None:

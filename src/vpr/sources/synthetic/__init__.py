@@ -70,6 +70,9 @@ class Synthetic(DatasetAdapter):
                 f"{', '.join(EVAL_SETS)}"
             )
 
+    def num_places(self, params: SyntheticParams, context: Context) -> int:
+        return params.train_places
+
     def prepare(self, params: SyntheticParams, context: Context) -> Manifest:
         """Draw the images that are not there yet and list them all."""
         from vpr.sources.synthetic.photos import draw  # numba takes a second to import

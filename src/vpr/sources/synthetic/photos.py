@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
-from tqdm import tqdm
 
 from vpr.config.errors import UserError
+from vpr.config.progress import progress
 from vpr.config.project import resolve_root
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest
 from vpr.data.names import format_name
@@ -70,7 +70,7 @@ def draw(params: SyntheticParams) -> Manifest:
         workers = 1
     jobs = [(params, folder, shots[k : k + 64]) for k in range(0, len(shots), 64)]
     rows: list[dict[str, Any]] = []
-    with tqdm(total=len(shots), unit="image", desc="drawing the city", mininterval=1) as bar:
+    with progress(len(shots), "drawing the city", "images") as bar:
         if workers == 1:
             for job in jobs:
                 rows += _take(job)
