@@ -86,7 +86,7 @@ def test_the_same_sweep_again_runs_only_what_failed(swept):
     runs = len(copy.runs())
     output = copy(*CLI, *SWEEP, fails=True)
     assert "2 experiments, 1 of them finished before" in output
-    assert "queued 1/1 avg-1e-9-" in output
+    assert "queued 1/1 avg-1e9-" in output
     assert len(copy.runs()) == runs
 
 
