@@ -2,6 +2,7 @@
 PYTHON ?= python3
 RUNS ?= 100
 SECONDS ?= 600
+PORT ?= 5000
 GRID ?= agg=avg,gem,cosplace,convap,mixvpr loss=MultiSimilarityLoss,NTXentLoss
 VENV := .venv
 READY := $(VENV)/.ready
@@ -47,9 +48,8 @@ lint: $(READY)
 	ruff format --check
 	mypy
 
-ui: $(READY)  ## MLflow on the project's store
-	MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false mlflow ui --workers 1 --host 127.0.0.1 --port 5000 \
-		--backend-store-uri sqlite:///$$(python -c 'from vpr.experiments.store import store_folder; print(store_folder())')/mlflow.db
+ui: $(READY)  ## MLflow on the project's store, with a link to the runs side by side
+	python -m vpr.experiments.ui --port $(PORT)
 
 record: $(READY)  ## bring the last results into MLflow again, after a server was down
 	dvc repro --force --single-item record

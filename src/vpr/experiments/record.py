@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from vpr.experiments.store import (
     KEY_TAG,
     LOG_ARTIFACT,
     MODEL_TAG,
+    NAMES_TAG,
     connect,
     describe_run,
     logged_steps,
@@ -124,6 +126,10 @@ def record(results: Results) -> str:
                 _log_model(mlflow, results.model, results.index, hashes)
             mlflow.log_params(flat({"export": results.exported}))
             mlflow.set_tags(hashes)
+        known_names = active.data.tags.get(NAMES_TAG, "").split()
+        name = os.environ.get("DVC_EXP_NAME")
+        if name and name not in (*known_names, active.info.run_name):
+            mlflow.set_tag(NAMES_TAG, " ".join([*known_names, name]))
         return str(active.info.run_id)
 
 
