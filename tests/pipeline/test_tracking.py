@@ -23,11 +23,12 @@ from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, Manifest, write_manifest
 from vpr.data.preprocess import Preprocess
 from vpr.experiments import store as store_module
+from vpr.experiments import ui
 from vpr.experiments.environment import environment_differences
 from vpr.experiments.live import TrainingRun
 from vpr.experiments.record import Results, receipt
 from vpr.experiments.record import record as record_results
-from vpr.experiments.runs import finished_runs
+from vpr.experiments.runs import find_run, finished_runs
 from vpr.localization.index import Index, IndexFacts
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
@@ -245,6 +246,33 @@ def test_a_model_that_a_killed_record_left_half_is_removed_and_a_whole_one_kept(
     (model,) = client.search_logged_models([experiment.experiment_id])
     assert (str(model.status), model.source_run_id) == ("READY", run_id)
     assert histories(run_id)["training/loss"] == [(5, 0.5)]
+
+
+def test_an_experiment_whose_result_was_there_already_is_found_by_its_own_name(store, files, city, monkeypatch):
+    recalls = {"val": {"recall_at_1": 0.5}}
+    monkeypatch.setenv("DVC_EXP_NAME", "first")
+    run_id = record(files, city, recalls, log=replace(LOG, experiment="first"))
+    for _ in range(2):
+        monkeypatch.setenv("DVC_EXP_NAME", "loony-sinh")
+        assert record(files, city, recalls) == run_id
+    (run,) = finished_runs()
+    assert run.all_names == "first = loony-sinh"
+    assert find_run("loony-sinh", [run]) is find_run("first", [run]) is run
+    with pytest.raises(UserError, match="the newest are: first = loony-sinh"):
+        find_run("another", [run])
+
+
+def test_the_pages_of_mlflow_open_on_recalls_and_components(store, files, city):
+    record(files, city, {"val": {"recall_at_1": 0.5}})
+    address = ui.prepare(5001)
+    import mlflow
+
+    experiment = mlflow.get_experiment_by_name("vpr")
+    assert f"/#/experiments/{experiment.experiment_id}/runs?viewStateShareKey={ui.VIEW}" in address
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    state = json.loads(experiment.tags[f"mlflow.sharedViewState.{ui.VIEW}"])
+    assert state["orderByKey"] == "metrics.`test/recall_at_1`"
+    assert {"params.`agg.name`", "metrics.`val/recall_at_1`"} <= set(state["selectedColumns"])
 
 
 def test_the_environment_of_a_run_is_held_against_the_present_one(store, files, city, monkeypatch, capsys):

@@ -14,7 +14,13 @@ ROOT = Path(__file__).parents[2]
 SRC = ROOT / "src"
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # Apart from the stages and the files of parameter classes.
-PARAMS_READERS = {"cli.py", "experiments/summary.py", "experiments/sweep.py", "training/configuration.py"}
+PARAMS_READERS = {
+    "cli.py",
+    "experiments/summary.py",
+    "experiments/sweep.py",
+    "experiments/ui.py",
+    "training/configuration.py",
+}
 # Tracking changes nothing that training leaves, and must not retrain a model.
 NO_DEPENDENCY = {"train": {"vpr.experiments.live"}}
 # The table of CONTRIBUTING.md: what each folder imports from, beside itself.

@@ -58,7 +58,7 @@ def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Settin
     rows = []
     for group in groups:
         run = group[0]
-        row: dict[str, Any] = {"run": run.name if len(group) == 1 else f"{run.name} and {len(group) - 1} more"}
+        row: dict[str, Any] = {"run": run.all_names if len(group) == 1 else f"{run.name} and {len(group) - 1} more"}
         row |= {part: run.params.get(f"{part}.name", "") for part in COMPONENTS}
         row |= {"dataset": run.params.get("dataset.name", ""), "epochs": run.params.get("train.max_epochs", "")}
         row["seeds"] = len(group)

@@ -12,6 +12,7 @@ from vpr.experiments.store import (
     DIGEST_TAG,
     EXPERIMENT,
     LOG_ARTIFACT,
+    NAMES_TAG,
     connect,
     is_own_store,
     tracking_uri,
@@ -28,6 +29,7 @@ class Run:
         params: flat, as text.
         metrics: flat, such as ``val/recall_at_1``.
         digest: of the training data.
+        other_names: of DVC experiments with the same result, which did not have to be trained.
     """
 
     id: str
@@ -35,6 +37,12 @@ class Run:
     params: dict[str, str]
     metrics: dict[str, float] = field(default_factory=dict)
     digest: str = ""
+    other_names: tuple[str, ...] = ()
+
+    @property
+    def all_names(self) -> str:
+        """What it is known by."""
+        return " = ".join([self.name, *self.other_names])
 
     def sets(self) -> list[str]:
         """Evaluation sets that this run has recalls of."""
@@ -67,7 +75,14 @@ def finished_runs() -> list[Run]:
         message = without_passwords(f"could not query MLflow at {tracking_uri()}: {error}")
         raise UserError(message[:300]) from None
     runs = [
-        Run(r.info.run_id, r.info.run_name, dict(r.data.params), dict(r.data.metrics), r.data.tags.get(DIGEST_TAG, ""))
+        Run(
+            r.info.run_id,
+            r.info.run_name,
+            dict(r.data.params),
+            dict(r.data.metrics),
+            r.data.tags.get(DIGEST_TAG, ""),
+            tuple(r.data.tags.get(NAMES_TAG, "").split()),
+        )
         for r in found
     ]
     return [run for run in runs if run.sets()]
@@ -79,7 +94,7 @@ def find_run(wanted: str, runs: list[Run]) -> Run:
     Raises:
         UserError: if there is none, or an id's beginning fits several.
     """
-    named = [run for run in runs if run.name == wanted]
+    named = [run for run in runs if wanted in (run.name, *run.other_names)]
     begun = [run for run in runs if run.id.startswith(wanted)]
     if named:
         return named[0]
@@ -87,7 +102,7 @@ def find_run(wanted: str, runs: list[Run]) -> Run:
         return begun[0]
     if begun:
         raise UserError(f"{len(begun)} runs begin with {wanted!r}; use more characters of the id")
-    names = ", ".join(dict.fromkeys(run.name for run in runs[:20])) or "none"
+    names = ", ".join(dict.fromkeys(run.all_names for run in runs[:20])) or "none"
     raise UserError(f"no run is named {wanted!r}, and no id begins with that; the newest are: {names}")
 
 
