@@ -41,6 +41,12 @@ def training_section(metrics: Path) -> TrainingSection:
     )
 
 
+def start_of(summary: TrainingSummary, set_names: Sequence[str]) -> str:
+    """The set to show first: one that nothing was chosen on, where there is one."""
+    val_set = summary.configuration.train.get("val_set")
+    return next((name for name in set_names if name != val_set), set_names[0])
+
+
 def cautions(summary: TrainingSummary, set_names: Sequence[str]) -> list[str]:
     """What makes the recalls poor or too good, in sentences."""
     train = summary.configuration.train
@@ -85,6 +91,7 @@ def build_report(
         sets=sections,
         thumbs=thumbnails.encoded,
         training=training_section(metrics),
+        start=start_of(summary, set_names),
         notes=cautions(summary, set_names),
         model_sha256=file_sha256(model),
     )

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vpr.model.vpr_model import VPRModel
-from vpr.report.conditions import turns_to_positives
+from vpr.report.conditions import nearest_positives
 from vpr.report.heat_maps import heat_lines
 from vpr.report.sections import Card, ShownImage
 from vpr.report.thumbnails import Thumbnails
-from vpr.retrieval.positives import Positives, has_coordinates, utm_of
+from vpr.retrieval.positives import Positives
 from vpr.retrieval.predictions import Predictions
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 SHOWN_PREDICTIONS = 5
 HEAT_MAPS = 12  # query and first prediction, of each set
-SAME_WAY_DEG = 45
 
 
 def make_cards(
@@ -35,7 +34,7 @@ def make_cards(
         rank: of each query's first positive; 0 where there is none.
         positives: of each query; ``None`` for an unlabelled set.
     """
-    nearest = _nearest_positives(given, positives)
+    nearest = nearest_positives(given.database.rows, given.queries.rows, positives)
     cards = []
     start = thumbnails.used
     for q in hardest_first(rank, given.predictions):
@@ -45,9 +44,9 @@ def make_cards(
         thumb = thumbnails.add(given.queries.folder / given.queries.rows["image"].iloc[q])
         positive = None
         if (found := nearest[q]) is not None:
-            row, metres = found
-            image = given.database.rows["image"].iloc[row]
-            positive = ShownImage(thumbnails.add(given.database.folder / image), Path(image).name, metres)
+            image = given.database.rows["image"].iloc[found.row]
+            thumb_of_it = thumbnails.add(given.database.folder / image)
+            positive = ShownImage(thumb_of_it, Path(image).name, _known(found.metres), turn_deg=_known(found.turn_deg))
         cards.append(Card(q, thumb, predictions, positive))
     return cards
 
@@ -94,7 +93,7 @@ def _shown(given: SetInput, predictions: Predictions, q: int, thumbnails: Thumbn
             ShownImage(
                 thumbnails.add(given.database.folder / image),
                 Path(image).name,
-                round(metres, 1) if np.isfinite(metres) else None,
+                _known(metres),
                 round(1 - float(predictions.distances[q, k]) ** 2 / 2, 3),
                 None if predictions.is_positive is None else bool(predictions.is_positive[q, k]),
             )
@@ -102,21 +101,5 @@ def _shown(given: SetInput, predictions: Predictions, q: int, thumbnails: Thumbn
     return shown
 
 
-def _nearest_positives(given: SetInput, positives: Positives | None) -> list[tuple[int, float | None] | None]:
-    """Row and metres of each query's nearest positive that looks the same way, where that is known."""
-    database, queries = given.database.rows, given.queries.rows
-    if positives is None:
-        return [None] * len(queries)
-    if not (has_coordinates(database) and has_coordinates(queries)):
-        return [(int(near[0]), None) if len(near) else None for near in positives]
-    utm, query_utm = utm_of(database), utm_of(queries)
-    turns = turns_to_positives(database, queries, positives)
-    nearest: list[tuple[int, float | None] | None] = []
-    for q, near in enumerate(positives):
-        if not len(near):
-            nearest.append(None)
-            continue
-        apart = np.hypot(*(utm[near] - query_utm[q]).T)
-        best = int((apart + 1e6 * (turns[q] > SAME_WAY_DEG)).argmin())
-        nearest.append((int(near[best]), round(float(apart[best]), 1)))
-    return nearest
+def _known(value: float) -> float | None:
+    return round(value, 1) if np.isfinite(value) else None

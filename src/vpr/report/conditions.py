@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -16,6 +17,7 @@ from vpr.retrieval.positives import Positives, has_coordinates, utm_of
 
 DISTANCE_BINS_M = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
 HEADING_BINS_DEG = (0, 15, 30, 60, 90, 180)
+SAME_WAY_DEG = 45
 
 
 def wilson(successes: int, number: int, z: float = 1.96) -> tuple[float, float]:
@@ -31,33 +33,55 @@ def wilson(successes: int, number: int, z: float = 1.96) -> tuple[float, float]:
 def query_conditions(
     queries: pd.DataFrame, database: pd.DataFrame, positives: Positives | None
 ) -> dict[str, pd.Series]:
-    """What is known of each query, as text: the dataset's columns, and distance and heading to the nearest positive."""
+    """What is known of each query, as text: the dataset's columns, and distance and heading of the nearest positive."""
     known = {column: queries[column].fillna("").astype(str) for column in condition_columns(queries)}
-    if positives is None or not (has_coordinates(database) and has_coordinates(queries)):
-        return known
-    offsets, turns = np.full(len(queries), np.nan), np.full(len(queries), np.nan)
-    utm, query_utm = utm_of(database), utm_of(queries)
-    headings = turns_to_positives(database, queries, positives)
-    for q, near in enumerate(positives):
-        if len(near):
-            offsets[q] = np.hypot(*(utm[near] - query_utm[q]).T).min()
-            if np.isfinite(headings[q]).any():
-                turns[q] = np.nanmin(headings[q])
+    nearest = [near or NOTHING_NEAR for near in nearest_positives(database, queries, positives)]
     for title, values, edges, unit in (
-        ("distance to the nearest positive", offsets, DISTANCE_BINS_M, "m"),
-        ("smallest heading difference to a positive", turns, HEADING_BINS_DEG, "°"),
+        ("distance to the nearest positive", [near.metres for near in nearest], DISTANCE_BINS_M, "m"),
+        ("heading difference to the nearest positive", [near.turn_deg for near in nearest], HEADING_BINS_DEG, "°"),
     ):
         if np.isfinite(values).any():
             known[title] = pd.Series([_bin(v, edges, unit) for v in values])
     return known
 
 
-def turns_to_positives(
-    database: pd.DataFrame, queries: pd.DataFrame, positives: Positives
-) -> list[NDArray[np.float64]]:
-    """Degrees between the headings of each query and of its positives; not a number where one is not known."""
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest positive of a query: of those that look the same way, where there is one.
+
+    Attributes:
+        row: of the database.
+        metres, turn_deg: to it; not a number where they are not known.
+    """
+
+    row: int
+    metres: float
+    turn_deg: float
+
+
+NOTHING_NEAR = Nearest(-1, np.nan, np.nan)
+
+
+def nearest_positives(
+    database: pd.DataFrame, queries: pd.DataFrame, positives: Positives | None
+) -> list[Nearest | None]:
+    """The nearest positive of each query; ``None`` where it has none, or the set is unlabelled."""
+    if positives is None:
+        return [None] * len(queries)
+    if not (has_coordinates(database) and has_coordinates(queries)):
+        return [Nearest(int(near[0]), np.nan, np.nan) if len(near) else None for near in positives]
+    utm, query_utm = utm_of(database), utm_of(queries)
     headings, own = (rows["heading"].to_numpy(dtype=float) for rows in (database, queries))
-    return [np.abs((headings[near] - own[q] + 180) % 360 - 180) for q, near in enumerate(positives)]
+    found: list[Nearest | None] = []
+    for q, near in enumerate(positives):
+        if not len(near):
+            found.append(None)
+            continue
+        apart = np.hypot(*(utm[near] - query_utm[q]).T)
+        turns = np.abs((headings[near] - own[q] + 180) % 360 - 180)
+        best = int((apart + 1e6 * (turns > SAME_WAY_DEG)).argmin())
+        found.append(Nearest(int(near[best]), float(apart[best]), float(turns[best])))
+    return found
 
 
 def condition_bars(conditions: dict[str, pd.Series], first_positive: NDArray[np.int64]) -> list[ConditionBars]:

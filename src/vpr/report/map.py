@@ -25,7 +25,13 @@ def map_section(database: pd.DataFrame, queries: pd.DataFrame) -> MapSection | N
         places[::step].astype(int).tolist(),
         (queries_at - origin).round(1).tolist(),
         [round(float(v), 1) for v in origin],
+        _zone([database, queries]),
     )
+
+
+def _zone(parts: list[pd.DataFrame]) -> str:
+    zones = {str(zone) for rows in parts for zone in rows["utm_zone"]}
+    return zones.pop() if len(zones) == 1 else ""
 
 
 def _plane(parts: list[pd.DataFrame]) -> list[NDArray[np.float64]]:

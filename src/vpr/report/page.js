@@ -1,6 +1,6 @@
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
-const COLORS = ["#0b57a4", "#b3261e", "#14713a", "#8a4b00", "#6b3fa0", "#00707a", "#9a1d6a", "#5a6068"];
+const COLORS = [0, 1, 2, 3, 4, 5, 6, 7].map((k) => `var(--line-${k})`);
 const SVG = "http://www.w3.org/2000/svg";
 const PAGE = 20;
 const byId = (id) => document.getElementById(id);
@@ -40,7 +40,7 @@ function ticks(low, high, count = 5) {
 }
 
 // Lines: [{name, points: [[x, y]], color, dashed, dots}]
-function lineChart(title, lines, { xLabel, yLabel, yRange, xRange, logX = false, diagonal = false, format = String } = {}) {
+function lineChart(title, lines, { xLabel, yLabel, yRange, xRange, xTicks = null, logX = false, diagonal = false, format = String } = {}) {
   const width = 480, height = 280, left = 52, right = 14, top = 10, bottom = 42;
   const all = lines.flatMap((line) => line.points);
   const xs = all.map((p) => p[0]), ys = all.map((p) => p[1]);
@@ -60,9 +60,9 @@ function lineChart(title, lines, { xLabel, yLabel, yRange, xRange, logX = false,
     svg.append(draw("line", { class: "grid", x1: left, x2: width - right, y1: py(t), y2: py(t) }));
     svg.append(draw("text", { x: left - 6, y: py(t) + 4, "text-anchor": "end" }, format(t)));
   }
-  const xTicks = logX ? [...new Set(xs)].filter((v) => v >= x0 && v <= x1) : ticks(x0, x1);
+  const marked = xTicks || (logX ? [...new Set(xs)].filter((v) => v >= x0 && v <= x1) : ticks(x0, x1));
   let lastAt = -100;
-  for (const t of xTicks) {
+  for (const t of marked) {
     if (px(t) - lastAt < 34) continue;
     lastAt = px(t);
     svg.append(draw("text", { x: px(t), y: height - bottom + 16, "text-anchor": "middle" }, String(t)));
@@ -93,16 +93,16 @@ function conditionChart(bars) {
     const y = top + k * rowHeight;
     const name = row.value.length > 20 ? `${row.value.slice(0, 19)}…` : row.value;
     svg.append(draw("text", { x: left - 8, y: y + 17, "text-anchor": "end" }, name));
-    svg.append(draw("rect", { x: left, y: y + 5, width: Math.max(1, px(row.recall) - left), height: rowHeight - 10, fill: "#7fb0de" }));
-    svg.append(draw("line", { x1: px(row.low), x2: px(row.high), y1: y + rowHeight / 2, y2: y + rowHeight / 2, stroke: "#1a1c1f", "stroke-width": 1.5 }));
-    for (const end of [row.low, row.high]) svg.append(draw("line", { x1: px(end), x2: px(end), y1: y + 9, y2: y + rowHeight - 9, stroke: "#1a1c1f", "stroke-width": 1.5 }));
+    svg.append(draw("rect", { x: left, y: y + 5, width: Math.max(1, px(row.recall) - left), height: rowHeight - 10, class: "share" }));
+    svg.append(draw("line", { x1: px(row.low), x2: px(row.high), y1: y + rowHeight / 2, y2: y + rowHeight / 2, class: "interval" }));
+    for (const end of [row.low, row.high]) svg.append(draw("line", { x1: px(end), x2: px(end), y1: y + 9, y2: y + rowHeight - 9, class: "interval" }));
     svg.append(draw("text", { x: width - right + 8, y: y + 17 }, `${percent(row.recall)} (n ${row.n})`));
   });
   return figure(bars.title, svg);
 }
 
 // The map.
-const view = { x: 0, y: 0, scale: 1, fit: 1 };
+const view = { x: 0, y: 0, scale: 1, fit: 1, base: { x: 0, y: 0 }, chosen: null };
 function mapPoints(set) {
   const map = byId("map");
   map.replaceChildren();
@@ -115,32 +115,54 @@ function mapPoints(set) {
   view.fit = Math.min(760 / width, 480 / height);
   view.base = { x: (Math.max(...xs) + Math.min(...xs)) / 2, y: (Math.max(...ys) + Math.min(...ys)) / 2 };
   const at = (p) => [(p[0] - view.base.x) * view.fit, -(p[1] - view.base.y) * view.fit];
-  for (const p of set.map.database) { const [x, y] = at(p); group.append(draw("circle", { cx: x, cy: y, r: 1.5, fill: "#b9bfc6", "data-r": 1.5 })); }
+  for (const p of set.map.database) { const [x, y] = at(p); group.append(draw("circle", { cx: x, cy: y, r: 1.5, class: "database", "data-r": 1.5 })); }
   let found = 0;
   set.map.queries.forEach((p, q) => {
     const [x, y] = at(p), rank = set.queries.rank[q];
     const right = rank === 1;
     found += right;
-    const color = !set.labelled ? "#0b57a4" : right ? "#14713a" : "#b3261e";
     const mark = right || !set.labelled
       ? draw("circle", { cx: x, cy: y, r: 5, "data-r": 5 })
       : draw("path", { d: "M0 -6L6 5L-6 5Z", "data-x": x, "data-y": y });
-    mark.setAttribute("fill", color); mark.setAttribute("fill-opacity", 0.85); mark.setAttribute("class", right ? "found" : "lost");
-    mark.append(draw("title", {}, `${set.queries.image[q]}: ${right ? "found" : rank ? `first positive at rank ${rank}` : "not found"}`));
+    mark.setAttribute("class", `query ${!set.labelled ? "unlabelled" : right ? "found" : "lost"}`);
+    mark.setAttribute("data-query", q);
+    mark.append(draw("title", {}, `${set.queries.title[q] || set.queries.image[q]}: ${right ? "found" : rank ? `first positive at rank ${rank}` : "not found"}`));
     group.append(mark);
   });
-  map.append(group);
+  map.append(group, draw("g", { id: "map-scale" }), north());
   byId("map-status").textContent = set.labelled ? `${found} of ${set.map.queries.length} queries found` : "";
   map.setAttribute("aria-label", `Map of the queries: ${found} of ${set.map.queries.length} found`);
   showAll();
 }
+function north() {
+  const arrow = draw("g", { class: "furniture", transform: "translate(772 34)" });
+  arrow.append(draw("path", { d: "M0 -18L7 4L0 0L-7 4Z" }), draw("text", { y: 18, "text-anchor": "middle" }, "N"));
+  return arrow;
+}
+function drawScale() {
+  const unitsOfMetre = view.fit * view.scale;
+  const metres = [1, 2, 5].flatMap((m) => [0, 1, 2, 3, 4, 5].map((p) => m * 10 ** p)).filter((m) => m * unitsOfMetre <= 160).reduce((a, b) => Math.max(a, b), 1);
+  const length = metres * unitsOfMetre, text = metres >= 1000 ? `${metres / 1000} km` : `${metres} m`;
+  byId("map-scale").replaceChildren(draw("path", { d: `M20 492V500H${(20 + length).toFixed(1)}V492`, class: "furniture line" }), draw("text", { x: 20 + length / 2, y: 488, "text-anchor": "middle" }, text));
+}
+// Metres east and north of the whole map's origin, of a point of the drawing whose middle is (0, 0).
+function metresAt(x, y) {
+  return [view.base.x + (x - view.x) / view.scale / view.fit, view.base.y - (y - view.y) / view.scale / view.fit];
+}
+function tellPosition(x, y) {
+  const [east, north_] = metresAt(x, y), { origin, zone } = current.map;
+  byId("map-where").textContent = zone ? `${Math.round(origin[0] + east)} E ${Math.round(origin[1] + north_)} N ${zone}` : "";
+}
 function applyView() {
   const group = byId("map-points");
   if (!group) return;
+  drawScale();
+  tellPosition(0, 0);
   group.setAttribute("transform", `translate(${400 + view.x} ${260 + view.y}) scale(${view.scale})`);
   for (const mark of group.children) {
     if (mark.dataset.r) mark.setAttribute("r", Number(mark.dataset.r) / view.scale);
     else mark.setAttribute("transform", `translate(${mark.dataset.x} ${mark.dataset.y}) scale(${1 / view.scale})`);
+    mark.classList.toggle("chosen", mark.dataset.query !== undefined && Number(mark.dataset.query) === view.chosen);
   }
 }
 function showAll() { view.x = view.y = 0; view.scale = 1; applyView(); }
@@ -161,15 +183,21 @@ function listenToMap() {
   map.addEventListener("wheel", (event) => {
     if (document.activeElement !== map && !event.ctrlKey) return;
     event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...inside(event)); }, { passive: false });
-  let from = null;
-  map.addEventListener("pointerdown", (event) => { from = inside(event); map.setPointerCapture(event.pointerId); map.focus({ preventScroll: true }); });
+  let from = null, began = null, pressed = null;
+  map.addEventListener("pointerdown", (event) => { from = began = inside(event); pressed = event.target.closest("[data-query]"); map.setPointerCapture(event.pointerId); map.focus({ preventScroll: true }); });
   map.addEventListener("pointermove", (event) => {
-    if (!from) return;
     const to = inside(event);
+    tellPosition(...to);
+    if (!from) return;
     view.x += to[0] - from[0]; view.y += to[1] - from[1]; from = to;
     applyView();
   });
-  for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, () => { from = null; });
+  map.addEventListener("pointerup", (event) => {
+    const to = inside(event), stayed = began && Math.hypot(to[0] - began[0], to[1] - began[1]) < 4;
+    from = null;
+    if (stayed && pressed) showQuery(Number(pressed.dataset.query));
+  });
+  map.addEventListener("pointercancel", () => { from = null; });
   map.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: [40, 0], ArrowRight: [-40, 0], ArrowUp: [0, 40], ArrowDown: [0, -40] }[event.key];
     if (step) { view.x += step[0]; view.y += step[1]; applyView(); }
@@ -179,6 +207,15 @@ function listenToMap() {
     else return;
     event.preventDefault();
   });
+}
+
+function showOnMap(q) {
+  const [x, y] = current.map.queries[q];
+  view.chosen = q; view.scale = 4;
+  view.x = -(x - view.base.x) * view.fit * view.scale; view.y = (y - view.base.y) * view.fit * view.scale;
+  applyView();
+  byId("where").scrollIntoView({ behavior: "smooth" });
+  byId("map").focus({ preventScroll: true });
 }
 
 // The gallery.
@@ -194,12 +231,25 @@ function heatCanvas(rows) {
   return canvas;
 }
 function tile(kind, entry, heading, lines, heat) {
-  const frame = make("div", { class: "frame" });
+  const frame = make("button", { type: "button", class: "frame", "aria-label": `${heading}: enlarge` });
   const source = entry.thumb === null ? null : data.thumbs[entry.thumb];
   if (source) frame.append(make("img", { src: `data:image/jpeg;base64,${source}`, alt: `${heading}: ${entry.image}` }));
   else frame.append(make("p", {}, "image not there"));
   if (heat) frame.append(heatCanvas(heat));
+  if (source) frame.onclick = () => enlarge(frame, heading, entry.image, lines.map(([text]) => text));
+  else frame.disabled = true;
   return make("div", { class: `tile ${kind}`, title: entry.image }, frame, make("b", {}, heading), ...lines.map(([text, style]) => make("div", { class: style || "" }, text)));
+}
+function enlarge(frame, heading, image, lines) {
+  const dialog = byId("large");
+  dialog.querySelector("div").replaceChildren(...[...frame.children].map((part) => {
+    const copy = part.cloneNode(true);
+    if (part.tagName === "CANVAS") copy.getContext("2d").drawImage(part, 0, 0);
+    return copy;
+  }));
+  dialog.querySelector("div").className = byId("gallery").classList.contains("hot") ? "picture hot" : "picture";
+  dialog.querySelector("p").textContent = [heading, ...lines, image].join(" · ");
+  dialog.showModal();
 }
 function predictionTiles(predictions, heat) {
   return predictions.map((p, k) => {
@@ -209,6 +259,23 @@ function predictionTiles(predictions, heat) {
     return tile(p.correct === null ? "" : p.correct ? "right" : "wrong", p, `${k + 1}.`, lines, k === 0 ? heat : null);
   });
 }
+const SAME_WAY_DEG = 45;
+function positiveLines(positive) {
+  const lines = positive.metres === null ? [] : [[`${positive.metres} m away`]];
+  if (positive.turn_deg !== null) lines.push([positive.turn_deg <= SAME_WAY_DEG ? `looks the same way (${Math.round(positive.turn_deg)}°)` : `a positive by distance only: it looks ${Math.round(positive.turn_deg)}° away`]);
+  return lines;
+}
+function showQuery(q) {
+  byId("which").value = "all"; byId("condition").value = "";
+  const at = chosenCards().findIndex((entry) => entry.query === q);
+  shown = Math.max(PAGE, at + 1);
+  showCards();
+  if (at < 0) { byId("gallery-status").textContent = `${current.queries.title[q] || current.queries.image[q]} has no thumbnails here, so that the page stays small`; byId("gallery").scrollIntoView(); return; }
+  const box = byId("cards").children[at];
+  view.chosen = q; applyView();
+  box.scrollIntoView({ behavior: "smooth", block: "center" });
+  box.focus({ preventScroll: true });
+}
 function card(entry) {
   const queries = current.queries, q = entry.query, rank = queries.rank[q];
   const state = !current.labelled ? "" : rank === 1 ? "found" : rank ? `first positive at rank ${rank}` : "no positive among the predictions";
@@ -216,13 +283,20 @@ function card(entry) {
   const confidence = queries.confidence.length ? [[`confidence ${(100 * queries.confidence[q]).toFixed(0)} %`]] : [];
   const heat = entry.heat || [null, null];
   const tiles = [tile("", { thumb: entry.thumb, image: queries.image[q] }, "query", confidence, heat[0]), ...predictionTiles(entry.predictions, heat[1])];
-  if (entry.positive) tiles.push(tile("", entry.positive, "nearest positive", entry.positive.metres === null ? [] : [[`${entry.positive.metres} m away`]]));
-  const box = make("article", { class: "card", tabindex: "0", "data-query": q }, make("h3", {}, `${queries.image[q]}${state ? ` (${state})` : ""}`), make("div", { class: "row" }, ...tiles));
+  if (entry.positive) tiles.push(tile("", entry.positive, "nearest positive", positiveLines(entry.positive)));
+  const head = make("div", { class: "head" }, make("h3", {}, `${queries.title[q] || queries.image[q]}${state ? ` (${state})` : ""}`));
+  if (current.map) {
+    const button = make("button", { type: "button", class: "small" }, "On the map");
+    button.onclick = () => showOnMap(q);
+    head.append(button);
+  }
+  const box = make("article", { class: "card", tabindex: "0", "data-query": q }, head, make("div", { class: "row" }, ...tiles));
   if (entry.other) {
     box.querySelector(".row").before(make("h3", { class: "second" }, `${data.runs[0]}:`));
     box.append(make("h3", { class: "second" }, `${data.runs[1]}:`), make("div", { class: "row" }, ...predictionTiles(entry.other)));
   }
   if (details.length) box.append(make("p", { class: "note" }, details.join(" · ")));
+  box.append(make("details", {}, make("summary", {}, "File names"), make("p", { class: "note" }, [queries.image[q], ...entry.predictions.map((p, k) => `${k + 1}. ${p.image}`)].join("\n"))));
   return box;
 }
 function chosenCards() {
@@ -286,22 +360,26 @@ function showSet(name) {
   const options = [make("option", { value: "" }, "any")];
   for (const [title, values] of Object.entries(current.queries.conditions)) values.values.forEach((v, k) => options.push(make("option", { value: JSON.stringify([title, k]) }, `${title}: ${v}`)));
   byId("condition").replaceChildren(...options);
-  byId("heat").disabled = !current.cards.some((entry) => entry.heat);
+  byId("heat").disabled = byId("heat-key").hidden = !current.cards.some((entry) => entry.heat);
+  view.chosen = null;
   showCards();
 }
 
 function overview() {
   const ns = [...new Set(data.sets.flatMap((s) => Object.keys(s.metrics)).filter((k) => /^recall_at_\d+$/.test(k)).map((k) => Number(k.slice(10))))].sort((a, b) => a - b);
   const head = byId("recalls").tHead.rows[0];
-  const names = ["set", "queries", "database", "positives", "image", "dim", ...ns.map((n) => `R@${n}`), ...(ns.length ? ["R@1 interval", "median error"] : [])];
+  const names = ["set", ...ns.map((n) => `R@${n}`), ...(ns.length ? ["R@1 interval", "median error"] : []), "queries", "database", "positives", "image", "dim"];
   names.forEach((name, k) => head.append(make("th", { scope: "col", class: k > 0 && name !== "positives" && name !== "run" ? "number" : "" }, name)));
   for (const set of data.sets) {
     const all = [[data.runs[0], set.metrics, set.interval]];
     if (data.runs.length > 1) all.push([data.runs[1], set.other_metrics, null]);
     for (const [run, m, interval] of all) {
       const row = make("tr", {}, make("th", { scope: "row" }, set.name, ...(data.runs.length > 1 ? [make("div", { class: "note" }, run)] : [])));
-      const cells = [m.num_queries.toLocaleString("en"), m.num_database.toLocaleString("en"), m.positives, m.image_height_px ? `${m.image_height_px}x${m.image_width_px}` : "", m.descriptor_dim || "", ...ns.map((n) => m[`recall_at_${n}`] === undefined ? "" : percent(m[`recall_at_${n}`])), ...(ns.length ? [interval ? `${percent(interval[0])} to ${percent(interval[1])}` : "", m.median_error_m === undefined ? "" : `${m.median_error_m.toFixed(0)} m`] : [])];
-      cells.forEach((text, k) => row.append(make("td", { class: k === 2 ? "" : "number" }, String(text))));
+      const recalls = ns.map((n) => m[`recall_at_${n}`] === undefined ? "" : percent(m[`recall_at_${n}`]));
+      const spread = ns.length ? [interval ? `${percent(interval[0])} to ${percent(interval[1])}` : "", m.median_error_m === undefined ? "" : `${m.median_error_m.toFixed(0)} m`] : [];
+      const size = m.image_height_px ? `${m.image_height_px}x${m.image_width_px}` : "";
+      const cells = [...recalls, ...spread, m.num_queries.toLocaleString("en"), m.num_database.toLocaleString("en"), m.positives, size, m.descriptor_dim || ""];
+      cells.forEach((text, k) => row.append(make("td", { class: names[k + 1] === "positives" ? "" : "number" }, String(text))));
       byId("recalls").tBodies[0].append(row);
     }
   }
@@ -313,7 +391,7 @@ function overview() {
   if (curves.length) charts.push(lineChart("recall@N", curves, { xLabel: "N", yLabel: "recall, %", yRange: [0, 100] }));
   const t = data.training;
   if (t.loss.length) charts.push(lineChart("Training loss", [{ name: "loss", color: COLORS[0], points: t.loss }], { xLabel: "step" }));
-  if (t.validation.length) charts.push(lineChart("Validation recall while training", data.training.recalls.map((name, k) => ({ name, color: COLORS[k], dots: true, points: t.validation.map((row) => [row[0], 100 * row[k + 1]]) })), { xLabel: "epoch", yLabel: "recall, %" }));
+  if (t.validation.length) charts.push(lineChart("Validation recall while training", data.training.recalls.map((name, k) => ({ name, color: COLORS[k], dots: true, points: t.validation.map((row) => [row[0], 100 * row[k + 1]]) })), { xLabel: "epoch", yLabel: "recall, %", xTicks: t.validation.map((row) => row[0]) }));
   if (t.informative.length) charts.push(lineChart("Share of pairs or triplets that the miner picked", [{ name: "share", color: COLORS[0], points: t.informative.map(([x, y]) => [x, 100 * y]) }], { xLabel: "step", yLabel: "%" }));
   byId("overview").append(...charts);
   byId("over-all").hidden = !charts.length;
@@ -335,6 +413,6 @@ function showRun() {
 overview();
 listenToMap();
 listenToGallery();
-showSet(data.sets[0].name);
+showSet(data.start || data.sets[0].name);
 showRun();
 document.body.dataset.ready = "yes";

@@ -35,11 +35,16 @@ class ErrorShare:
 
 @dataclass(frozen=True)
 class MapSection:
-    """Positions in metres from ``origin``: distinct ones of the database, and those of all queries."""
+    """Positions in metres from ``origin``: distinct ones of the database, and those of all queries.
+
+    Attributes:
+        zone: of the UTM grid that ``origin`` is in; empty where there are several, and it is in none.
+    """
 
     database: list[list[int]]
     queries: list[list[float]]
     origin: list[float]
+    zone: str
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,16 @@ class CalibrationSection:
 
 @dataclass(frozen=True)
 class QueriesSection:
-    """A list entry for each query: its image, the rank of its first positive (0 for none), and what is known of it."""
+    """A list entry for each query.
+
+    Attributes:
+        image: file name.
+        title: where and when it was taken, as far as that is known.
+        rank: of its first positive; 0 for none.
+    """
 
     image: list[str]
+    title: list[str]
     rank: list[int]
     error_m: list[float | None]
     confidence: list[float]
@@ -66,13 +78,19 @@ class QueriesSection:
 
 @dataclass(frozen=True)
 class ShownImage:
-    """A database image on a card; ``thumb`` is the number of its thumbnail."""
+    """A database image on a card.
+
+    Attributes:
+        thumb: number of its thumbnail.
+        turn_deg: between its heading and the query's.
+    """
 
     thumb: int | None
     image: str
     metres: float | None
     similarity: float | None = None
     correct: bool | None = None
+    turn_deg: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +154,7 @@ class Report:
         sets: the evaluation sets.
         thumbs: thumbnails, as JPEG in base64; the sets name them by number.
         training: the training charts.
+        start: the set that is shown first.
         notes: what a reader of the numbers has to know first.
         model_sha256: of the model that was evaluated; what is known of its training beside the page must be of it.
     """
@@ -147,9 +166,12 @@ class Report:
     sets: list[SetSection]
     thumbs: list[str]
     training: TrainingSection
+    start: str = ""
     notes: list[str] = field(default_factory=list)
     model_sha256: str = ""
 
     def data(self) -> dict[str, Any]:
         """What the page's script reads."""
-        return {key: value for key, value in asdict(self).items() if key in ("runs", "sets", "thumbs", "training")}
+        return {
+            key: value for key, value in asdict(self).items() if key in ("runs", "sets", "thumbs", "training", "start")
+        }

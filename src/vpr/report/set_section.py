@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from vpr.data.coordinates import to_degrees
 from vpr.data.described_set import DescribedSet
 from vpr.data.manifest import Manifest
 from vpr.localization.confidence import (
@@ -78,6 +81,7 @@ def set_section(
         calibration=_calibration_section(confidence, correct, calibration),
         queries=QueriesSection(
             image=[str(Path(image).name) for image in queries["image"]],
+            title=titles(queries),
             rank=rank.tolist() if labelled else [],
             error_m=[round(float(v), 1) if np.isfinite(v) else None for v in error_m],
             confidence=[] if confidence is None else [round(float(v), 4) for v in confidence],
@@ -86,6 +90,28 @@ def set_section(
         ),
         cards=cards if model is None else add_heat_maps(cards, given, model),
     )
+
+
+def titles(queries: pd.DataFrame) -> list[str]:
+    """Where and when each query was taken, such as ``49.89273, 13.89939, August 2021``."""
+    lat, lon = to_degrees(
+        queries["utm_east"].to_numpy(dtype=float),
+        queries["utm_north"].to_numpy(dtype=float),
+        queries["utm_zone"].to_list(),
+    )
+    found = []
+    for q, (place, time) in enumerate(zip(queries["place_id"], queries["timestamp"], strict=True)):
+        where = f"{lat[q]:.5f}, {lon[q]:.5f}" if np.isfinite(lat[q]) else f"place {place}" if place else ""
+        found.append(", ".join(part for part in (where, in_words(str(time))) if part))
+    return found
+
+
+def in_words(timestamp: str) -> str:
+    """``202108`` as ``August 2021``; what is no such month as it is."""
+    try:
+        return datetime.strptime(timestamp[:6], "%Y%m").strftime("%B %Y")
+    except ValueError:
+        return timestamp
 
 
 def with_other_run(
