@@ -88,9 +88,12 @@ def test_the_page_works_on_a_desk_and_on_a_phone(browser, path, shown, width):
     assert page.locator(".card").first.get_attribute("data-query") == "0"
     # Heat maps.
     page.select_option("#order", "hard")
-    assert not page.locator(".card canvas").first.is_visible()
-    page.get_by_role("button", name="Heat maps").click()
     assert page.locator(".card canvas").first.is_visible()
+    page.get_by_role("button", name="Heat maps").click()
+    assert not page.locator(".card canvas").first.is_visible()
+    # R@1 is among the first columns, also on a phone.
+    assert page.locator("#recalls thead th").all_inner_texts()[:3] == ["set", "R@1", "R@5"]
+    assert page.locator("#recalls thead th").nth(1).bounding_box()["x"] < width / 2
     # Another set.
     page.get_by_role("button", name="second").click()
     assert page.locator("#set-title").inner_text().startswith("second: ")
@@ -134,11 +137,62 @@ def test_the_map_moves_with_buttons_wheel_and_keys(browser, path):
     assert transform() == start
     # Everything can be reached by the keyboard alone.
     reached = set()
-    for _ in range(40):
+    for _ in range(300):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert {"map", "zoom-in", "which", "condition", "order", "heat", "card"} <= reached
     assert troubles == []
+    page.close()
+
+
+def test_a_mark_of_the_map_leads_to_its_card_and_back_and_images_enlarge(browser, path, shown):
+    troubles: list[str] = []
+    page = open_page(browser, path, 1000, troubles)
+    q = shown.section.cards[-1].query
+    page.evaluate("() => { for (const mark of document.querySelectorAll('#map .query')) mark.setAttribute('r', 9) }")
+    mark = page.locator(f"#map [data-query='{q}']")
+    mark.scroll_into_view_if_needed()
+    box = mark.bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    found = int(page.evaluate("document.activeElement.dataset.query"))
+    same_spot = shown.section.map.queries[found] == pytest.approx(shown.section.map.queries[q], abs=30)
+    assert found == q or same_spot, "marks lie over each other"
+    card = page.locator(f".card[data-query='{found}']")
+    assert card.locator("h3").first.inner_text().startswith(shown.section.queries.title[found])
+    card.get_by_role("button", name="On the map").click()
+    assert page.locator("#map .chosen").get_attribute("data-query") == str(found)
+    zone = shown.section.map.zone
+    assert re.fullmatch(rf"\d+ E \d+ N {zone}", page.locator("#map-where").inner_text())
+    assert re.fullmatch(r"\d+ k?m", page.locator("#map-scale text").text_content())
+    card.get_by_role("button", name="1.: enlarge").click()
+    assert page.locator("#large").is_visible()
+    assert page.locator("#large img").bounding_box()["width"] > 300
+    page.keyboard.press("Escape")
+    assert not page.locator("#large").is_visible()
+    assert troubles == []
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stand_out_in_light_and_dark(browser, path, scheme):
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(path.as_uri())
+    ink, paper = page.evaluate(
+        "() => { const s = getComputedStyle(document.body); return [s.color, s.backgroundColor] }"
+    )
+    brightness = [sum(int(v) for v in re.findall(r"\d+", colour)[:3]) / 3 for colour in (ink, paper)]
+    assert (brightness[0] < brightness[1]) == (scheme == "light")
+    assert abs(brightness[0] - brightness[1]) > 150
+    page.close()
+
+
+def test_a_report_opens_on_the_set_that_nothing_was_chosen_on_and_shows_its_notes(browser, shown, tmp_path):
+    sets = [shown.section, replace(shown.section, name="test")]
+    report = report_of("title", ["ours"], sets, shown.thumbnails, start="test", notes=["an epoch has 2 batches"])
+    (tmp_path / "report.html").write_text(render(report), encoding="utf-8")
+    page = open_page(browser, tmp_path / "report.html", 390, [])
+    assert page.locator("#set-title").inner_text().startswith("test: ")
+    assert page.locator(".caution").inner_text() == "Note: an epoch has 2 batches."
     page.close()
 
 
@@ -148,7 +202,8 @@ def test_two_runs_stand_side_by_side(browser, shown, tmp_path):
     path = tmp_path / "two.html"
     path.write_text(render(report_of("two", ["one", "two"], [section], shown.thumbnails)), encoding="utf-8")
     troubles: list[str] = []
-    page = open_page(browser, path, 1280, troubles)
+    page = open_page(browser, path, 390, troubles)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
     first, second = (each.predictions.is_positive[:, 0] for each in (given, other))
     assert page.locator("#recalls tbody tr").count() == 2
     for choice, expected in (("first", first & ~second), ("second", second & ~first)):

@@ -29,13 +29,14 @@ IMPORTS = {
     "config": set(),
     "data": {"config"},
     "sources": BASE,
+    "pages": set(),
     "retrieval": BASE,
-    "verification": BASE | {"retrieval"},
+    "verification": BASE | {"retrieval", "pages"},
     "model": BASE,
     "training": BASE | {"retrieval", "model"},
     "localization": BASE | {"retrieval", "model"},
-    "report": BASE | {"retrieval", "model", "training", "localization"},
-    "experiments": BASE | {"retrieval", "model", "training", "localization", "report", "sources"},
+    "report": BASE | {"retrieval", "model", "training", "localization", "pages"},
+    "experiments": BASE | {"retrieval", "model", "training", "localization", "report", "sources", "pages"},
 }
 IMPORTS["documentation"] = IMPORTS["stages"] = {*IMPORTS, "documentation"}
 

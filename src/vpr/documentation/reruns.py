@@ -10,7 +10,7 @@ import yaml
 from vpr.documentation.components import table
 
 FOLDERS = (
-    "config", "data", "sources", "retrieval", "verification", "model", "training", "localization", "report",
+    "config", "data", "sources", "retrieval", "pages", "verification", "model", "training", "localization", "report",
     "experiments", "documentation", "cli.py",
 )  # fmt: skip
 SECTIONS = (

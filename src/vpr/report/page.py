@@ -8,6 +8,7 @@ from pathlib import Path
 from jinja2 import Environment
 from markupsafe import Markup
 
+from vpr.pages.look import look
 from vpr.report.sections import Report
 
 _HERE = Path(__file__).parent
@@ -19,7 +20,7 @@ def render(report: Report) -> str:
     template = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(_read("page.html"))
     return template.render(
         report=report,
-        css=Markup(_read("page.css")),
+        css=look() + Markup(_read("page.css")),
         js=Markup(_read("page.js")),
         data=Markup(data.replace("<", "\\u003c")),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from vpr.localization.confidence import (
     reliability,
 )
 from vpr.model.vpr_model import VPRModel
+from vpr.pages.look import month_in_words
 from vpr.report.cards import add_heat_maps, add_other_run, make_cards
 from vpr.report.conditions import as_codes, condition_bars, query_conditions, wilson
 from vpr.report.map import map_section
@@ -102,16 +102,8 @@ def titles(queries: pd.DataFrame) -> list[str]:
     found = []
     for q, (place, time) in enumerate(zip(queries["place_id"], queries["timestamp"], strict=True)):
         where = f"{lat[q]:.5f}, {lon[q]:.5f}" if np.isfinite(lat[q]) else f"place {place}" if place else ""
-        found.append(", ".join(part for part in (where, in_words(str(time))) if part))
+        found.append(", ".join(part for part in (where, month_in_words(str(time))) if part))
     return found
-
-
-def in_words(timestamp: str) -> str:
-    """``202108`` as ``August 2021``; what is no such month as it is."""
-    try:
-        return datetime.strptime(timestamp[:6], "%Y%m").strftime("%B %Y")
-    except ValueError:
-        return timestamp
 
 
 def with_other_run(

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageDraw
+from markupsafe import Markup
+from numpy.typing import NDArray
 
 from vpr.data.images import open_image
 from vpr.data.manifest import DATABASE, QUERY, Manifest, city_of
+from vpr.pages.look import jpeg_url, look, month_in_words
+from vpr.retrieval.conditions import condition_columns
 from vpr.retrieval.positives import has_coordinates, positives_of, utm_of
 from vpr.verification.checks import kind_of
 from vpr.verification.counts import count_differences
 
-SHEET_COLUMNS, TILE_PX, LABEL_PX = 8, (128, 96), 16
-NUM_PLACES, NUM_ROWS = 6, 2
-MAX_POINTS = 20_000  # of a map; more would only be drawn over each other
+TILE_PX = (160, 120)
+NUM_PLACES, IMAGES_OF_A_PLACE, IMAGES_OF_A_SET = 6, 8, 12
+MAX_POINTS = 5_000  # of a map; more would only be drawn over each other
+MAX_BARS = 24
+MAP_SIZE, SMALL_MAP_SIZE = (800.0, 520.0), (300.0, 220.0)
+SECTORS = ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west")
 SHOWN_PROBLEMS = 20
 
 
@@ -35,14 +37,16 @@ def dataset_page(manifest: Manifest, problems: pd.DataFrame, statistics: dict[st
         problems, statistics: of ``vpr.verification.checks.Verified``.
         radius_m: a database image within it is a positive.
     """
-    with rc_context({"text.parse_math": False}):  # a $ in a name is a $
-        sections = [_training(manifest, statistics)] if len(manifest.train()) else []
-        sections += [_evaluation_set(manifest, name, radius_m) for name in manifest.set_names()]
+    sections = [_training(manifest, statistics)] if len(manifest.train()) else []
+    sections += [_evaluation_set(manifest, name, radius_m) for name in manifest.set_names()]
     kinds = problems.assign(problem=kind_of(problems["problem"]))
     kinds = kinds.groupby(["severity", "problem"], sort=True).size().reset_index(name="rows")
-    template = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
+    here = Path(__file__).parent
+    template = (here / "page.html").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     return page.from_string(template).render(
+        look=look(),
+        js=Markup((here / "page.js").read_text(encoding="utf-8")),
         name=manifest.name,
         statistics=statistics,
         counts=_counts(statistics.get("sources", {})),
@@ -74,23 +78,18 @@ def _counts(sources: dict[str, Any]) -> list[dict[str, Any]]:
 def _training(manifest: Manifest, statistics: dict[str, Any]) -> dict[str, Any]:
     train = manifest.train()
     sizes = train.groupby("place_id").size()
-    pictures = [_figure(_histogram(sizes), "How many places have how many images")]
-    if train["utm_east"].notna().any():
-        pictures.append(_figure(_place_maps(train), "Map of the training places of each city"))
+    maps = _place_maps(train) if train["utm_east"].notna().any() else []
     rows = []
     for place in _spread(sorted(sizes.index), NUM_PLACES):
-        images = train.loc[train["place_id"] == place, "image"].tolist()
-        rows.append((f"place {place}, {len(images)} images", images[:SHEET_COLUMNS]))
-    pictures.append(_sheet(manifest, rows, f"Images of {len(rows)} training places"))
+        images = train[train["place_id"] == place].head(IMAGES_OF_A_PLACE)
+        rows.append((f"place {place}, {sizes[place]} images", _tiles(manifest, images)))
     text = (
         f"{len(train):,} images of {len(sizes):,} places, {sizes.min()} to {sizes.max()} images of a place, "
         f"median {sizes.median():g}."
     )
-    return {
-        "title": "Training",
-        "text": text,
-        "cities": statistics.get("cities"),
-        "pictures": pictures,
+    charts = [_bars("images of a place: places", sizes), *_when_and_where_to({"": train})]
+    return {"title": "Training", "text": text, "cities": statistics.get("cities"), "maps": maps, "rows": rows} | {
+        "charts": [chart for chart in charts if chart]
     }
 
 
@@ -98,40 +97,62 @@ def _evaluation_set(manifest: Manifest, name: str, radius_m: float) -> dict[str,
     database, queries = manifest.part(name, DATABASE), manifest.part(name, QUERY)
     positives = positives_of(database, queries, radius_m)
     text = f"{len(database):,} database images, {len(queries):,} queries"
-    found = None
+    found = np.ones(len(queries), dtype=bool)
     if positives is None:
         text += "; no labels, so no recall."
     else:
         found = np.array([len(p) > 0 for p in positives], dtype=bool)
         middle = float(np.median([len(p) for p in positives])) if positives else 0.0
         text += f"; {int((~found).sum()):,} queries have no positive; the median query has {middle:g}."
-    pictures = []
+    maps = []
     if has_coordinates(database) and has_coordinates(queries):
-        pictures.append(_figure(_map(database, queries, found), f"Map of database and queries of {name}"))
-    rows = []
-    for role, part in (("database", database), ("queries", queries)):
-        images = _spread(part["image"].tolist(), NUM_ROWS * SHEET_COLUMNS)
-        for k in range(0, len(images), SHEET_COLUMNS):
-            rows.append((role, images[k : k + SHEET_COLUMNS]))
-    pictures.append(_sheet(manifest, rows, f"Images of database and queries of {name}"))
+        asked = utm_of(queries)
+        layers = {"database": utm_of(database), "found": asked[found], "lost": asked[~found]}
+        maps.append(_map(layers, f"Database and queries of {name}", MAP_SIZE, str(database["utm_zone"].iloc[0])))
+    parts = {"database": database, "queries": queries}
+    rows = [
+        (f"{role}: {len(part):,} images", _tiles(manifest, part.iloc[_spread(range(len(part)), IMAGES_OF_A_SET)]))
+        for role, part in parts.items()
+    ]
     origin = f" ({queries['source'].iloc[0]})" if "source" in queries and len(queries) else ""
-    return {"title": f"Evaluation set {name}{origin}", "text": text, "cities": None, "pictures": pictures}
+    charts = [chart for chart in _when_and_where_to(parts) if chart]
+    title = f"Evaluation set {name}{origin}"
+    return {"title": title, "text": text, "cities": None, "maps": maps, "rows": rows, "charts": charts}
 
 
-def _histogram(sizes: pd.Series) -> Figure:
-    figure = Figure(figsize=(7.2, 2.2), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    counts = sizes.value_counts().sort_index()
-    axes.bar(counts.index, counts.to_numpy(), color="#4477aa")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlim(min(counts.index) - 1, max(counts.index) + 1)
-    axes.set_xlabel("images of a place")
-    axes.set_ylabel("places")
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+def _when_and_where_to(parts: dict[str, pd.DataFrame]) -> list[dict[str, Any] | None]:
+    """Years and headings of each part, as far as they are known."""
+    charts = []
+    for role, rows in parts.items():
+        begin = f"{role}: " if role else ""
+        years = rows["timestamp"].str.extract(r"^(\d{4})", expand=False).dropna()
+        charts.append(_bars(f"{begin}images of a year", years))
+        headings = rows["heading"].to_numpy(dtype=float)
+        sectors = np.round(headings[np.isfinite(headings)] / 45).astype(int) % 8
+        counts = np.bincount(sectors, minlength=8)
+        bars = [(name, int(count)) for name, count in zip(SECTORS, counts, strict=True)]
+        charts.append(_chart(f"{begin}images that look", bars) if len(sectors) else None)
+    return charts
 
 
-def _place_maps(train: pd.DataFrame) -> Figure:
+def _bars(title: str, values: pd.Series) -> dict[str, Any] | None:
+    """How often each value comes; the rarest together where there are many. ``None`` where there is none."""
+    counts = values.value_counts().sort_index()
+    if not len(counts):
+        return None
+    shown = [(str(value), int(count)) for value, count in counts.items()]
+    if len(shown) > MAX_BARS:
+        rest = sum(count for _, count in shown[MAX_BARS - 1 :])
+        shown = [*shown[: MAX_BARS - 1], (f"{shown[MAX_BARS - 1][0]} and later", rest)]
+    return _chart(title, shown)
+
+
+def _chart(title: str, bars: list[tuple[str, int]]) -> dict[str, Any]:
+    most = max(1, *(count for _, count in bars))
+    return {"title": title, "bars": [(label, f"{count:,}", round(100 * count / most, 1)) for label, count in bars]}
+
+
+def _place_maps(train: pd.DataFrame) -> list[dict[str, Any]]:
     """A small map for each city, at a scale of its own."""
     places = (
         train.assign(city=city_of(train))
@@ -139,85 +160,58 @@ def _place_maps(train: pd.DataFrame) -> Figure:
         .mean()
         .reset_index("city")
     )
-    cities = sorted(set(places["city"]))
-    columns = min(4, len(cities))
-    lines = -(-len(cities) // columns)
-    figure = Figure(figsize=(2.25 * max(columns, 2), 2.4 * lines), dpi=110, layout="constrained")
-    grid = np.atleast_1d(figure.subplots(lines, columns)).ravel()
-    for axes in grid[len(cities) :]:
-        axes.set_visible(False)
-    for axes, name in zip(grid, cities, strict=False):
+    maps = []
+    for name in sorted(set(places["city"])):
         here = places[places["city"] == name]
-        xy = _thinned(here[["utm_east", "utm_north"]].to_numpy())
-        x, y = (xy - xy.min(axis=0)).T / 1000
-        axes.scatter(x, y, s=1, color="#4477aa", linewidths=0)
-        axes.set_title(f"{name or 'all'}, {len(here):,} places", fontsize=8)
-        axes.set_aspect("equal", adjustable="datalim")
-        axes.tick_params(labelsize=6)
-    figure.supxlabel("km east", fontsize=8)
-    figure.supylabel("km north", fontsize=8)
-    return figure
+        title = f"{name or 'all places'}, {len(here):,} places"
+        maps.append(_map({"found": here[["utm_east", "utm_north"]].to_numpy()}, title, SMALL_MAP_SIZE, ""))
+    return maps
 
 
-def _map(database: pd.DataFrame, queries: pd.DataFrame, found: Any) -> Figure:
-    figure = Figure(figsize=(7.2, 6), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    points = utm_of(database)
-    origin = points.min(axis=0)
-    asked = utm_of(queries)
-    if found is None:
-        found = np.ones(len(queries), dtype=bool)
-    for xy, size, colour, label in (
-        (points, 3, "#bbbbbb", f"database ({len(points):,})"),
-        (asked[found], 5, "#228833", f"queries ({int(found.sum()):,})"),
-        (asked[~found], 14, "#cc3311", f"queries without a positive ({int((~found).sum()):,})"),
-    ):
-        if len(xy):
-            x, y = (_thinned(xy) - origin).T / 1000
-            axes.scatter(x, y, s=size, color=colour, linewidths=0, label=label)
-    axes.set_aspect("equal", adjustable="datalim")
-    zone = str(database["utm_zone"].iloc[0])
-    axes.set_xlabel(f"km east of {origin[0]:,.0f} m{f', zone {zone}' if zone else ''}")
-    axes.set_ylabel(f"km north of {origin[1]:,.0f} m")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, 1.08), ncols=3, frameon=False, fontsize=8, markerscale=2)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+def _map(layers: dict[str, NDArray[np.float64]], title: str, size: tuple[float, float], zone: str) -> dict[str, Any]:
+    """Points as one path for each layer, with a scale.
+
+    Args:
+        layers: metres ``(number, 2)`` east and north, by the class of their marks.
+        size: of the drawing.
+        zone: of the UTM grid.
+    """
+    known = np.concatenate([xy[np.isfinite(xy).all(axis=1)] for xy in layers.values()])
+    low, high = known.min(axis=0), known.max(axis=0)
+    margin = 20.0
+    unit = float(
+        min((size[0] - 2 * margin) / max(1.0, high[0] - low[0]), (size[1] - 3 * margin) / max(1.0, high[1] - low[1]))
+    )
+    paths = {}
+    for layer, xy in layers.items():
+        some = _thinned(xy[np.isfinite(xy).all(axis=1)])
+        x = margin + (some[:, 0] - low[0]) * unit
+        y = margin + (high[1] - some[:, 1]) * unit
+        paths[layer] = (len(xy), "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(x, y, strict=True)))
+    metres = max(m * 10**p for p in range(7) for m in (1, 2, 5) if m * 10**p * unit <= size[0] / 4 or (p, m) == (0, 1))
+    scale = {"text": f"{metres / 1000:g} km" if metres >= 1000 else f"{metres} m", "length": round(metres * unit, 1)}
+    corner = f"{low[0]:.0f} E {low[1]:.0f} N {zone}, lower left" if zone else ""
+    return {"title": title, "width": size[0], "height": size[1], "paths": paths, "scale": scale, "corner": corner}
 
 
-def _thinned(points: Any) -> Any:
+def _thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:
     return points[:: -(-len(points) // MAX_POINTS)] if len(points) > MAX_POINTS else points
 
 
-def _figure(figure: Figure, alt: str) -> dict[str, Any]:
-    out = io.BytesIO()
-    figure.savefig(out, format="png", metadata={"Software": None})
-    width, height = (int(v) for v in figure.get_size_inches() * figure.dpi)
-    return _picture(out.getvalue(), "png", alt, width, height)
+def _tiles(manifest: Manifest, rows: pd.DataFrame) -> list[dict[str, str]]:
+    """Images with what is known of each."""
+    columns = condition_columns(manifest.rows)
+    tiles = []
+    for _, row in rows.iterrows():
+        image = open_image(manifest.folder / row["image"])
+        image.thumbnail(TILE_PX)
+        known = [month_in_words(str(row["timestamp"])), *(str(row[column]) for column in columns)]
+        caption = " · ".join(text for text in known if text and text != "nan")
+        tiles.append({"data": jpeg_url(image), "caption": caption, "name": Path(row["image"]).name})
+    return tiles
 
 
-def _sheet(manifest: Manifest, rows: list[tuple[str, list[str]]], alt: str) -> dict[str, Any]:
-    """Rows of images, each with a label above it."""
-    width, height = TILE_PX
-    sheet = Image.new("RGB", (SHEET_COLUMNS * width, max(1, len(rows)) * (height + LABEL_PX)), "white")
-    draw = ImageDraw.Draw(sheet)
-    for r, (label, images) in enumerate(rows):
-        top = r * (height + LABEL_PX)
-        draw.text((4, top + 2), label, fill="black")
-        for c, image in enumerate(images):
-            tile = open_image(manifest.folder / image)
-            tile.thumbnail(TILE_PX)
-            sheet.paste(tile, (c * width + (width - tile.width) // 2, top + LABEL_PX + (height - tile.height) // 2))
-    out = io.BytesIO()
-    sheet.save(out, "JPEG", quality=85)
-    return _picture(out.getvalue(), "jpeg", alt, *sheet.size)
-
-
-def _picture(content: bytes, kind: str, alt: str, width: int, height: int) -> dict[str, Any]:
-    data = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-    return {"data": data, "alt": alt, "width": width, "height": height}
-
-
-def _spread(items: list[str], num: int) -> list[str]:
+def _spread(items: Sequence[Any], num: int) -> list[Any]:
     if len(items) <= num:
-        return items
+        return list(items)
     return [items[int(k)] for k in np.linspace(0, len(items) - 1, num)]

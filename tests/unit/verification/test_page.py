@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from vpr.data.manifest import Manifest
+import re
+
+import pytest
+
+from vpr.data.manifest import DATABASE, QUERY, Manifest
+from vpr.pages.look import month_in_words
 from vpr.verification.checks import verify
 from vpr.verification.page import dataset_page
 
@@ -15,3 +20,23 @@ def test_a_dollar_in_a_city_s_name_is_a_dollar(city):
     checked = verify(Manifest("odd", city.root, rows), 25.0, 1)
     page = dataset_page(checked.manifest, checked.problems, checked.statistics, 25.0)
     assert "A$_{$\\frac" in page
+
+
+def test_the_page_shows_maps_times_headings_and_images_with_their_conditions(city):
+    checked = verify(city, 25.0, 1)
+    page = dataset_page(checked.manifest, checked.problems, checked.statistics, 25.0)
+    number = len(city.part("val", DATABASE))
+    assert f"database ({number})" in page
+    assert "images that look" in page
+    assert "images of a year" in page
+    assert page.count('<svg class="map"') == len(set(city.train()["city"])) + len(city.set_names())
+    first = city.part("val", QUERY).iloc[0]
+    assert re.search(rf"{month_in_words(first['timestamp'])} · [^<]*{first['light']}", page)
+    assert "http" not in page.replace("http-equiv", ""), "it needs no network"
+
+
+@pytest.mark.parametrize(
+    ("timestamp", "words"), [("202108", "August 2021"), ("20210803", "August 2021"), ("", ""), ("dusk", "dusk")]
+)
+def test_a_month_is_in_words(timestamp, words):
+    assert month_in_words(timestamp) == words

@@ -1,0 +1,31 @@
+"""The style sheet of all pages, and how they write images and months."""
+
+from __future__ import annotations
+
+import base64
+import io
+from datetime import datetime
+from pathlib import Path
+
+from markupsafe import Markup
+from PIL import Image
+
+
+def look() -> Markup:
+    """The style sheet; a page adds its own."""
+    return Markup((Path(__file__).parent / "look.css").read_text(encoding="utf-8"))
+
+
+def jpeg_url(image: Image.Image, quality: int = 80) -> str:
+    """An image as the address that a page holds it under."""
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
+
+
+def month_in_words(timestamp: str) -> str:
+    """``202108`` as ``August 2021``; what is no such month as it is."""
+    try:
+        return datetime.strptime(timestamp[:6], "%Y%m").strftime("%B %Y")
+    except ValueError:
+        return timestamp
