@@ -21,7 +21,8 @@ class _Lines(tqdm):  # type: ignore[type-arg]
     def close(self) -> None:
         if self.disable:
             return
-        self.bar_format = "{desc}: {n_fmt}{unit} in {elapsed}, {rate_noinv_fmt}{postfix}"
+        done = "in {elapsed}, {rate_noinv_fmt}" if self.n > self.initial else "were done before"
+        self.bar_format = f"{{desc}}: {{n_fmt}}{{unit}} {done}{{postfix}}"
         self.leave = False  # or a bar's last line would follow
         self.display()
         super().close()

@@ -58,7 +58,8 @@ A loss that takes no miner compares all images of a batch by its definition and 
 {miners}
 
 A batch of which a miner picks nothing has loss 0 and moves no weight. `metrics/training.csv` and MLflow count such
-batches (`batches_without_pairs`) beside `informative_share`, the share of pairs or triplets that were picked.
+batches (`batches_without_pairs`) beside `informative_share`, the share of pairs or triplets that were picked, and
+`share_without_pair`, the share of images that are no anchor of one, which gsv-cities logs as batch accuracy.
 AngularMiner's and NTXentLoss's largest tensors are counted before anything runs; what cannot fit in memory is refused
 with the arithmetic.
 
@@ -70,7 +71,7 @@ with the arithmetic.
 | `train.batches: city` | places of one city at a time: the column `city`, or what comes before the last slash of `place_id` |
 | `train.batches: similar` | groups of `similar_places` places that look similar: in each epoch the current model describes one image of each place; places x descriptor size x 8 bytes of memory, and an exact search |
 | `train.min_place_distance_m` | no two places of a batch nearer to each other than this; needs coordinates |
-| `train.memory_size` | cross-batch memory ([Wang 2020](https://arxiv.org/abs/1912.06798)): the loss also compares with so many descriptors of earlier batches; for the losses marked, with any miner but BatchEasyHardMiner |
+| `train.memory_size` | cross-batch memory ([Wang 2020](https://arxiv.org/abs/1912.06798)): the loss also compares with so many descriptors of earlier batches; for the losses marked, with any miner but BatchEasyHardMiner. Gradients flow through both images of a pair within the batch, where pytorch-metric-learning detaches the copy that it has put into the memory |
 
 ## After training
 

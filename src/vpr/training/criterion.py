@@ -20,9 +20,17 @@ from vpr.training.miners import build_miner
 
 @dataclass(frozen=True)
 class Mined:
-    """What a miner picked: ``informative_share`` of all pairs or triplets of the batch, in [0, 1], where that lies."""
+    """What a miner picked, in shares from 0 to 1, where that lies.
+
+    Attributes:
+        informative_share: of all pairs or triplets of the batch.
+        share_without_pair: images of the batch that are no anchor of a positive pair or triplet that was picked; it is
+            what gsv-cities logs as batch accuracy.
+        nothing: whether nothing was picked.
+    """
 
     informative_share: float | Tensor
+    share_without_pair: float | Tensor
     nothing: bool
 
 
@@ -71,14 +79,18 @@ class Criterion(nn.Module):
                 return self._with_memory(descriptors, labels)
             mined = self.miner(descriptors, labels) if self.miner is not None else None
             if mined is None:
-                return self.loss(descriptors, labels), Mined(1.0, False)
+                return self.loss(descriptors, labels), Mined(1.0, 0.0, False)
             stats = count_mined(mined, labels, labels)
             if stats.nothing:
                 return descriptors.sum() * 0.0, stats
             return self.loss(descriptors, labels, mined), stats
 
     def _with_memory(self, descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Mined]:
-        """The batch against itself and the memory; an image is not compared with itself."""
+        """The batch against itself and the memory; an image is not compared with itself.
+
+        Gradients flow through both sides of a pair within the batch, as without a memory, and through the batch's side
+        of a pair with the memory. pytorch-metric-learning's ``CrossBatchMemory`` detaches the batch's own copy as well.
+        """
         filled = self.kept_labels >= 0
         others = torch.cat([descriptors, self.kept[filled]])
         other_labels = torch.cat([labels, self.kept_labels[filled].to(labels.dtype)])
@@ -134,4 +146,5 @@ def count_mined(mined: tuple[Tensor, ...], labels: Tensor, other_labels: Tensor)
         picked, possible = len(mined[0]), (positives * negatives).sum()
     else:
         picked, possible = len(mined[0]) + len(mined[2]), (positives + negatives).sum()
-    return Mined((picked / possible.clamp(min=1)).clamp(max=1.0), picked == 0)
+    anchors = torch.zeros(len(labels), device=labels.device).index_fill_(0, mined[0], 1.0)
+    return Mined((picked / possible.clamp(min=1)).clamp(max=1.0), 1 - anchors.mean(), picked == 0)

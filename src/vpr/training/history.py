@@ -13,7 +13,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from vpr.config.errors import UserError
+from vpr.training.criterion import Mined
 
+SHARES = ("informative_share", "share_without_pair")  # of ``Mined``
 Report = Callable[[dict[str, float], int], None]
 
 
@@ -28,7 +30,7 @@ class History(Callback):
         self._since: float | None = None
         self._images = 0
         self._losses: list[Tensor] = []
-        self._shares: list[float | Tensor] = []
+        self._mined: list[Mined] = []
         self._nothing = 0
         self._epoch_started = 0.0
 
@@ -45,7 +47,7 @@ class History(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self._images += self.batch_images
         self._losses.append(pl_module.last_loss)
-        self._shares.append(pl_module.mined.informative_share)
+        self._mined.append(pl_module.mined)
         self._nothing += pl_module.mined.nothing
         step = trainer.global_step
         if step % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
@@ -55,11 +57,11 @@ class History(Callback):
             values = {
                 "loss": float(np.mean(losses)),
                 "lr": float(trainer.optimizers[0].param_groups[0]["lr"]),
-                "informative_share": float(np.mean([float(share) for share in self._shares])),
+                **{name: float(np.mean([float(getattr(m, name)) for m in self._mined])) for name in SHARES},
                 "batches_without_pairs": float(self._nothing),
             }
             self._add(step, trainer.current_epoch, values, {"images_per_s": rate})
-            self._losses, self._shares, self._nothing = [], [], 0
+            self._losses, self._mined, self._nothing = [], [], 0
 
     def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
         recall_at = pl_module.params.val_recall_at

@@ -74,7 +74,7 @@ class TrainingModule(lightning.LightningModule):
         self.params = params
         self.steps_per_epoch = steps_per_epoch
         self.validation = validation
-        self.mined = Mined(0.0, False)
+        self.mined = Mined(0.0, 1.0, False)
         self.last_loss = torch.zeros(())
         if params.compile:
             self.model.compile()

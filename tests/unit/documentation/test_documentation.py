@@ -76,12 +76,19 @@ def test_every_make_target_named_is_there(target):
 
 @pytest.mark.parametrize(
     ("key", "table"),
-    [("agg", AGGREGATORS), ("loss", LOSSES), ("miner", MINERS), ("backbone", BACKBONES), ("dataset", DATASETS)],
+    [("agg", AGGREGATORS), ("miner", MINERS), ("backbone", BACKBONES), ("dataset", DATASETS)],
 )
 def test_the_choices_listed_are_those_of_the_tables(key, table):
     row = re.search(rf"^\| `{key}` \| (.*) \|$", README, re.MULTILINE).group(1)
     names = [re.sub(r" \(.*", "", name).strip() for name in re.split(r", (?![^(]*\))", row)]
     assert sorted(names) == sorted(table)
+
+
+def test_the_losses_are_counted_and_those_on_the_page_of_components_are_those_of_the_table():
+    assert f"[{len(LOSSES)} losses](docs/components.md#losses)" in README
+    text = (ROOT / "docs" / "components.md").read_text(encoding="utf-8")
+    assert "## Losses" in text
+    assert all(f"| {name} |" in text or f"`{name}`" in text for name in LOSSES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -235,6 +235,9 @@ def test_the_share_of_mined_pairs_and_triplets_is_of_all_there_are():
     index = torch.zeros(36, dtype=torch.long)
     assert count_mined((index, index, index, index), LABELS, LABELS).informative_share == pytest.approx(72 / 552)
     assert count_mined((index, index, index), LABELS, LABELS).informative_share == pytest.approx(36 / 1440)
+    anchors = torch.tensor([0, 0, 3, 5])
+    mined = count_mined((anchors, anchors, anchors, anchors), LABELS, LABELS)
+    assert mined.share_without_pair == pytest.approx(1 - 3 / len(LABELS)), "gsv-cities' batch accuracy"
     empty = index[:0]
     assert count_mined((empty, empty, empty, empty), LABELS, LABELS).nothing
 
