@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr.config.errors import UserError
-from vpr.experiments.sweep import check_settings, experiments, grid
+from vpr.experiments.sweep import check_settings, experiments, grid, threads_of_each
 
 ROOT = Path(__file__).parents[2]
 CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")
@@ -50,6 +50,12 @@ def test_names_follow_from_the_changes_and_the_commit_and_suit_git(point):
     assert set(one.name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-")
     assert not one.name.startswith((".", "-"))
     assert one.overrides == tuple(point)
+
+
+def test_experiments_side_by_side_share_the_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert threads_of_each(1) == {}
+    assert [threads_of_each(jobs)["OMP_NUM_THREADS"] for jobs in (2, 3, 20)] == ["4", "2", "1"]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -180,7 +181,8 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
             # Workers inherit what they print to; a pipe would be waited for until they end.
             nothing = subprocess.DEVNULL
             started_queue = [*DVC, "queue", "start", "--jobs", str(jobs)]
-            subprocess.run(started_queue, stdin=nothing, stdout=nothing, stderr=nothing, check=True)
+            env = {**threads_of_each(jobs), **os.environ}
+            subprocess.run(started_queue, stdin=nothing, stdout=nothing, stderr=nothing, check=True, env=env)
         started, shown = time.monotonic(), set(outcome)
         while len(outcome) < len(wanted):
             time.sleep(POLL_S)
@@ -204,6 +206,11 @@ def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
         dvc("queue", "stop", "--kill")
         raise
     return outcome
+
+
+def threads_of_each(jobs: int) -> dict[str, str]:
+    """What lets experiments that run side by side share the cores: with all of them each, they wait for each other."""
+    return {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
 
 
 def experiment_table() -> str:

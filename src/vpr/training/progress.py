@@ -31,6 +31,7 @@ class TrainingProgress(Callback):
         self.bar.update()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.bar.set_postfix_str(in_words(self.history.latest), refresh=False)  # with the last validation
         self.bar.close()
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
