@@ -31,7 +31,20 @@ import yaml
 
 from scratch_project import ROOT, TINY, Project
 
-STAGES = ["check", "download", "verify", "sets", "train", "export", "extract", "evaluate", "index", "report", "record"]
+STAGES = [
+    "check",
+    "download",
+    "verify",
+    "sets",
+    "resize",
+    "train",
+    "export",
+    "extract",
+    "evaluate",
+    "index",
+    "report",
+    "record",
+]
 KINDS = ["stage killed", "DVC killed", "both killed", "disk full", "server gone"]
 SIGNALS = [signal.SIGKILL, signal.SIGTERM, signal.SIGINT]
 DISK = "1g"

@@ -9,8 +9,8 @@ import pytest
 
 def test_images_become_recalls_and_all_files_are_there(project, first_run):
     assert project.stages_run(first_run) == {
-        "check", "download", "verify", "sets@val", "train", "export", "extract@val", "evaluate@val", "index", "report",
-        "record",
+        "check", "download", "verify", "sets@val", "resize", "train", "export", "extract@val", "evaluate@val", "index",
+        "report", "record",
     }  # fmt: skip
     recalls = project.recalls("val")
     assert recalls["num_queries"] == 8

@@ -135,22 +135,35 @@ def _jpeg_pixels(content: bytes) -> Tensor | None:
 
     TorchCodec decodes bit for bit as Pillow does, in half the time.
     """
-    decode_jpeg = _jpeg_decoder()
-    if decode_jpeg is None or not content.startswith(b"\xff\xd8"):
-        return None
     try:
-        with _opened(content) as header:
-            width, height = header.size
-            if header.format != "JPEG" or header.mode not in ("RGB", "L") or width * height > MAX_PIXELS:
-                return None
-        pixels: Tensor = decode_jpeg(content, mode="RGB")
+        if not _is_plain_jpeg(content):
+            return None
+        pixels: Tensor = jpeg_decoder()(content, mode="RGB")
         return pixels
     except Exception:  # of any kind; decode says what is wrong
         return None
 
 
+def read_jpeg(path: Path) -> bytes | None:
+    """A JPEG in colour or grey, as its header says; ``None`` for all else, which is for ``open_pixels``."""
+    try:
+        content = read_file(path)
+        return content if _is_plain_jpeg(content) else None
+    except Exception:  # open_pixels says what is wrong
+        return None
+
+
+def _is_plain_jpeg(content: bytes) -> bool:
+    """Whether TorchCodec is there and its pixels are those of ``decode``, as far as the header says."""
+    if jpeg_decoder() is None or not content.startswith(b"\xff\xd8"):
+        return False
+    with _opened(content) as header:
+        width, height = header.size
+        return header.format == "JPEG" and header.mode in ("RGB", "L") and width * height <= MAX_PIXELS
+
+
 @functools.cache
-def _jpeg_decoder() -> Any:
+def jpeg_decoder() -> Any:
     """TorchCodec's; ``None`` where it can't be loaded."""
     try:
         from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from vpr.config.params import Options, expected, read_params
+from vpr.data.params import ResizeParams
 from vpr.documentation.components import table
 from vpr.localization.params import IndexParams
 from vpr.model.params import ExportParams, ExtractParams
@@ -78,7 +79,7 @@ def page(params_file: Path) -> str:
         header = ["key", f"`{name}`", "meaning", "allowed"]
         datasets.append(f"### {', '.join(names)}\n\n{table(header, rows_of(adapter.Params, block['images']))}")
     sections = []
-    for section in (VerifyParams, ExportParams, ExtractParams, EvaluateParams, IndexParams):
+    for section in (VerifyParams, ResizeParams, ExportParams, ExtractParams, EvaluateParams, IndexParams):
         header = ["key", "value", "meaning", "allowed"]
         sections.append(f"### `{section.key}`\n\n{table(header, rows_of(section, params[section.key]))}")
     return PAGE.format(

@@ -22,7 +22,7 @@ How an image travels: a loader process reads the file, decodes it (TorchCodec fo
 Pillow for all else), resizes it, and sends bytes, a quarter of what numbers would take. RandAugment and normalisation
 run on the device, on the whole batch; on a CPU the loader's process augments, large images with Pillow, which is faster
 there (`src/vpr/data/augmentation.py`). Images of training and validation are kept decoded, as many as fit
-(`train.cache_gb`).
+(`train.cache_gb`); the others can be stored once at the training size (`resize.quality`).
 """
 _GROWTH = """## What grows with the database
 
@@ -53,7 +53,8 @@ def page(results: Path, plot: Path) -> str:
         parts.append(_growth(rows, plot))
     parts.append(
         "## Not measured\n\nNo GPU has been at hand: the speed of training and extraction on one, `compile`, "
-        "`images_per_forward`,\nand half precision there. `make bench` measures on the machine that it runs on.\n"
+        "`images_per_forward`,\n`decode_on_gpu` and half precision there. `make bench` measures on the machine that it "
+        "runs on, and\n`make bench PARTS=gpu` the two models that a GPU is asked for.\n"
     )
     return "\n".join(parts)
 

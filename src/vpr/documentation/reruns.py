@@ -14,8 +14,8 @@ FOLDERS = (
     "experiments", "documentation", "cli.py",
 )  # fmt: skip
 SECTIONS = (
-    "dataset", "datasets.<name>.images", "datasets.<name>.train", "eval_sets", "verify", "train", "export", "extract",
-    "evaluate", "index", "backbone, agg, loss, miner", "data/sources.yaml",
+    "dataset", "datasets.<name>.images", "datasets.<name>.train", "eval_sets", "verify", "resize", "train", "export",
+    "extract", "evaluate", "index", "backbone, agg, loss, miner", "data/sources.yaml",
 )  # fmt: skip
 BEGIN, END = "<!-- reruns: written by make docs -->", "<!-- end of reruns -->"
 

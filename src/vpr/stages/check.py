@@ -1,7 +1,4 @@
-"""Stage ``check``: params.yaml -> data/params.ok, before anything is downloaded.
-
-Builds model, miner and loss as the train stage will, so that a mistake costs seconds, not a download.
-"""
+"""Stage ``check``: params.yaml -> data/params.ok; builds model, miner and loss before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from pathlib import Path
 
 from vpr.config.errors import run_stage
 from vpr.config.params import PARAMS_FILE, check_name, load, load_eval_sets, read_params, reads
+from vpr.data.params import ResizeParams
 from vpr.localization.params import IndexParams, load_index_set
 from vpr.model.device import pick_device
 from vpr.model.export import check_export
@@ -23,7 +21,7 @@ from vpr.training.configuration import load_configuration
 from vpr.training.params import load_train, merge_train
 from vpr.verification.params import VerifyParams
 
-SECTIONS = (VerifyParams, ExportParams, ExtractParams, EvaluateParams, IndexParams)
+SECTIONS = (VerifyParams, ResizeParams, ExportParams, ExtractParams, EvaluateParams, IndexParams)
 
 
 @reads("dataset", "datasets.${dataset}", "eval_sets", "train", *(section.key for section in SECTIONS))
@@ -42,8 +40,8 @@ def check_params(path: Path = PARAMS_FILE, context: Context | None = None) -> No
     dataset, params, where = load_dataset(path)
     sets, train = load_eval_sets(path), load_train(path)
     check_name(train.val_set, f"{path}: val_set")
-    validated = [train.val_set] if train.checkpoint is None else []
-    dataset.check_chosen(params, context, where, [*dict.fromkeys([*sets, *validated])])
+    needed = dict.fromkeys(sets if train.checkpoint else [*sets, train.val_set])
+    dataset.check_chosen(params, context, where, list(needed))
     load_index_set(path)
     check_training(train, dataset.num_places(params, context), sets, path)
 

@@ -11,6 +11,7 @@ from vpr.config.errors import run_stage
 from vpr.config.params import load
 from vpr.data.checksums import file_sha256
 from vpr.data.manifest import read_manifest
+from vpr.data.resized import Resized
 from vpr.experiments.live import TrainingRun
 from vpr.retrieval.params import EvaluateParams
 from vpr.training.configuration import load_configuration
@@ -32,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, required=True, help="of the training images")
     parser.add_argument("--validation-manifest", type=Path, required=True)
+    parser.add_argument("--resized", type=Path, required=True, help="file that says where copies of the images are")
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--curve", type=Path, required=True)
     parser.add_argument("--validations", type=Path, required=True)
@@ -43,9 +45,17 @@ def main() -> None:
     if settings.checkpoint is not None:
         history, summary = use_checkpoint(Path(settings.checkpoint), args.models, digest)
     else:
-        key = run_key(configuration, [args.manifest, args.validation_manifest], radius_m)
+        key = run_key(configuration, [args.manifest, args.validation_manifest, args.resized], radius_m)
         history, summary = train_model(
-            configuration, manifest, validation, radius_m, key, digest, args.models, TrainingRun
+            configuration,
+            manifest,
+            validation,
+            Resized.load(args.resized),
+            radius_m,
+            key,
+            digest,
+            args.models,
+            TrainingRun,
         )
     write_history(history, args.curve, args.validations, settings.val_recall_at)
     summary.save(args.models)

@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from vpr.config.errors import UserError
+from vpr.data.images import jpeg_decoder
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.vpr_model import VPRModel
@@ -86,6 +87,10 @@ def try_criterion(criterion: Criterion, descriptor_dim: int) -> None:
 def model_to_check(configuration: RunConfiguration) -> VPRModel:
     """The model that will be exported: a given checkpoint, or one that is built and tried as the training will do."""
     settings = configuration.settings
+    if settings.decode_on_gpu and (pick_device(settings.accelerator).type != "cuda" or jpeg_decoder() is None):
+        raise UserError(
+            f"params.yaml: {place_of('decode_on_gpu')} is true, and there is no GPU or no TorchCodec for it"
+        )
     if settings.checkpoint is None:
         is_published = settings.weights == "imagenet"
         model = build_model(configuration, None if is_published else settings.weights)

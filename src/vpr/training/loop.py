@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from vpr.data.augmentation import rand_augment
+from vpr.data.encoded import EncodedImages
 from vpr.model.device import pick_device
 from vpr.model.vpr_model import VPRModel
 from vpr.retrieval.recall import recall_at
@@ -103,7 +104,10 @@ class TrainingModule(lightning.LightningModule):
         np.random.seed(seed)  # noqa: NPY002, some miners draw from it
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
-        images = rand_augment(batch.images, batch.draws)
+        pixels = batch.images
+        if isinstance(pixels, EncodedImages):
+            pixels = pixels.decode(self.model.spec.image_size, batch.labels.device)
+        images = rand_augment(pixels, batch.draws)
         descriptors = in_chunks(self.model, images, self.params.images_per_forward)
         loss, self.mined = self.criterion(descriptors, batch.labels)
         self.last_loss = loss.detach()

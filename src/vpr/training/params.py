@@ -105,6 +105,10 @@ class TrainParams(Options):
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="loader processes; `null` takes one less than the cores, at most 8"
     )
+    decode_on_gpu: bool = Field(
+        description="the GPU decodes JPEGs, from files that are read in each epoch, and nothing is kept decoded; for "
+        "machines with few cores for each GPU"
+    )
     cache_gb: Annotated[float, Field(ge=0, le=1e6)] | None = Field(
         description="memory for decoded images of training and validation, which are then read once; `null` takes up "
         "to half of what is free, which is also the most, 0 none"

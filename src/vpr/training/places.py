@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vpr.data.augmentation import rand_augment
+from vpr.data.encoded import EncodedImages
 from vpr.data.loading import ImageList
 from vpr.data.manifest import city_of
 
@@ -57,20 +58,25 @@ class Places:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images ``(B, 3, H, W)`` uint8, place numbers ``(B,)``, and what each image has drawn of ``rand_augment``."""
+    """Images ``(B, 3, H, W)`` uint8, place numbers ``(B,)``, and what each image has drawn of ``rand_augment``.
 
-    images: Tensor
+    Encoded images are for the device that trains to decode.
+    """
+
+    images: Tensor | EncodedImages
     labels: Tensor
     draws: NDArray[np.int64]
 
     def pin_memory(self) -> ImageBatch:
         """Called by the loader where there is a GPU."""
-        return replace(self, images=self.images.pin_memory(), labels=self.labels.pin_memory())
+        images = self.images if isinstance(self.images, EncodedImages) else self.images.pin_memory()
+        return replace(self, images=images, labels=self.labels.pin_memory())
 
     def to(self, device: torch.device, **options: Any) -> ImageBatch:
-        """Called by Lightning. The draws stay, as they say which kernels to start."""
+        """Called by Lightning. The draws stay, as they say which kernels to start, and so do files, for the decoder."""
         options = {"non_blocking": True, **options}
-        return replace(self, images=self.images.to(device, **options), labels=self.labels.to(device, **options))
+        images = self.images if isinstance(self.images, EncodedImages) else self.images.to(device, **options)
+        return replace(self, images=images, labels=self.labels.to(device, **options))
 
 
 class PlaceImages(Dataset[ImageBatch]):
@@ -79,12 +85,16 @@ class PlaceImages(Dataset[ImageBatch]):
     Args:
         images: those of the rows that ``PlaceBatch`` counts.
         augment: here, in the loader's processes, rather than on the device that trains.
+        decode: here as well.
     """
 
-    def __init__(self, images: ImageList, augment: bool = False) -> None:
-        self.images, self.augment = images, augment
+    def __init__(self, images: ImageList, augment: bool = False, decode: bool = True) -> None:
+        self.images, self.augment, self.decode = images, augment, decode
 
     def __getitem__(self, batch: PlaceBatch) -> ImageBatch:
+        if not self.decode:
+            paths = [self.images.folder / self.images.images[k] for k in batch.images]
+            return ImageBatch(EncodedImages.read(paths), torch.tensor(batch.labels), batch.draws)
         images, draws = self.images.batch(batch.images), batch.draws
         if self.augment:
             images, draws = rand_augment(images, draws), draws[:, :0]

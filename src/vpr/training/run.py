@@ -21,6 +21,7 @@ from vpr.config.errors import UserError
 from vpr.config.project import main_root
 from vpr.data.loading import ImageList, loader_processes
 from vpr.data.manifest import Manifest
+from vpr.data.resized import Resized
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
@@ -55,9 +56,13 @@ class Tracker(Protocol):
 Track = Callable[[str, RunConfiguration, Manifest, str, TrainingLog], AbstractContextManager[Tracker]]
 
 
-def run_key(configuration: RunConfiguration, manifests: Sequence[Path], radius_m: float) -> str:
-    """Names the scratch folder of a training, so that other data, parameters or code never resume it."""
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in manifests))
+def run_key(configuration: RunConfiguration, files: Sequence[Path], radius_m: float) -> str:
+    """Names the scratch folder of a training, so that other data, parameters or code never resume it.
+
+    Args:
+        files: that say what is trained on: manifests, and where copies of the images are.
+    """
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
     digest.update(json.dumps([configuration.as_dict(), radius_m], sort_keys=True, default=str).encode())
     weights = configuration.settings.weights
     if weights not in (None, "imagenet"):
@@ -97,6 +102,7 @@ def train_model(
     configuration: RunConfiguration,
     manifest: Manifest,
     validation_manifest: Manifest,
+    resized: Resized,
     radius_m: float,
     key: str,
     digest: str,
@@ -107,6 +113,7 @@ def train_model(
 
     Args:
         manifest, validation_manifest: of the training images, and of the validation set.
+        resized: copies of the training images, if there are.
         radius_m: a database image within it is a positive.
         key: see ``run_key``.
         digest: of the training manifest.
@@ -125,7 +132,7 @@ def train_model(
     device = pick_device(settings.accelerator)
 
     def describe(chosen: list[int]) -> NDArray[np.float32]:
-        images = ImageList(manifest.folder, places.images[chosen], spec.preprocess())
+        images = ImageList(*resized.locate(manifest, places.images[chosen]), spec.preprocess())
         out = np.empty((len(chosen), model.descriptor_dim), dtype=np.float32)
         extract(model, images, out, device, settings.val_batch_size, settings.num_workers, "looking for similar places")
         return out
@@ -133,10 +140,10 @@ def train_model(
     sampler = place_sampler(places, settings, describe)
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
     validation = validation_of(validation_manifest, spec, settings, radius_m)
-    _require_files(manifest.folder, rows["image"])
+    images = ImageList(*resized.locate(manifest, rows["image"]), spec.preprocess())
+    _require_files(images.folder, images.images)
     for loader in validation.loaders:
         _require_files(loader.dataset.folder, loader.dataset.images)
-    images = ImageList(manifest.folder, rows["image"], spec.preprocess())
     workers = loader_processes(settings.num_workers)
     print(
         f"training on {len(rows):,} images of {len(places):,} places ({places.num_left_out} places have fewer than "
@@ -150,9 +157,10 @@ def train_model(
 
     log = TrainingLog.of_this_process()
     with scratch_folder(key) as scratch, track(key, configuration, manifest, digest, log) as tracker:
-        keep_decoded(settings.cache_gb, workers, images, *(loader.dataset for loader in validation.loaders))
+        kept = [] if settings.decode_on_gpu else [images]
+        keep_decoded(settings.cache_gb, workers, *kept, *(loader.dataset for loader in validation.loaders))
         initialise_clusters(model, images, device, settings.seed)
-        dataset = PlaceImages(images, augment=device.type == "cpu")
+        dataset = PlaceImages(images, augment=device.type == "cpu", decode=not settings.decode_on_gpu)
         trained = fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, tracker.log)
         save_models(trained, configuration, digest, models)
         rate = trained.num_images / max(1e-9, trained.seconds)
@@ -234,5 +242,5 @@ def _require_files(folder: Path, images: Iterable[str]) -> None:
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} images of the manifest are gone, {missing[0]} first; "
-            "run `dvc repro --force --single-item download`, then `dvc repro`"
+            "run `dvc repro --force --single-item download`, or `resize` for copies, then `dvc repro`"
         )

@@ -100,7 +100,7 @@ def run(
             len(places),
             settings.memory_size,
         ),
-        PlaceImages(ImageList(city.folder, places.images, preprocess)),
+        PlaceImages(ImageList(city.folder, places.images, preprocess), decode=not settings.decode_on_gpu),
         batches,
         validation,
         settings,
@@ -271,6 +271,13 @@ class Planted:
 
     def __reduce__(self):
         return open, (self.path, "w")
+
+
+def test_images_that_the_device_decodes_teach_the_same(city, settings, tmp_path):
+    one, two = (run(city, changed(settings, decode_on_gpu=on), tmp_path / str(on)) for on in (False, True))
+    losses = [[row["loss"] for row in trained.history if "loss" in row] for trained in (one, two)]
+    assert len(losses[0]) >= 2
+    assert losses[0] == pytest.approx(losses[1], abs=0.02), "resized pixels differ by one of 255 at most"
 
 
 def test_no_code_in_a_resume_checkpoint_is_run(city, settings, tmp_path):
