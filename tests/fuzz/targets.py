@@ -353,7 +353,7 @@ def unzip(content: bytes, folder: Path) -> None:
 
 
 @st.composite
-def index_photoss(draw: Any) -> bytes:
+def index_folders(draw: Any) -> bytes:
     """An index with one of its files changed."""
     with zipfile.ZipFile(io.BytesIO(draw(st.sampled_from(corpus("index"))))) as files:
         parts = {name: files.read(name) for name in files.namelist()}
@@ -443,7 +443,7 @@ TARGETS = {
     "table": Target(attack_table, tables() | mutated("table")),
     "image": Target(attack_image, mutated("image")),
     "checkpoint": Target(attack_checkpoint, mutated("checkpoint")),
-    "index": Target(attack_index, index_photoss()),
+    "index": Target(attack_index, index_folders()),
     "archive": Target(attack_archive, mutated("archive")),
     "ground_truth": Target(attack_ground_truth, mutated("ground_truth")),
     "request": Target(attack_request, requests()),

@@ -182,7 +182,7 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
         torch.save(odd, tmp_path / "odd.pth")
         with pytest.raises(UserError, match="hold no state dict; expected names and tensors of real numbers"):
             build_backbone("resnet18", str(tmp_path / "odd.pth"))
-    (tmp_path / "photo.pth").write_bytes(b"no weights")
+    (tmp_path / "photo.pth").write_bytes(b"\x00no weights")
     with pytest.raises(UserError, match="can't be read as a state dict"):
         build_backbone("resnet18", str(tmp_path / "photo.pth"))
     with pytest.raises(UserError, match="no such file"):
