@@ -54,18 +54,6 @@ def test_a_run_that_was_disturbed_ends_as_one_that_was_not(chaos, kind, stage):
     disturbed.disturb(kind, stage, random.Random(kind))
 
 
-def test_a_store_of_one_s_own_that_can_t_be_written_is_no_run_without_a_record(chaos):
-    project, store = chaos[0].project, chaos[0].folder / "mlruns" / "mlflow.db"
-    whole = store.read_bytes()
-    store.write_bytes(b"not a database" * 1000)
-    said = project("dvc", "repro", "--force", "--single-item", "record", fails=True)
-    assert "mlflow.db can't be written" in said
-    assert "`dvc repro` again" in said
-    store.write_bytes(whole)
-    assert "record" in project.stages_run(project("dvc", "repro"))
-    chaos[0].check(store)
-
-
 CONTENT = {f"train/{k:04d}.jpg": bytes([k % 256]) * 4096 for k in range(1000)}
 
 

@@ -33,6 +33,7 @@ from vpr.localization.index import Index, IndexFacts
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
+from vpr.stages import record as record_stage
 from vpr.training.configuration import RunConfiguration
 from vpr.training.summary import TrainingLog, TrainingSummary
 
@@ -355,6 +356,31 @@ def test_a_store_that_is_down_costs_a_warning_without_its_password_not_the_train
     with pytest.raises(UserError, match="could not query MLflow") as refused:
         finished_runs()
     assert "s3cret" not in printed + str(refused.value)
+
+
+def test_the_record_stage_fails_where_its_own_store_can_t_be_written_and_not_where_a_server_is_away(
+    store, files, city, tmp_path, monkeypatch
+):
+    folder, summary, curve, _ = files
+    index = tmp_path / "index"
+    first = city.part("val", DATABASE).head(1)
+    Index(np.eye(1, 64, dtype=np.float32), first, IndexFacts("", "", "", 25.0), None).save(index)
+    best = folder / "best.ckpt"
+    results = Results(summary, LOG, best, best, index, {}, curve, {"val": {"recall_at_1": 0.5}}, [], city)
+    monkeypatch.setattr(record_stage, "gather", lambda *_: results)
+    report, receipt_file = tmp_path / "report.html", tmp_path / "receipt.json"
+    options = {"manifest": "m", "models": "m", "model": best, "index": index, "predictions": "p", "metrics": "m"}
+    options |= {"report": report, "receipt": receipt_file}
+    monkeypatch.setattr("sys.argv", ["record.py", *(f"--{key}={value}" for key, value in options.items())])
+    store.mkdir()
+    (store / "mlflow.db").write_bytes(b"not a database" * 1000)
+    with pytest.raises(UserError, match=r"mlflow\.db can't be written: .*; results are safe in files"):
+        record_stage.main()
+    assert not receipt_file.exists(), "so that the next `dvc repro` records"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    record_stage.main()
+    assert json.loads(receipt_file.read_text(encoding="utf-8"))["recorded"] is False
 
 
 def test_the_project_s_store_is_the_main_repository_s_and_a_foreign_dvc_root_is_ignored(monkeypatch, tmp_path):

@@ -39,8 +39,9 @@ def main() -> None:
         print(f"recorded run {run_id} in {without_passwords(tracking_uri())}")
     except Exception as error:
         if is_own_store():
+            reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(
-                f"{tracking_uri()} can't be written: {error}; results are safe in files; put that right, or move "
+                f"{tracking_uri()} can't be written: {reason}; results are safe in files; put that right, or move "
                 "mlruns away, and run `dvc repro` again"
             ) from error
         warn(f"not recorded: {error}")
