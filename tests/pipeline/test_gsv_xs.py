@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 
 import pandas as pd
@@ -61,11 +62,25 @@ def test_archives_become_the_recalls_that_their_images_have(published, project):
     assert ours.stages_run(ours("dvc", "repro")) == set()
 
 
+def test_a_given_checkpoint_is_evaluated_on_one_set_and_nothing_else_is_fetched(published):
+    ours, server = published
+    shutil.copy(ours.folder / "data/models/best.ckpt", ours.folder / "given.ckpt")
+    copy = ours.copy(ours.folder.parent / "given")
+    for folder in ("links", "downloads"):
+        shutil.rmtree(copy.folder / "data/images" / folder, ignore_errors=True)
+    server.asked.clear()
+    copy("dvc", "exp", "run", "-S", "train.checkpoint=given.ckpt", "-S", "eval_sets=[night]")
+    assert not any("gsv-xs" in path for _, path, _ in server.asked)
+    rows = pd.read_parquet(copy.folder / "data/listing.parquet")
+    assert set(rows["set"]) == {"night"}
+    assert copy.recalls("night")["num_queries"] > 0
+
+
 def test_another_evaluation_set_trains_nothing_again_and_fetches_nothing(published):
     ours, server = published
     server.asked.clear()
     output = ours(
-        "dvc", "exp", "run", "-S", "+datasets.gsv_xs.images.eval_sets.more=sf_xs_test", "-S", "eval_sets=[val,more]"
+        "dvc", "exp", "run", "-S", "++datasets.gsv_xs.images.eval_sets.more=sf_xs_test", "-S", "eval_sets=[val,more]"
     )
     assert ours.stages_run(output) == {
         "check",

@@ -27,10 +27,13 @@ class Context:
     Attributes:
         catalogue: file of the published sets, ``data/sources.yaml``.
         known_hashes: file of the hashes that earlier downloads had.
+        only_sets: evaluation sets that are all that is needed of a dataset, as a given checkpoint is evaluated on them;
+            ``None`` where a model is trained.
     """
 
     catalogue: Path = Path("data/sources.yaml")
     known_hashes: Path = Path("data/known_hashes.json")
+    only_sets: tuple[str, ...] | None = None
 
 
 class DatasetAdapter(ABC):

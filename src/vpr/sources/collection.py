@@ -73,7 +73,7 @@ class Collection(DatasetAdapter):
                     f"{sorted(params.eval_sets)}"
                 )
         sources = load_sources(context.catalogue)
-        for name in dict.fromkeys([*params.train, *params.eval_sets.values()]):
+        for name in dict.fromkeys(source for source, _, _ in uses(params, context)):
             url = sources[name].url
             if url is None:
                 raise UserError(
@@ -107,9 +107,7 @@ def collect(name: str, params: CollectionParams, sources: Mapping[str, SourcePar
     evaluation: list[pd.DataFrame] = []
     provenance: dict[str, Any] = {}
     folders: dict[str, Path] = {}
-    uses = [(source, TRAIN, "") for source in params.train]
-    uses += [(source, "", set_name) for set_name, source in params.eval_sets.items()]
-    for source_name, role, set_name in uses:
+    for source_name, role, set_name in uses(params, context):
         source = sources[source_name]
         where = f"{context.catalogue}: {source_name}"
         assert source.url is not None, "the check stage refuses a source without a URL"
@@ -132,6 +130,14 @@ def collect(name: str, params: CollectionParams, sources: Mapping[str, SourcePar
     options = {key: value for key, value in params.model_dump().items() if key != "eval_sets"}
     rows = pd.concat([*training, *evaluation], ignore_index=True)
     return make_manifest(name, link_all(folders), rows, {"options": options, "sources": provenance})
+
+
+def uses(params: CollectionParams, context: Context) -> list[tuple[str, str, str]]:
+    """Source, role and set of all that is needed."""
+    only = context.only_sets
+    training = [(source, TRAIN, "") for source in params.train] if only is None else []
+    evaluation = [(s, "", name) for name, s in params.eval_sets.items() if only is None or name in only]
+    return training + evaluation
 
 
 def counts(rows: pd.DataFrame) -> dict[str, Any]:

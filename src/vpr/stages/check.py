@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from vpr.config.errors import run_stage
@@ -15,6 +16,7 @@ from vpr.model.params import ExportParams, ExtractParams
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import check_search
 from vpr.sources.base import Context, check_dataset, load_dataset
+from vpr.sources.params import load_only_sets
 from vpr.training.build import model_to_check
 from vpr.training.cautions import check_training
 from vpr.training.configuration import load_configuration
@@ -31,7 +33,7 @@ def check_params(path: Path = PARAMS_FILE, context: Context | None = None) -> No
     Raises:
         UserError: for the first wrong key or value, with the valid ones.
     """
-    context = context or Context()
+    context = replace(context or Context(), only_sets=load_only_sets(path))
     for section in SECTIONS:
         load(section, path)
     for name, block in read_params(path)["datasets"].items():

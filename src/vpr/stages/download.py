@@ -9,6 +9,7 @@ from pathlib import Path
 from vpr.config.errors import run_stage
 from vpr.data.manifest import write_manifest
 from vpr.sources.base import Context, load_dataset
+from vpr.sources.params import load_only_sets
 
 
 def main() -> None:
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="file that says where the images are")
     args = parser.parse_args()
     dataset, params, _ = load_dataset()
-    listing = dataset.prepare(params, Context(args.catalogue, args.known_hashes))
+    listing = dataset.prepare(params, Context(args.catalogue, args.known_hashes, load_only_sets()))
     # Where images are is not part of a manifest: another place must not train another model.
     args.root.parent.mkdir(parents=True, exist_ok=True)
     args.root.write_text(f"{listing.root}\n", encoding="utf-8")
