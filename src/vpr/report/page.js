@@ -314,7 +314,7 @@ function chosenCards() {
     return true;
   };
   const cards = current.cards.filter(passes);
-  const hardness = (entry) => (queries.rank[entry.query] || 1e6) - (entry.predictions[0] ? entry.predictions[0].similarity : 0) * 1e-3;
+  const hardness = (entry) => (queries.rank[entry.query] || 1e6) + (entry.predictions[0] ? entry.predictions[0].similarity : 0) * 1e-3; // sure and wrong is hardest
   if (order === "hard") cards.sort((a, b) => hardness(b) - hardness(a));
   if (order === "easy") cards.sort((a, b) => hardness(a) - hardness(b));
   if (order === "file") cards.sort((a, b) => a.query - b.query);
