@@ -28,18 +28,18 @@ def localize(args: argparse.Namespace) -> int:
     from vpr.localization.photos import from_file
     from vpr.model.device import pick_device
 
-    photos = _photos(args.photos)
+    photos = _photos(args.photos, args.here)
     index = load_index(args.index)
     localizer = Localizer(args.model, index, pick_device("auto"))
     failed = False
     answers = []
-    for photo in photos:
+    for name, path in photos:
         try:
-            content = from_file(photo)
+            content = from_file(path)
         except UserError as error:
-            answers.append({"photo": str(photo), "error": str(error)})
+            answers.append({"photo": name, "error": str(error)})
         else:
-            answers.append(locate_photo(localizer, str(photo), content, args.num_predictions, args.min_confidence))
+            answers.append(locate_photo(localizer, name, content, args.num_predictions, args.min_confidence))
         failed |= "error" in answers[-1]
         if not args.json:
             _print_answer(answers[-1])
@@ -53,26 +53,32 @@ def localize(args: argparse.Namespace) -> int:
     return int(failed)
 
 
-def _photos(given: Iterable[str]) -> list[Path]:
-    """Files as they are, the images below each folder, and what a pattern such as ``*.jpg`` fits.
+def _photos(given: Iterable[str], here: Path) -> list[tuple[str, Path]]:
+    """Names and paths: of files as they are, of the images below each folder, and of what fits a pattern.
+
+    Args:
+        here: where relative paths start.
 
     Raises:
         UserError: if a folder or a pattern has no image.
     """
     from vpr.data.files import list_images
+    from vpr.data.images import SUFFIXES
 
-    found: list[Path] = []
+    found: list[tuple[str, Path]] = []
     for name in given:
-        path = Path(name)
-        if path.is_dir():
-            matches = [path / image for image in list_images(path)]
-        elif glob.has_magic(name) and not path.exists():
-            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]  # noqa: PTH207, any pattern
-        else:
-            matches = [path]
-        if not matches:
+        is_pattern = glob.has_magic(name) and not (here / name).exists()
+        matches = sorted(glob.glob(name, root_dir=here, recursive=True)) if is_pattern else [name]  # noqa: PTH207
+        images: list[tuple[str, Path]] = []
+        for match in matches:
+            path = here / match
+            if path.is_dir():
+                images += [(f"{match.rstrip('/')}/{image}", path / image) for image in list_images(path)]
+            elif not is_pattern or path.suffix.lower() in SUFFIXES:
+                images.append((match, path))
+        if not images:
             raise UserError(f"{name}: no images there; name photos, or a folder of JPEG, PNG or other images")
-        found += matches
+        found += images
     return found
 
 
@@ -333,8 +339,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="photos, folders of photos, or patterns such as '*.jpg'"
     )
-    one.add_argument("--model", type=Path, default=MODEL, help="checkpoint of the model")
-    one.add_argument("--index", type=Path, default=INDEX, help="folder of the index stage or of `vpr index`")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument("--index", type=Path, help=f"folder of the index; by default the project's {INDEX}")
     one.add_argument("--num-predictions", type=int, default=5, help="nearest database images to show")
     one.add_argument("--min-confidence", type=float, default=0.0, help="answer `unknown` below this probability")
     one.add_argument("--json", action="store_true", help="print JSON, the same as the served model answers")
@@ -345,7 +351,7 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--out", type=Path, required=True, help="folder to write")
     one.add_argument("--force", action="store_true", help="overwrite an index that is there")
-    one.add_argument("--model", type=Path, default=MODEL, help="checkpoint of the model")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
     one.add_argument("--calibration", type=Path, help="index of the same model to take the confidence from")
     one.add_argument(
         "--radius-m",
@@ -354,8 +360,8 @@ def parser() -> argparse.ArgumentParser:
     )
 
     one = command("serve", serve, "answer photos over HTTP, with limits on what a request may ask for")
-    one.add_argument("--model", type=Path, default=MODEL, help="checkpoint of the model")
-    one.add_argument("--index", type=Path, default=INDEX, help="folder of the index stage or of `vpr index`")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument("--index", type=Path, help=f"folder of the index; by default the project's {INDEX}")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
     one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any that is free")
     one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request, in 10^6 bytes")
@@ -398,37 +404,37 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+DEFAULTS = {"model": MODEL, "index": INDEX}
 NEEDS_PROJECT = ("compare", "env", "promote", "sweep", "experiments")
 
 
 def enter_project(args: argparse.Namespace) -> None:
-    """Go to the project that a command is for; paths that were given stay what they were.
+    """Go to the project that a command is for. Paths that were given start where the command was called.
 
     Raises:
         UserError: if there is none, and the command needs one.
     """
-    here = Path.cwd()
+    args.here = here = Path.cwd()
     root = find_project(args.project or here)
     if args.project is not None and root != args.project.resolve():
         raise UserError(f"--project {args.project}: no project, which is a folder with dvc.yaml and params.yaml")
+    defaults = {name: path for name, path in DEFAULTS.items() if getattr(args, name, path) is None}
     if root is None:
-        own = [name for name in ("model", "index") if getattr(args, name, None) in (MODEL, INDEX)]
-        if args.command in NEEDS_PROJECT or own:
-            needed = " and ".join(f"--{name}" for name in own)
+        if args.command in NEEDS_PROJECT or defaults:
+            needed = " and ".join(f"--{name}" for name in defaults)
             raise UserError(
                 f"no project at or above {here}: go to one, name it with --project"
-                + (f", or name {needed}" if own else "")
+                + (f", or name {needed}" if defaults else "")
             )
         return
-    if root == here:
-        return
-    for name, value in vars(args).items():
-        if isinstance(value, Path) and value not in (MODEL, INDEX) and name != "project":
-            setattr(args, name, Path(os.path.relpath(here / value, root)))
-    if args.command == "localize":
-        args.photos = [os.path.relpath(here / photo, root) for photo in args.photos]
-    os.chdir(root)
-    print(f"project {root}", file=sys.stderr)
+    if root != here:
+        for name, value in vars(args).items():
+            if isinstance(value, Path) and name not in ("project", "here"):
+                setattr(args, name, here / value)
+        os.chdir(root)
+        print(f"project {root}", file=sys.stderr)
+    for name, path in defaults.items():
+        setattr(args, name, path)
 
 
 def main() -> None:

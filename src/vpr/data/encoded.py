@@ -23,11 +23,15 @@ class EncodedImages:
 
     Attributes:
         paths: of the images.
-        images: for each its bytes, ``(number,)`` uint8, or its pixels, ``(3, h, w)`` uint8.
+        files: the bytes of all JPEGs, one after the other, as each tensor that a process sends takes a file descriptor.
+        lengths: of each JPEG; 0 for an image that is none.
+        pixels: ``(3, h, w)`` uint8 of those, by their number.
     """
 
     paths: list[Path]
-    images: list[Tensor]
+    files: Tensor
+    lengths: list[int]
+    pixels: dict[int, Tensor]
 
     @classmethod
     def read(cls, paths: Sequence[Path]) -> EncodedImages:
@@ -36,7 +40,11 @@ class EncodedImages:
         Raises:
             UserError: if one is missing or can't be used; the message names it.
         """
-        return cls(list(paths), [_read(path) for path in paths])
+        contents = [read_jpeg(path) for path in paths]
+        pixels = {k: open_pixels(paths[k]) for k, content in enumerate(contents) if content is None}
+        joined = bytearray(b"".join(content for content in contents if content is not None))
+        files = torch.frombuffer(joined, dtype=torch.uint8) if joined else torch.empty(0, dtype=torch.uint8)
+        return cls(list(paths), files, [len(content or b"") for content in contents], pixels)
 
     def decode(self, image_size: tuple[int, int], device: torch.device) -> Tensor:
         """Pixels ``(number, 3, H, W)`` uint8 on a device.
@@ -44,20 +52,14 @@ class EncodedImages:
         Raises:
             UserError: if an image is broken behind its header; the message names it.
         """
-        encoded = [k for k, image in enumerate(self.images) if image.dim() == 1]
-        decoded = list(self.images)
+        encoded = [k for k, length in enumerate(self.lengths) if length]
+        contents = list(torch.split(self.files, [self.lengths[k] for k in encoded]))
         try:
-            pixels = jpeg_decoder()([self.images[k] for k in encoded], mode="RGB", device=device) if encoded else []
+            pixels = jpeg_decoder()(contents, mode="RGB", device=device) if encoded else []
         except RuntimeError:  # of one of them, or of a kind that nvJPEG does not know
             pixels = [open_pixels(self.paths[k]) for k in encoded]
-        for k, image in zip(encoded, pixels, strict=True):
-            decoded[k] = image
-        return torch.stack([_resized(image.to(device), image_size) for image in decoded])
-
-
-def _read(path: Path) -> Tensor:
-    content = read_jpeg(path)
-    return open_pixels(path) if content is None else torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        decoded = {**self.pixels, **dict(zip(encoded, pixels, strict=True))}
+        return torch.stack([_resized(decoded[k].to(device), image_size) for k in range(len(self.paths))])
 
 
 def _resized(pixels: Tensor, image_size: tuple[int, int]) -> Tensor:

@@ -86,8 +86,9 @@ def located_photos(folder: Path, listed: pd.DataFrame | None = None) -> pd.DataF
     unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
     if len(unknown) == len(table):
         raise UserError(
-            f"{folder}: none of {len(table)} images says where it was taken; name them in the standard VPR naming or "
-            f"keep their EXIF GPS tags, for example {unknown[0]}"
+            f"{folder}: none of {len(table)} images says where it was taken; give a table with lat and lon or with "
+            "utm_east, utm_north and utm_zone, name them in the standard VPR naming, or keep their EXIF GPS tags, for "
+            f"example {unknown[0]}"
         )
     if unknown:
         print(f"{len(unknown)} photos without a position are left out, starting with {unknown[0]}", file=sys.stderr)
@@ -110,7 +111,8 @@ def _known(path: Path, listed: dict[str, Any]) -> dict[str, Any]:
         return row
     try:
         name = parse_name(path.name)
-        row |= {"heading": name.heading, "timestamp": name.timestamp}
+        row |= {"heading": name.heading} if not np.isfinite(row["heading"]) else {}
+        row |= {"timestamp": name.timestamp} if not row["timestamp"] else {}
         if name.utm_east is not None and name.utm_north is not None and name.utm_zone:
             return row | {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
         if name.lat is not None and name.lon is not None:

@@ -54,7 +54,8 @@ def make_cards(
 def hardest_first(rank: NDArray[np.int64], predictions: Predictions) -> list[int]:
     """Numbers of the queries, wrong and right ones in turn."""
     missed = np.where(rank == 0, predictions.num_kept + 1, rank).astype(float)
-    difficulty = missed - 1e-3 * predictions.distances[:, 0].astype(np.float64)
+    unsure = 1e-3 * predictions.distances[:, 0].astype(np.float64)
+    difficulty = missed + np.where(rank == 1, unsure, -unsure)  # sure and wrong is hardest
     hardest = [int(q) for q in np.argsort(-difficulty, kind="stable")]
     wrong = [q for q in hardest if rank[q] != 1]
     right = [q for q in hardest if rank[q] == 1]

@@ -126,12 +126,13 @@ function mapPoints(set) {
       : draw("path", { d: "M0 -6L6 5L-6 5Z", "data-x": x, "data-y": y });
     mark.setAttribute("class", `query ${!set.labelled ? "unlabelled" : right ? "found" : "lost"}`);
     mark.setAttribute("data-query", q);
-    mark.append(draw("title", {}, `${set.queries.title[q] || set.queries.image[q]}: ${right ? "found" : rank ? `first positive at rank ${rank}` : "not found"}`));
+    const state = !set.labelled ? "" : right ? ": found" : rank ? `: first positive at rank ${rank}` : ": not found";
+    mark.append(draw("title", {}, `${set.queries.title[q] || set.queries.image[q]}${state}`));
     group.append(mark);
   });
   map.append(group, draw("g", { id: "map-scale" }), north());
   byId("map-status").textContent = set.labelled ? `${found} of ${set.map.queries.length} queries found` : "";
-  map.setAttribute("aria-label", `Map of the queries: ${found} of ${set.map.queries.length} found`);
+  map.setAttribute("aria-label", set.labelled ? `Map of the queries: ${found} of ${set.map.queries.length} found` : "Map of the queries");
   showAll();
 }
 function north() {
@@ -182,7 +183,7 @@ function listenToMap() {
   };
   map.addEventListener("wheel", (event) => {
     if (document.activeElement !== map && !event.ctrlKey) return;
-    event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...inside(event)); }, { passive: false });
+    event.preventDefault(); zoom(event.deltaY < 0 ? 1.2 : 1 / 1.2, ...inside(event)); tellPosition(...inside(event)); }, { passive: false });
   let from = null, began = null, pressed = null;
   map.addEventListener("pointerdown", (event) => { from = began = inside(event); pressed = event.target.closest("[data-query]"); map.setPointerCapture(event.pointerId); map.focus({ preventScroll: true }); });
   map.addEventListener("pointermove", (event) => {
@@ -191,6 +192,7 @@ function listenToMap() {
     if (!from) return;
     view.x += to[0] - from[0]; view.y += to[1] - from[1]; from = to;
     applyView();
+    tellPosition(...to);
   });
   map.addEventListener("pointerup", (event) => {
     const to = inside(event), stayed = began && Math.hypot(to[0] - began[0], to[1] - began[1]) < 4;
@@ -314,7 +316,10 @@ function chosenCards() {
     return true;
   };
   const cards = current.cards.filter(passes);
-  const hardness = (entry) => (queries.rank[entry.query] || 1e6) + (entry.predictions[0] ? entry.predictions[0].similarity : 0) * 1e-3; // sure and wrong is hardest
+  const hardness = (entry) => { // sure and wrong is hardest, sure and right is easiest
+    const rank = queries.rank[entry.query], similarity = entry.predictions[0] ? entry.predictions[0].similarity : 0;
+    return (rank || 1e6) + (rank === 1 ? -1 : 1) * similarity * 1e-3;
+  };
   if (order === "hard") cards.sort((a, b) => hardness(b) - hardness(a));
   if (order === "easy") cards.sort((a, b) => hardness(a) - hardness(b));
   if (order === "file") cards.sort((a, b) => a.query - b.query);

@@ -143,7 +143,7 @@ def _bars(title: str, values: pd.Series) -> dict[str, Any] | None:
     shown = [(str(value), int(count)) for value, count in counts.items()]
     if len(shown) > MAX_BARS:
         rest = sum(count for _, count in shown[MAX_BARS - 1 :])
-        shown = [*shown[: MAX_BARS - 1], (f"{shown[MAX_BARS - 1][0]} and later", rest)]
+        shown = [*shown[: MAX_BARS - 1], (f"{shown[MAX_BARS - 1][0]} and more", rest)]
     return _chart(title, shown)
 
 
@@ -156,6 +156,7 @@ def _place_maps(train: pd.DataFrame) -> list[dict[str, Any]]:
     """A small map for each city, at a scale of its own."""
     places = (
         train.assign(city=city_of(train))
+        .dropna(subset=["utm_east", "utm_north"])
         .groupby(["city", "place_id"])[["utm_east", "utm_north"]]
         .mean()
         .reset_index("city")
