@@ -358,6 +358,14 @@ def test_a_store_that_is_down_costs_a_warning_without_its_password_not_the_train
     assert "s3cret" not in printed + str(refused.value)
 
 
+def test_a_store_that_was_half_made_is_made_again(store, files, city):
+    store.mkdir()
+    (store / "mlflow.db.part").write_bytes(b"half a database")
+    record(files, city, {"val": {"recall_at_1": 0.5}})
+    assert not list(store.glob("*.part"))
+    assert len(finished_runs()) == 1
+
+
 def test_the_record_stage_fails_where_its_own_store_can_t_be_written_and_not_where_a_server_is_away(
     store, files, city, tmp_path, monkeypatch
 ):

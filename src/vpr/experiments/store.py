@@ -67,13 +67,25 @@ def connect() -> Any:
         logging.getLogger(name).setLevel(logging.ERROR)  # they tell what they do, and what else they could
 
     uri = tracking_uri()
-    mlflow.set_tracking_uri(uri)
     with _one_at_a_time():
+        database = Path(uri.removeprefix("sqlite:///"))
+        if is_own_store() and database.parent.is_dir() and not database.exists():
+            _make_database(mlflow, database)
+        mlflow.set_tracking_uri(uri)
         if mlflow.get_experiment_by_name(EXPERIMENT) is None:
             location = (store_folder() / "artifacts").as_uri() if is_own_store() else None
             mlflow.create_experiment(EXPERIMENT, artifact_location=location)
         mlflow.set_experiment(EXPERIMENT)
     return mlflow
+
+
+def _make_database(mlflow: Any, database: Path) -> None:
+    """Make it aside: on a full disk, or killed, MLflow leaves half of the tables, and never gets over that."""
+    part = database.with_name(f"{database.name}.part")
+    part.unlink(missing_ok=True)
+    mlflow.set_tracking_uri(f"sqlite:///{part}")
+    mlflow.get_experiment_by_name(EXPERIMENT)
+    part.replace(database)
 
 
 @contextmanager
