@@ -17,7 +17,7 @@ $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	uv pip install --quiet --python $(VENV)/bin/python --require-hashes -r requirements.txt
+	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements.txt
 	uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 

@@ -72,8 +72,7 @@ def test_a_letter_that_the_terminal_has_not_is_printed_as_its_code():
 def test_an_interrupt_that_a_library_swallowed_still_ends_the_stage(capsys):
     def main() -> None:
         with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            signal.pause()
+            signal.raise_signal(signal.SIGINT)  # to this thread; another would leave it waiting
 
     with pytest.raises(SystemExit) as ended:
         run_stage(main)
