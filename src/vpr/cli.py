@@ -119,10 +119,10 @@ def index(args: argparse.Namespace) -> int:
         raise UserError(f"{args.photos}: no such folder or table")
     if (args.out / "index.json").exists() and not args.force:
         _ask_to_overwrite(args.out)
-    is_default = not Path(PARAMS_FILE).is_file()
-    radius_m, batch_size = args.radius_m, None if is_default else load(ExtractParams).batch_size
+    has_params = PARAMS_FILE.is_file()
+    radius_m, batch_size = args.radius_m, load(ExtractParams).batch_size if has_params else None
     if radius_m is None and args.calibration is None:
-        radius_m = DEFAULT_RADIUS_M if is_default else load(EvaluateParams).positive_radius_m
+        radius_m = load(EvaluateParams).positive_radius_m if has_params else DEFAULT_RADIUS_M
     is_table = args.photos.is_file()
     listed, folder = (photos_with_positions(args.photos), args.photos.parent) if is_table else (None, args.photos)
     built = index_photos(folder, args.model, args.out, args.calibration, radius_m, batch_size, listed)

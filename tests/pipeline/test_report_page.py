@@ -206,6 +206,7 @@ def test_two_runs_stand_side_by_side(browser, shown, tmp_path):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     first, second = (each.predictions.is_positive[:, 0] for each in (given, other))
     assert page.locator("#recalls tbody tr").count() == 2
+    assert page.locator("#recalls tbody").inner_text().count(" to ") == 2, "both have an interval"
     for choice, expected in (("first", first & ~second), ("second", second & ~first)):
         page.select_option("#which", choice)
         queries = {int(card.get_attribute("data-query")) for card in page.locator(".card").all()}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +14,7 @@ import pandas as pd
 from vpr.config.progress import progress
 from vpr.config.project import resolve_root
 from vpr.data.manifest import Manifest
+from vpr.data.processes import in_processes
 
 CHUNK = 64
 
@@ -76,21 +75,12 @@ def store_resized(manifest: Manifest, image_size: Sequence[int], quality: int, n
             (manifest.folder, target, (image_size[0], image_size[1]), quality, images[k : k + CHUNK])
             for k in range(0, len(images), CHUNK)
         ]
-        for number in _work(jobs, num_workers):
+        for number in in_processes(_store, jobs, num_workers):
             bar.update(number)
     return resized
 
 
 Job = tuple[Path, Path, tuple[int, int], int, list[str]]
-
-
-def _work(jobs: list[Job], num_workers: int | None) -> Iterator[int]:
-    workers = min(num_workers or os.cpu_count() or 1, len(jobs))
-    if workers <= 1:
-        yield from map(_store, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_store, jobs)
 
 
 def _store(job: Job) -> int:

@@ -43,6 +43,7 @@ def write_side_by_side(first: Run, second: Run, sets: Sequence[str], radius_m: f
         sets=sections,
         thumbs=thumbnails.encoded,
         training=TrainingSection(),
+        start=next((name for name in sets if name != first.params.get("train.val_set")), sets[0]),
     )
     page.write_text(render(report), encoding="utf-8")
 

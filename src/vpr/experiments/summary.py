@@ -16,7 +16,7 @@ NEXT = """
 data/report.html  all of it on one page: map, conditions, every query with its predictions
 metrics/          the same numbers, and recall by condition, as files that git compares
 data/model.ckpt   the model; vpr localize PHOTO says where a photo was taken
-make ui           every run in MLflow, at http://127.0.0.1:5000; vpr compare shows them side by side
+make ui           every run in MLflow, by a link that it prints; vpr compare shows them side by side
 next              source .venv/bin/activate; dvc exp run -S agg=mixvpr"""
 
 

@@ -377,7 +377,7 @@ function overview() {
   names.forEach((name, k) => head.append(make("th", { scope: "col", class: k > 0 && name !== "positives" && name !== "run" ? "number" : "" }, name)));
   for (const set of data.sets) {
     const all = [[data.runs[0], set.metrics, set.interval]];
-    if (data.runs.length > 1) all.push([data.runs[1], set.other_metrics, null]);
+    if (data.runs.length > 1) all.push([data.runs[1], set.other_metrics, set.other_interval]);
     for (const [run, m, interval] of all) {
       const row = make("tr", {}, make("th", { scope: "row" }, set.name, ...(data.runs.length > 1 ? [make("div", { class: "note" }, run)] : [])));
       const recalls = ns.map((n) => m[`recall_at_${n}`] === undefined ? "" : percent(m[`recall_at_${n}`]));

@@ -130,6 +130,7 @@ class SetSection:
     queries: QueriesSection
     cards: list[Card]
     other_metrics: dict[str, Any] | None = None
+    other_interval: tuple[float, float] | None = None
     other_curve: list[float] | None = None
 
 

@@ -114,9 +114,11 @@ def with_other_run(
     Args:
         other, metrics: the second run's predictions and metrics on the same queries.
     """
+    correct = other.is_positive
     return replace(
         section,
         other_metrics=metrics,
+        other_interval=None if correct is None else wilson(int(correct[:, 0].sum()), len(other)),
         other_curve=recall_curve(other),
         cards=add_other_run(section.cards, given, other, thumbnails),
     )

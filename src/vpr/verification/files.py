@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ from vpr.config.progress import progress
 from vpr.config.project import data_root
 from vpr.data.images import ImageError, decode, read_file
 from vpr.data.manifest import VERIFIED_COLUMNS
+from vpr.data.processes import in_processes
 
 CHUNK = 256
 SAVE_EVERY_S = 30.0
@@ -54,7 +52,8 @@ def _read_files(folder: Path, images: list[str], num_workers: int | None, name: 
     results: list[tuple[Any, ...]] = []
     saved_at = time.monotonic()
     with progress(len(images), f"verifying {name}", "images", len(kept)) as bar:
-        for chunk in _read_all(folder, to_read, num_workers):
+        jobs = [(folder, to_read[k : k + CHUNK]) for k in range(0, len(to_read), CHUNK)]
+        for chunk in in_processes(_read_chunk, jobs, num_workers):
             results += chunk
             bar.update(len(chunk))
             if time.monotonic() - saved_at > SAVE_EVERY_S:
@@ -74,16 +73,6 @@ def _save(memory: Path, known: pd.DataFrame, results: list[tuple[Any, ...]]) -> 
     part = memory.with_suffix(f".{os.getpid()}.part")
     table.to_parquet(part)
     part.replace(memory)
-
-
-def _read_all(folder: Path, images: list[str], num_workers: int | None) -> Iterator[list[tuple[Any, ...]]]:
-    jobs = [(folder, images[k : k + CHUNK]) for k in range(0, len(images), CHUNK)]
-    workers = min(num_workers or os.cpu_count() or 1, len(jobs))
-    if workers <= 1:
-        yield from map(_read_chunk, jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_read_chunk, jobs)
 
 
 def _read_chunk(job: tuple[Path, list[str]]) -> list[tuple[Any, ...]]:

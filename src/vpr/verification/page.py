@@ -24,6 +24,7 @@ TILE_PX = (160, 120)
 NUM_PLACES, IMAGES_OF_A_PLACE, IMAGES_OF_A_SET = 6, 8, 12
 MAX_POINTS = 5_000  # of a map; more would only be drawn over each other
 MAX_BARS = 24
+NOT_SEEN = ("utm_zone", "city", "source", "place_id")  # of what is known of an image, in it
 MAP_SIZE, SMALL_MAP_SIZE = (800.0, 520.0), (300.0, 220.0)
 SECTORS = ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west")
 SHOWN_PROBLEMS = 20
@@ -201,15 +202,20 @@ def _thinned(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _tiles(manifest: Manifest, rows: pd.DataFrame) -> list[dict[str, str]]:
     """Images with what is known of each."""
-    columns = condition_columns(manifest.rows)
+    columns = [column for column in condition_columns(manifest.rows) if column not in NOT_SEEN]
     tiles = []
     for _, row in rows.iterrows():
         image = open_image(manifest.folder / row["image"])
         image.thumbnail(TILE_PX)
-        known = [month_in_words(str(row["timestamp"])), *(str(row[column]) for column in columns)]
-        caption = " · ".join(text for text in known if text and text != "nan")
+        known = [month_in_words(str(row["timestamp"])), *(_in_words(column, str(row[column])) for column in columns)]
+        caption = " · ".join(text for text in known if text)
         tiles.append({"data": jpeg_url(image), "caption": caption, "name": Path(row["image"]).name})
     return tiles
+
+
+def _in_words(column: str, value: str) -> str:
+    """``snow`` for ``snow: yes``, and nothing for ``snow: no``; any other value speaks for itself."""
+    return {"yes": column, "no": "", "nan": ""}.get(value, value)
 
 
 def _spread(items: Sequence[Any], num: int) -> list[Any]:

@@ -32,6 +32,8 @@ def test_the_page_shows_maps_times_headings_and_images_with_their_conditions(cit
     assert page.count('<svg class="map"') == len(set(city.train()["city"])) + len(city.set_names())
     first = city.part("val", QUERY).iloc[0]
     assert re.search(rf"{month_in_words(first['timestamp'])} · [^<]*{first['light']}", page)
+    zone = first["utm_zone"]
+    assert not re.search(rf" · (no|{zone})\b", page), "what is not seen in an image is not said of it"
     assert "http" not in page.replace("http-equiv", ""), "it needs no network"
 
 
