@@ -4,7 +4,8 @@ The baselines are written out here: the path of gsv-cities (Pillow, torchvision'
 the usual evaluation loop (Pillow, torchvision's transforms, float32, channels first), a training on a batch that is
 already in memory, and FAISS's flat index. A baseline and its rival take turns, and a ratio is that of the medians.
 
-``training`` needs the embedded city in data/ (`dvc repro sets`); ``gpu`` needs a GPU, and is measured when it is named.
+``training`` and ``indexes`` need the embedded city in data/ (`dvc repro`); ``gpu`` needs a GPU, and is measured when it
+is named.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from tabulate import tabulate
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vpr.config.params import load
+from vpr.config.params import load, load_eval_sets
 from vpr.data.augmentation import NUM_DRAWS, rand_augment
+from vpr.data.described_set import DescribedSet
 from vpr.data.loading import ImageList, loader_processes
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
 from vpr.data.preprocess import Preprocess
@@ -48,10 +50,11 @@ from vpr.report.page import render
 from vpr.report.sections import Report, TrainingSection
 from vpr.report.set_section import SetInput, set_section
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
-from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.positives import positives_of
-from vpr.retrieval.search import search
+from vpr.retrieval.recall import recall_at
+from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
 from vpr.training.build import build_criterion, build_model
 from vpr.training.configuration import RunConfiguration, load_configuration
 from vpr.training.places import PlaceImages, Places
@@ -363,6 +366,32 @@ def search_rows(number: int, num_queries: int, dim: int, scratch: Path) -> list[
     ]
 
 
+INDEXES = ("SQfp16", "SQ8", "SQ8,RFlat", "RaBitQ", "RaBitQ,RFlat", "PQ64", "PQ64,RFlat", "HNSW32", "IVF16,Flat")
+
+
+def index_rows() -> list[Result]:
+    """What each index loses on the embedded city's sets, of recall and of the exact neighbours; nothing is timed."""
+    radius_m = load(EvaluateParams).positive_radius_m
+    rows: list[Result] = []
+    for name in load_eval_sets():
+        described = DescribedSet.load(Path(f"data/descriptors/{name}"))
+        database, queries = (np.array(part.descriptors) for part in (described.database, described.queries))
+        positives = positives_of(described.database.rows, described.queries.rows, radius_m)
+        exact, _ = search(database, queries, 20)
+        for factory in INDEXES:
+            index = approximate_index(factory, database)
+            found, _ = search_in(index, queries, 20)
+            lost = compare_rankings(exact, found, positives, [1, 5, 20])
+            whole = recall_at(exact, positives or [], [1, 5, 20])
+            size = size_bytes(index) / len(database)
+            rows.append(
+                {"what": factory, "set": name, "bytes": round(size)}
+                | lost
+                | {f"recall_at_{n}": r for n, r in whole.items()}
+            )
+    return rows
+
+
 def growth(most: int, photos: list[Path], scratch: Path) -> list[Result]:
     """Seconds of the parts whose cost grows with the database, from 1,000 images on; nothing is compared.
 
@@ -443,7 +472,7 @@ def link_photos(photos: list[Path], folder: Path, images: Iterable[str]) -> None
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", default=["input", "extraction", "training", "search", "growth"])
+    parser.add_argument("parts", nargs="*", default=["input", "extraction", "training", "search", "indexes", "growth"])
     parser.add_argument("--photos", type=Path, help="folder of JPEGs; drawn ones by default")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--database", type=int, default=1_000_000, help="images that are searched")
@@ -465,6 +494,7 @@ def main() -> None:
             "training": lambda: training(min(3, args.repeats)),
             "gpu": lambda: training_on_a_gpu(min(3, args.repeats), Path(scratch)),
             "search": lambda: search_rows(args.database, 10_000, 512, Path(scratch)),
+            "indexes": index_rows,
             "growth": lambda: growth(args.database, drawn_photos(Path(scratch)), Path(scratch)),
         }
         for part in args.parts:

@@ -6,14 +6,18 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from report_of_city import TRAINING, report_of, shown_city
+from vpr.data.coordinates import to_degrees
 from vpr.data.csv_files import to_csv
+from vpr.data.manifest import QUERY
 from vpr.report.page import render
 from vpr.report.set_section import with_other_run
 
@@ -108,6 +112,44 @@ def test_the_foot_of_another_model_s_run_is_not_shown(browser, path, tmp_path):
     shutil.copy(path.with_name("run.js"), tmp_path)
     page = open_page(browser, other, 1000, [])
     assert not page.locator("#run").is_visible()
+    page.close()
+
+
+def test_streets_are_fetched_when_they_are_asked_for_and_lie_where_the_queries_are(browser, path, city):
+    fetched: list[str] = []
+    pixel = BytesIO()
+    Image.new("RGB", (256, 256), "white").save(pixel, "png")
+
+    def answer(route) -> None:
+        fetched.append(route.request.url)
+        route.fulfill(body=pixel.getvalue(), content_type="image/png")
+
+    page = browser.new_page(viewport={"width": 1000, "height": 900})
+    page.route(re.compile("^https:"), answer)
+    page.goto(path.as_uri())
+    page.wait_for_selector("body[data-ready=yes]")
+    assert fetched == []
+    page.get_by_role("button", name="OpenStreetMap").click()
+    page.wait_for_timeout(300)
+    assert 1 <= len(fetched) <= 40
+    assert all(re.fullmatch(r"https://tile\.openstreetmap\.org/\d+/\d+/\d+\.png", url) for url in fetched)
+    assert "OpenStreetMap contributors" in page.locator("#streets-note").inner_text()
+    # The slippy map's own formulas, for the first query.
+    query = city.part("val", QUERY).iloc[0]
+    (lat,), (lon,) = to_degrees(*(np.array([query[c]]) for c in ("utm_east", "utm_north")), [query["utm_zone"]])
+    zoom = int(fetched[0].split("/")[3])
+    x = 2**zoom * (lon + 180) / 360
+    y = 2**zoom * (1 - np.log(np.tan(np.radians(lat)) + 1 / np.cos(np.radians(lat))) / np.pi) / 2
+    tile = page.locator(f'#map image[data-tile="{zoom}/{int(x)}/{int(y)}"]').bounding_box()
+    mark = page.locator('#map [data-query="0"]').bounding_box()
+    assert mark["x"] + mark["width"] / 2 == pytest.approx(tile["x"] + (x % 1) * tile["width"], abs=8)
+    assert mark["y"] + mark["height"] / 2 == pytest.approx(tile["y"] + (y % 1) * tile["height"], abs=8)
+    before = len(fetched)
+    page.get_by_role("button", name="Zoom in").click()
+    page.wait_for_timeout(300)
+    assert len(fetched) > before
+    page.get_by_role("button", name="OpenStreetMap").click()
+    assert page.locator("#map image").count() == 0
     page.close()
 
 

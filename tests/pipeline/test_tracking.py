@@ -24,9 +24,10 @@ from vpr.data.manifest import DATABASE, Manifest, write_manifest
 from vpr.data.preprocess import Preprocess
 from vpr.experiments import store as store_module
 from vpr.experiments import ui
+from vpr.experiments.comparison import compare
 from vpr.experiments.environment import environment_differences
 from vpr.experiments.live import TrainingRun
-from vpr.experiments.record import Results, receipt
+from vpr.experiments.record import Results, receipt, set_digest
 from vpr.experiments.record import record as record_results
 from vpr.experiments.runs import find_run, finished_runs
 from vpr.localization.index import Index, IndexFacts
@@ -76,16 +77,16 @@ def files(tmp_path, city):
 LOG = TrainingLog("abc", None, "a machine", {}, 12.5)
 
 
-def record(files, city, recalls, which="best", database=None, log=LOG):
+def record(files, city, recalls, which="best", database=None, log=LOG, digests=None):
     """Record a model with an index of the city's database."""
     folder, summary, curve, _ = files
     checkpoint, index = folder / f"{which}.ckpt", folder / f"index_{which}"
     rows = city.part("val", DATABASE).iloc[:database]
     descriptors = np.eye(len(rows), 64, dtype=np.float32)
     Index(descriptors, rows, IndexFacts(file_sha256(checkpoint), "city", "val", 25.0), None).save(index)
-    best, artifacts = folder / "best.ckpt", [folder / "training.json"]
+    best, artifacts, export = folder / "best.ckpt", [folder / "training.json"], {"checkpoint": which}
     return record_results(
-        Results(summary, log, best, checkpoint, index, {"checkpoint": which}, curve, recalls, artifacts, city)
+        Results(summary, log, best, checkpoint, index, export, curve, recalls, artifacts, city, digests or {})
     )
 
 
@@ -137,6 +138,20 @@ def test_recalls_on_other_data_than_the_model_s_own_stand_beside_its_own(store, 
     metrics = run_of(own).data.metrics
     assert metrics["val/recall_at_1"] == 0.75
     assert metrics["gsv_xs/val/recall_at_1"] == 0.25
+
+
+def test_recalls_on_other_images_under_the_name_of_a_set_do_not_replace_those_on_its_own(store, files, city):
+    val, other = set_digest(city, "val"), set_digest(city, "test")
+    own = record(files, city, {"val": {"recall_at_1": 0.5}}, digests={"val": val})
+    assert record(files, city, {"val": {"recall_at_1": 0.25}}, digests={"val": other}) == own
+    assert record(files, city, {"val": {"recall_at_1": 0.75}}, digests={"val": val}) == own
+    metrics = run_of(own).data.metrics
+    assert (metrics["val/recall_at_1"], metrics[f"val-{other[:8]}/recall_at_1"]) == (0.75, 0.25)
+    table = compare(finished_runs())
+    assert table[["val R@1", f"val-{other[:8]} R@1"]].to_numpy().tolist() == [["75.0", "25.0"]]
+    moved = Manifest(city.name, city.root, city.rows.assign(utm_east=city.rows["utm_east"] + 1))
+    renamed = Manifest(city.name, city.root, city.rows.assign(image="x/" + city.rows["image"])[::-1])
+    assert set_digest(moved, "val") != val == set_digest(renamed, "val") != other
 
 
 def photo(seed: int = 0) -> tuple[Image.Image, str]:
@@ -378,7 +393,7 @@ def test_the_record_stage_fails_where_its_own_store_can_t_be_written_and_not_whe
     monkeypatch.setattr(record_stage, "gather", lambda *_: results)
     report, receipt_file = tmp_path / "report.html", tmp_path / "receipt.json"
     options = {"manifest": "m", "models": "m", "model": best, "index": index, "predictions": "p", "metrics": "m"}
-    options |= {"report": report, "receipt": receipt_file}
+    options |= {"evaluation-manifest": "m", "report": report, "receipt": receipt_file}
     monkeypatch.setattr("sys.argv", ["record.py", *(f"--{key}={value}" for key, value in options.items())])
     store.mkdir()
     (store / "mlflow.db").write_bytes(b"not a database" * 1000)

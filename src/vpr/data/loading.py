@@ -39,7 +39,7 @@ class ImageList(Dataset[Tensor]):
         """Several images, ``(number, 3, H, W)``."""
         rows = torch.tensor(indices)
         if len(self._kept) == len(self) and self._is_kept[rows].all():
-            return self._kept[rows]
+            return self._kept.index_select(0, rows)
         return torch.stack([self[index] for index in indices])
 
     def keep_decoded(self, num_bytes: float, num_workers: int) -> int:

@@ -37,6 +37,17 @@ An index that compresses is then the choice (`evaluate.index`).
 """
 
 
+_INDEXES = """## What an index loses
+
+{rows}
+
+`evaluate.index` takes any of these names, and adds to the recalls of exact search those of the index. The embedded
+city's sets, descriptors of 512 numbers: bytes of a photo in the index, recall@1 and the share of the 20 nearest that
+the index finds. `RFlat` compares the first 100 candidates again by their whole descriptors, which it keeps beside the
+short ones.
+"""
+
+
 def page(results: Path, plot: Path) -> str:
     """The page; the plot is drawn where ``plot`` says.
 
@@ -48,6 +59,8 @@ def page(results: Path, plot: Path) -> str:
     for path in sorted(results.glob("*.json")):
         machine: Machine = json.loads(path.read_text(encoding="utf-8"))
         parts.append(f"## {machine['machine']}\n\n{_ratios(machine)}\n")
+        if "indexes" in machine["parts"]:
+            parts.append(_INDEXES.format(rows=_indexes(machine["parts"]["indexes"]["rows"])))
         if "growth" in machine["parts"]:
             growths[machine["machine"]] = machine["parts"]["growth"]["rows"]
     for rows in growths.values():
@@ -63,7 +76,7 @@ def page(results: Path, plot: Path) -> str:
 def _ratios(machine: Machine) -> str:
     rows = []
     for name, part in machine["parts"].items():
-        if name == "growth":
+        if name in ("indexes", "growth"):
             continue
         for row in part["rows"]:
             spread = f" ({row['least']:.2f} to {row['most']:.2f})" if "least" in row else ""
@@ -72,6 +85,19 @@ def _ratios(machine: Machine) -> str:
             cells = [row["what"], f"{row['rival']} against {row['baseline']}", f"{row['ratio']:.2f}{spread}"]
             rows.append([*cells, f"{row['goal']:g}", speeds + note])
     return table(["part", "what", "ratio", "goal", "measured"], rows)
+
+
+def _indexes(rows: list[dict[str, Any]]) -> str:
+    """A row for each index, and the exact search first."""
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    exact = {row["set"]: f"{100 * row['recall_at_1']:.1f}" for row in rows}
+    lines = [["exact", "2048", *(text for name in sets for text in (exact[name], "100.0"))]]
+    for what in dict.fromkeys(row["what"] for row in rows):
+        of_set = {row["set"]: row for row in rows if row["what"] == what}
+        found = [(of_set[name]["index_recall_at_1"], of_set[name]["index_agreement_at_20"]) for name in sets]
+        size = f"{np.median([row['bytes'] for row in of_set.values()]):.0f}"
+        lines.append([f"`{what}`", size, *(f"{100 * value:.1f}" for pair in found for value in pair)])
+    return table(["index", "bytes", *(title for name in sets for title in (f"{name} R@1", "found"))], lines)
 
 
 def _growth(rows: list[dict[str, Any]], plot: Path) -> str:

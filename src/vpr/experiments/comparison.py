@@ -28,7 +28,8 @@ def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
     for run in runs:
         rest = sorted((k, v) for k, v in run.params.items() if k != "train.seed")
         counts = sorted((k, v) for k, v in run.metrics.items() if k.endswith(_COUNTS))
-        groups.setdefault((run.digest, *rest, *counts), {}).setdefault(run.params.get("train.seed", ""), run)
+        sets = sorted(run.set_digests.items())
+        groups.setdefault((run.digest, *rest, *counts, *sets), {}).setdefault(run.params.get("train.seed", ""), run)
     return [list(group.values()) for group in groups.values()]
 
 
@@ -44,17 +45,18 @@ def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Settin
     """
     if not runs:
         raise UserError("there are no runs with recalls in the MLflow store; run `dvc repro` first")
-    sets = list(dict.fromkeys(name for run in runs for name in run.sets()))
-    key = sort or f"{sets[0]}/recall_at_1"
-    if not any(key in run.metrics for run in runs):
+    columns = columns_of_sets(runs)
+    key = sort or f"{next(iter(columns))}/recall_at_1"
+    column, _, metric = key.rpartition("/")
+    if not _values(runs, columns.get(column, {}), metric):
         known = sorted({k for run in runs for k in run.metrics if "/recall_at_" in k})
         raise UserError(f"no run has the metric {key!r}; choose one of: {', '.join(known)}")
-    groups = seed_groups(runs)
 
-    def value(group: list[Run], metric: str) -> list[float]:
-        return [run.metrics[metric] for run in group if metric in run.metrics]
+    def sorted_by(group: list[Run]) -> float:
+        values = _values(group, columns[column], metric)
+        return -float(np.mean(values)) if values else 1.0
 
-    groups.sort(key=lambda group: -np.mean(value(group, key)) if value(group, key) else 1.0)
+    groups = sorted(seed_groups(runs), key=sorted_by)
     rows = []
     for group in groups:
         run = group[0]
@@ -62,9 +64,9 @@ def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Settin
         row |= {part: run.params.get(f"{part}.name", "") for part in COMPONENTS}
         row |= {"dataset": run.params.get("dataset.name", ""), "epochs": run.params.get("train.max_epochs", "")}
         row["seeds"] = len(group)
-        for name in sets:
+        for title, names in columns.items():
             for n in (1, 5):
-                row[f"{name} R@{n}"] = _spread(value(group, f"{name}/recall_at_{n}"))
+                row[f"{title} R@{n}"] = _spread(_values(group, names, f"recall_at_{n}"))
         if paper:
             row |= beside_paper(run, paper)
         row["id"] = run.id[:8]
@@ -72,6 +74,32 @@ def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Settin
     table = pd.DataFrame(rows)
     same = [c for c in (*COMPONENTS, "dataset", "epochs", "seeds") if len(table) > 1 and table[c].nunique() == 1]
     return table.drop(columns=[c for c in same if c not in ("agg", "loss")])
+
+
+def columns_of_sets(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
+    """The title of each evaluation set, and what its recalls are called in each run, by the run's id.
+
+    A set is what it holds: under two names it is one column, and two sets of one name are two columns. A run that does
+    not say what a set held is taken to have had the first of that name.
+    """
+    of_name: dict[str, str] = {}
+    for run in runs:
+        for name, digest in run.set_digests.items():
+            of_name.setdefault(name, digest)
+    titles: dict[str, str] = {}
+    columns: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for name in run.sets():
+            digest = run.set_digests.get(name) or of_name.get(name, name)
+            title = titles.setdefault(digest, f"{name} ({digest[:8]})" if name in columns else name)
+            columns.setdefault(title, {}).setdefault(run.id, name)
+    return columns
+
+
+def _values(runs: Sequence[Run], names: dict[str, str], metric: str) -> list[float]:
+    """A metric of an evaluation set, of each run that has it."""
+    keys = [(run, f"{names.get(run.id)}/{metric}") for run in runs]
+    return [run.metrics[key] for run, key in keys if key in run.metrics]
 
 
 def _spread(values: list[float]) -> str:

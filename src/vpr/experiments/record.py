@@ -7,8 +7,8 @@ import importlib.metadata
 import json
 import os
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from vpr.experiments.store import (
     LOG_ARTIFACT,
     MODEL_TAG,
     NAMES_TAG,
+    SET_TAG,
     connect,
     describe_run,
     logged_steps,
@@ -49,6 +50,7 @@ class Results:
         recalls: metrics by evaluation set.
         artifacts: small files to keep with the run.
         manifest: the dataset.
+        digests: of the evaluation sets, where they are known.
     """
 
     summary: TrainingSummary
@@ -61,15 +63,17 @@ class Results:
     recalls: dict[str, dict[str, Any]]
     artifacts: list[Path]
     manifest: Manifest
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 def gather(
-    manifest: Path, models: Path, model: Path, index: Path, predictions: Path, report: Path, metrics: Path,
-    set_names: Sequence[str], exported: ExportParams,
+    manifest: Path, evaluation: Path, models: Path, model: Path, index: Path, predictions: Path, report: Path,
+    metrics: Path, set_names: Sequence[str], exported: ExportParams,
 ) -> Results:  # fmt: skip
     """Read what the stages left; see ``Results``.
 
     Args:
+        manifest, evaluation: of the training images, and of the evaluation sets.
         models: folder of ``best.ckpt`` and ``training.json``.
         predictions: folder of ``<set>.parquet``.
         metrics: folder of ``training.csv``, ``validation.csv``, ``recalls/`` and ``conditions/``.
@@ -85,9 +89,11 @@ def gather(
         row for name in ("training.csv", "validation.csv") for row in pd.read_csv(metrics / name).to_dict("records")
     ]
     best = models / "best.ckpt"
+    sets = read_manifest(evaluation)
+    digests = {name: set_digest(sets, name) for name in set_names}
     return Results(
         TrainingSummary.load(models), TrainingLog.find(best), best, model, index, exported.model_dump(), curve, recalls,
-        artifacts, read_manifest(manifest),
+        artifacts, read_manifest(manifest), digests,
     )  # fmt: skip
 
 
@@ -113,9 +119,11 @@ def record(results: Results) -> str:
             _complete_curve(mlflow, active.info.run_id, results.curve)
             mlflow.set_tag(CHECKPOINT_TAG, sha256)
         known = run.data.metrics if run else {}
-        new = {k: v for k, v in _numbers(results).items() if known.get(k) != v}
+        names = _names_of_sets(results, run.data.tags if run else {})
+        new = {k: v for k, v in _numbers(results, names).items() if known.get(k) != v}
         if new:
             mlflow.log_metrics(new)
+        mlflow.set_tags({SET_TAG + names[name]: digest for name, digest in results.digests.items()})
         if log is not None:
             mlflow.log_dict(asdict(log), LOG_ARTIFACT)
         for path in results.artifacts:
@@ -152,17 +160,40 @@ def _has_model(mlflow: Any, run: Any, hashes: dict[str, str]) -> bool:
     return any(str(m.status) == "READY" and hashes.items() <= m.tags.items() for m in found)
 
 
-def _numbers(results: Results) -> dict[str, float]:
+def set_digest(manifest: Manifest, name: str) -> str:
+    """Names an evaluation set by what it is: the content of its images, and what makes their positives."""
+    rows = manifest.rows[manifest.rows["set"] == name]
+    labels = ["role", "sha256", "utm_east", "utm_north", "utm_zone", "place_id", "frame", "positive_frames"]
+    table = rows[[label for label in labels if label in rows]]
+    lines = sorted("\t".join(map(str, row)) for row in table.itertuples(index=False))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def _names_of_sets(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
+    """The name that the recalls of each set have in the run, so that those on other images stay what they are.
+
+    Args:
+        tags: that the run has.
+    """
+    # A checkpoint may be evaluated on other data than it was trained on.
+    is_own = results.manifest.name == results.summary.configuration.dataset.name
+    names = {}
+    for name in results.recalls:
+        digest = results.digests.get(name, "")
+        plain = name if is_own else f"{results.manifest.name}/{name}"
+        is_another = tags.get(SET_TAG + plain, digest) != digest
+        names[name] = f"{plain}-{digest[:8]}" if is_another else plain
+    return names
+
+
+def _numbers(results: Results, names: Mapping[str, str]) -> dict[str, float]:
     """The metrics of a run that are not of its curve."""
     summary = results.summary
     numbers = {"training/best_epoch": float(summary.best_epoch)}
     if results.log is not None:
         numbers["training/seconds"] = results.log.seconds
-    # A checkpoint may be evaluated on other data than it was trained on: its own recalls must stay.
-    is_own = results.manifest.name == summary.configuration.dataset.name
-    prefix = "" if is_own else f"{results.manifest.name}/"
     for name, metrics in results.recalls.items():
-        numbers |= {f"{prefix}{name}/{k}": float(v) for k, v in metrics.items() if not isinstance(v, str)}
+        numbers |= {f"{names[name]}/{k}": float(v) for k, v in metrics.items() if not isinstance(v, str)}
     return numbers
 
 

@@ -13,6 +13,7 @@ from vpr.experiments.store import (
     EXPERIMENT,
     LOG_ARTIFACT,
     NAMES_TAG,
+    SET_TAG,
     connect,
     is_own_store,
     tracking_uri,
@@ -30,6 +31,7 @@ class Run:
         metrics: flat, such as ``val/recall_at_1``.
         digest: of the training data.
         other_names: of DVC experiments with the same result, which did not have to be trained.
+        set_digests: of the evaluation sets, by the name that their recalls have.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Run:
     metrics: dict[str, float] = field(default_factory=dict)
     digest: str = ""
     other_names: tuple[str, ...] = ()
+    set_digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def all_names(self) -> str:
@@ -82,6 +85,7 @@ def finished_runs() -> list[Run]:
             dict(r.data.metrics),
             r.data.tags.get(DIGEST_TAG, ""),
             tuple(r.data.tags.get(NAMES_TAG, "").split()),
+            {key.removeprefix(SET_TAG): value for key, value in r.data.tags.items() if key.startswith(SET_TAG)},
         )
         for r in found
     ]

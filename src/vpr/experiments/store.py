@@ -30,6 +30,7 @@ KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vp
 EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
 LOG_ARTIFACT = "training/log.json"  # commit, machine and versions
 INDEX_TAG, DIGEST_TAG = "vpr.index_sha256", "vpr.dataset_digest"
+SET_TAG = "vpr.set."  # and the name that an evaluation set's recalls have: the digest of the set
 NAMES_TAG = "vpr.experiments"  # the other DVC experiments with this result, separated by spaces
 
 

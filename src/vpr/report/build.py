@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -18,6 +19,7 @@ from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
 from vpr.retrieval.predictions import Predictions
 from vpr.training.cautions import chosen_on_what_is_reported, few_batches
 from vpr.training.configuration import flat
+from vpr.training.params import UNTRAINED
 from vpr.training.summary import TrainingSummary
 
 SHOWN_RECALLS = 2  # of the validation, in its chart
@@ -47,13 +49,23 @@ def start_of(summary: TrainingSummary, set_names: Sequence[str]) -> str:
     return next((name for name in set_names if name != val_set), set_names[0])
 
 
-def cautions(summary: TrainingSummary, set_names: Sequence[str]) -> list[str]:
-    """What makes the recalls poor or too good, in sentences."""
+def cautions(summary: TrainingSummary, set_names: Sequence[str], dataset: dict[str, Any]) -> list[str]:
+    """What makes the recalls poor or too good, in sentences.
+
+    Args:
+        dataset: ``metrics/dataset.json``.
+    """
     train = summary.configuration.train
     if not summary.num_places:  # a checkpoint that was taken as it is
         return []
     few = few_batches(summary.num_places, train["places_per_batch"])
-    return few + chosen_on_what_is_reported(train["val_set"], set_names)
+    return few + dataset["cautions"] + chosen_on_what_is_reported(train["val_set"], set_names)
+
+
+def _origin(summary: TrainingSummary) -> str:
+    if summary.checkpoint == UNTRAINED:
+        return "not trained: the model as a training would begin with it"
+    return f"trained on {summary.configuration.dataset.name}, best epoch {summary.best_epoch}"
 
 
 def build_report(
@@ -68,7 +80,7 @@ def build_report(
         index: holds the calibration.
         descriptors: folder of ``<set>/``.
         predictions: folder of ``<set>.parquet``.
-        metrics: folder of ``recalls/<set>.json`` and the training curves.
+        metrics: folder of ``recalls/<set>.json``, ``dataset.json`` and the training curves.
         set_names: evaluation sets to show.
         radius_m: a database image within it is a positive.
     """
@@ -85,13 +97,13 @@ def build_report(
     components = " + ".join(configuration.components)
     return Report(
         title=f"{components} on {given.queries.name}",
-        subtitle=f"trained on {configuration.dataset.name}, best epoch {summary.best_epoch}",
+        subtitle=_origin(summary),
         configuration=[(key, str(value)) for key, value in flat(configuration.as_dict()).items()],
         runs=[components],
         sets=sections,
         thumbs=thumbnails.encoded,
         training=training_section(metrics),
         start=start_of(summary, set_names),
-        notes=cautions(summary, set_names),
+        notes=cautions(summary, set_names, json.loads((metrics / "dataset.json").read_text(encoding="utf-8"))),
         model_sha256=file_sha256(model),
     )

@@ -130,7 +130,8 @@ function mapPoints(set) {
     mark.append(draw("title", {}, `${set.queries.title[q] || set.queries.image[q]}${state}`));
     group.append(mark);
   });
-  map.append(group, draw("g", { id: "map-scale" }), north());
+  map.append(draw("g", { id: "map-streets" }), group, draw("g", { id: "map-scale" }), north());
+  byId("streets").hidden = !set.map.mercator.length;
   byId("map-status").textContent = set.labelled ? `${found} of ${set.map.queries.length} queries found` : "";
   map.setAttribute("aria-label", set.labelled ? `Map of the queries: ${found} of ${set.map.queries.length} found` : "Map of the queries");
   showAll();
@@ -154,9 +155,38 @@ function tellPosition(x, y) {
   const [east, north_] = metresAt(x, y), { origin, zone } = current.map;
   byId("map-where").textContent = zone ? `${Math.round(origin[0] + east)} E ${Math.round(origin[1] + north_)} N ${zone}` : "";
 }
+// Tiles of OpenStreetMap below the points. Nothing is fetched before the reader asks for it.
+let streets = false;
+const MAX_TILE_ZOOM = 19, TILE_PX = 256;
+function drawStreets() {
+  const group = byId("map-streets"), [a, b, c, d, e, f] = current.map.mercator;
+  byId("streets-note").hidden = !streets || !current.map.mercator.length;
+  if (byId("streets-note").hidden) { group.replaceChildren(); return; }
+  const corners = [[-400, -260], [400, -260], [-400, 260], [400, 260]].map(([x, y]) => metresAt(x, y)).map(([x, y]) => [a * x + b * y + c, d * x + e * y + f]);
+  const [xs, ys] = [0, 1].map((axis) => corners.map((corner) => corner[axis]));
+  const zoomLevel = Math.min(MAX_TILE_ZOOM, Math.round(Math.log2(800 / TILE_PX / (Math.max(...xs) - Math.min(...xs)))));
+  const count = 2 ** zoomLevel, tileOf = (v) => Math.min(count - 1, Math.max(0, Math.floor(v * count)));
+  const inMap = (x, y) => {
+    const [u, v, area] = [x / count - c, y / count - f, a * e - b * d];
+    return [((e * u - b * v) / area - view.base.x) * view.fit, -((a * v - d * u) / area - view.base.y) * view.fit];
+  };
+  const wanted = new Map();
+  for (let x = tileOf(Math.min(...xs)); x <= tileOf(Math.max(...xs)); x += 1)
+    for (let y = tileOf(Math.min(...ys)); y <= tileOf(Math.max(...ys)); y += 1) wanted.set(`${zoomLevel}/${x}/${y}`, [x, y]);
+  for (const image of [...group.children]) if (!wanted.delete(image.dataset.tile)) image.remove();
+  for (const [tile_, [x, y]] of wanted) {
+    const [at, right, below] = [inMap(x, y), inMap(x + 1, y), inMap(x, y + 1)];
+    const turn = [right, below].flatMap((p) => [(p[0] - at[0]) / TILE_PX, (p[1] - at[1]) / TILE_PX]);
+    const image = draw("image", { href: `https://tile.openstreetmap.org/${tile_}.png`, width: TILE_PX, height: TILE_PX, "data-tile": tile_, transform: `matrix(${[...turn, ...at].join(" ")})` });
+    image.onerror = () => { byId("streets-note").querySelector("span").textContent = ". They can't be fetched: is this machine online?"; };
+    group.append(image);
+  }
+}
 function applyView() {
   const group = byId("map-points");
   if (!group) return;
+  drawStreets();
+  byId("map-streets").setAttribute("transform", `translate(${400 + view.x} ${260 + view.y}) scale(${view.scale})`);
   drawScale();
   tellPosition(0, 0);
   group.setAttribute("transform", `translate(${400 + view.x} ${260 + view.y}) scale(${view.scale})`);
@@ -177,6 +207,11 @@ function listenToMap() {
   byId("zoom-in").onclick = () => zoom(1.5);
   byId("zoom-out").onclick = () => zoom(1 / 1.5);
   byId("zoom-all").onclick = showAll;
+  byId("streets").onclick = () => {
+    streets = !streets;
+    byId("streets").setAttribute("aria-pressed", String(streets));
+    applyView();
+  };
   const inside = (event) => {
     const box = map.getBoundingClientRect();
     return [(event.clientX - box.left) * 800 / box.width - 400, (event.clientY - box.top) * 520 / box.height - 260];

@@ -39,12 +39,15 @@ class MapSection:
 
     Attributes:
         zone: of the UTM grid that ``origin`` is in; empty where there are several, and it is in none.
+        mercator: ``a, b, c, d, e, f``: the point ``x, y`` metres from ``origin`` is at ``ax + by + c, dx + ey + f`` of
+            the map of the world that tiles are cut from, both from 0 to 1; empty without a zone.
     """
 
     database: list[list[int]]
     queries: list[list[float]]
     origin: list[float]
     zone: str
+    mercator: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vpr.data.coordinates import to_degrees
+
 Positives = list[NDArray[np.int64]]
 
 
@@ -53,6 +55,19 @@ def has_coordinates(rows: pd.DataFrame) -> bool:
 def utm_of(rows: pd.DataFrame) -> NDArray[np.float64]:
     """UTM east and north, ``(number, 2)``."""
     return rows[["utm_east", "utm_north"]].to_numpy(dtype=np.float64)
+
+
+def in_one_plane(parts: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
+    """Metres east and north ``(number, 2)`` in one plane, to be drawn, also of images in several UTM zones."""
+    zones = {zone for rows in parts for zone in utm_grids(rows["utm_zone"].to_list())}
+    if len(zones) == 1:
+        return [utm_of(rows) for rows in parts]
+    degrees = []
+    for rows in parts:
+        east, north = utm_of(rows).T
+        degrees.append(to_degrees(east, north, rows["utm_zone"].to_list()))
+    middle = np.radians(np.nanmean(np.concatenate([lat for lat, _ in degrees])))
+    return [np.stack([lon * 111_320 * np.cos(middle), lat * 111_320], axis=1) for lat, lon in degrees]
 
 
 def positives_within(

@@ -31,6 +31,7 @@ from vpr.data.files import list_images
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
 from vpr.data.names import parse_name
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
+from vpr.sources.ground_truth import listed_positives
 
 MAX_COLUMNS = 1000
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -53,6 +54,11 @@ class CustomParams(Options):
         description="what a value of `split` means: `train`, `<set>/database` or `<set>/queries`; a list where an "
         "image plays several roles. Values spelt like that need no entry"
     )
+    ground_truth: dict[str, str] = Field(
+        description="`.npy` files that list the positives of each query, by set: `{test: truth.npy}`, relative to the "
+        "table's folder. DVC does not watch them: after a change, run `dvc repro --force --single-item download`"
+    )
+    allow_pickle: bool = Field(description="unpickle any object that such a file holds; it may run code")
 
 
 @DATASETS.register("custom", "")
@@ -86,7 +92,25 @@ class Custom(DatasetAdapter):
             raise UserError(
                 f"{source}: no images listed; expected rows, or <set>/database, <set>/queries or train folders"
             )
+        rows = _with_ground_truth(rows, params, source if source.is_dir() else source.parent)
         return make_manifest("custom", _portable(root), rows, {"options": params.model_dump()})
+
+
+def _with_ground_truth(rows: pd.DataFrame, params: CustomParams, folder: Path) -> pd.DataFrame:
+    """The rows with the positives that files list, frames counted in natural order of the images' paths."""
+    where = "params.yaml: datasets.custom.images"
+    for set_name, file in params.ground_truth.items():
+        of_set = rows[rows["set"] == set_name]
+        if of_set.empty:
+            raise UserError(
+                f"{where}.ground_truth names the set {set_name!r}; choose from {sorted(set(rows['set']) - {''})}"
+            )
+        database, queries = (of_set[of_set["role"] == role].copy() for role in (DATABASE, QUERY))
+        listed_positives(where, folder / file, database, queries, params.allow_pickle)
+        rows = pd.concat([rows[rows["set"] != set_name], database, queries], ignore_index=True)
+    for column in {"frame", "positive_frames"} & set(rows):
+        rows[column] = rows[column].fillna("")
+    return rows
 
 
 def photos_with_positions(path: Path) -> pd.DataFrame:
@@ -99,7 +123,7 @@ def photos_with_positions(path: Path) -> pd.DataFrame:
     Raises:
         UserError: as a dataset's table.
     """
-    table = _with_numbers(_read_table(path), path, needed=("image",))
+    table = _with_numbers(_read_table(path), path, needed=("image",), setting=None)
     wrong = table[table["problem"] != ""]
     if len(wrong):
         raise UserError(
@@ -179,7 +203,7 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path, root: P
         )
     for wanted, name in params.columns.items():
         table[wanted] = table[name]
-    table = _with_numbers(table, source, needed=("image", "split"))
+    table = _with_numbers(table, source, needed=("image", "split"), setting="datasets.custom.images.columns")
     rows = []
     for record in table.to_dict("records"):
         record["image"] = _image_path(record["image"], root)
@@ -201,21 +225,23 @@ def _image_path(image: object, root: Path) -> str:
     )
 
 
-def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str]) -> pd.DataFrame:
+def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], setting: str | None) -> pd.DataFrame:
     """The table with numbers where they belong, UTM coordinates, and a column ``problem``.
 
     Args:
         source: of the table, for messages.
         needed: columns that it must have.
+        setting: what names columns of other names, for messages; ``None`` where nothing does.
 
     Raises:
         UserError: if a column is missing, or its name is another one.
     """
+    or_map_it = f", or map it with {setting}" if setting else ""
     lacking = [c for c in needed if c not in table]
     if lacking:
         raise UserError(
             f"{source} has no column {lacking[0]!r}, only {sorted(table.columns)}"
-            f"{_did_you_mean(lacking[0], table.columns)}; rename it, or map it with datasets.custom.images.columns"
+            f"{_did_you_mean(lacking[0], table.columns)}; rename it{or_map_it}"
         )
     if not len(table):
         raise UserError(f"{source}: it has a header and no rows, so no images are listed")
@@ -225,15 +251,17 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str]) -> p
             (present,) = set(pair) - set(absent)
             raise UserError(
                 f"{source} has a column {present} and none named {absent[0]}"
-                f"{_did_you_mean(absent[0], table.columns)}; add it, or map it with datasets.custom.images.columns"
+                f"{_did_you_mean(absent[0], table.columns)}; add it{or_map_it}"
             )
     if not {"lat", "utm_east"} & set(table.columns):
         meant = {name: _alias_of(name, table.columns) for pair in _ALIASES_OF_PAIRS for name in pair}
         found = {name: alias for name, alias in meant.items() if alias is not None}
         if found:
+            mapping = ", ".join(f"{wanted}: {name}" for wanted, name in found.items())
+            or_map_them = f", or set {setting} to {{{mapping}}}" if setting else ""
             raise UserError(
-                f"{source} has the columns {', '.join(found.values())}: did you mean {', '.join(found)}? Rename them, "
-                f"or set datasets.custom.images.columns to {{{', '.join(f'{k}: {v}' for k, v in found.items())}}}"
+                f"{source} has the columns {', '.join(found.values())}: did you mean {', '.join(found)}? Rename them"
+                f"{or_map_them}"
             )
     if "place_id" not in table:
         table["place_id"] = ""

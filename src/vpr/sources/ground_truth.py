@@ -30,21 +30,31 @@ def frame_columns(
     Raises:
         UserError: if the lists do not fit the images, or can only be read by running code.
     """
+    if source.ground_truth is not None:
+        listed_positives(where, folder / source.ground_truth, database, queries, source.allow_pickle)
+        return
+    assert source.frame_window is not None, "one of the two is given"
+    if len(database) != len(queries):
+        raise UserError(
+            f"{where}.frame_window pairs each query with a database frame, but {folder} has {len(queries)} queries "
+            f"and {len(database)} database images"
+        )
+    reach = source.frame_window
+    lists = [list(range(max(0, k - reach), min(len(database), k + reach + 1))) for k in range(len(queries))]
+    _fill_in(database, queries, lists)
+
+
+def listed_positives(
+    where: str, path: Path, database: pd.DataFrame, queries: pd.DataFrame, allow_pickle: bool = False
+) -> None:
+    """Fill in ``frame`` and ``positive_frames`` from a file; see ``frame_columns`` and ``read_ground_truth``."""
+    _fill_in(database, queries, read_ground_truth(where, path, len(queries), len(database), allow_pickle))
+
+
+def _fill_in(database: pd.DataFrame, queries: pd.DataFrame, lists: list[list[int]]) -> None:
     order = {role: natural_order(rows["image"]) for role, rows in (("database", database), ("queries", queries))}
     frame = np.empty(len(database), dtype=object)
     frame[order["database"]] = [str(k) for k in range(len(database))]
-    if source.ground_truth is not None:
-        path = folder / source.ground_truth
-        lists = read_ground_truth(where, path, len(queries), len(database), source.allow_pickle)
-    else:
-        assert source.frame_window is not None, "one of the two is given"
-        if len(database) != len(queries):
-            raise UserError(
-                f"{where}.frame_window pairs each query with a database frame, but {folder} has {len(queries)} queries "
-                f"and {len(database)} database images"
-            )
-        reach = source.frame_window
-        lists = [list(range(max(0, k - reach), min(len(database), k + reach + 1))) for k in range(len(queries))]
     positives = np.empty(len(queries), dtype=object)
     positives[order["queries"]] = [" ".join(map(str, frames)) for frames in lists]
     database["frame"], database["positive_frames"] = frame, ""

@@ -18,7 +18,8 @@ from vpr.report.run_facts import write_run_facts
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the training images")
+    parser.add_argument("--evaluation-manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--index", type=Path, required=True)
@@ -30,8 +31,8 @@ def main() -> None:
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
     results = gather(
-        args.manifest, args.models, args.model, args.index, args.predictions, args.report, args.metrics,
-        load_eval_sets(), load(ExportParams),
+        args.manifest, args.evaluation_manifest, args.models, args.model, args.index, args.predictions, args.report,
+        args.metrics, load_eval_sets(), load(ExportParams),
     )  # fmt: skip
     run_id = None
     try:

@@ -15,7 +15,8 @@ from vpr.data.resized import Resized
 from vpr.experiments.live import TrainingRun
 from vpr.retrieval.params import EvaluateParams
 from vpr.training.configuration import load_configuration
-from vpr.training.run import run_key, train_model, use_checkpoint
+from vpr.training.params import UNTRAINED
+from vpr.training.run import run_key, train_model, use_checkpoint, use_untrained
 
 
 def write_history(history: pd.DataFrame, curve: Path, validations: Path, recall_at: list[int]) -> None:
@@ -42,7 +43,9 @@ def main() -> None:
     configuration = load_configuration().trained_on(manifest.metadata.get("options", {}))
     settings, radius_m = configuration.settings, load(EvaluateParams).positive_radius_m
     digest = file_sha256(args.manifest)[:16]
-    if settings.checkpoint is not None:
+    if settings.checkpoint == UNTRAINED:
+        history, summary = use_untrained(configuration, args.models, digest)
+    elif settings.checkpoint is not None:
         history, summary = use_checkpoint(Path(settings.checkpoint), args.models, digest)
     else:
         key = run_key(configuration, [args.manifest, args.validation_manifest, args.resized], radius_m)

@@ -16,7 +16,7 @@ from vpr.training.configuration import Named, RunConfiguration
 from vpr.training.criterion import Criterion
 from vpr.training.losses import build_loss
 from vpr.training.memory import GIB, check_memory
-from vpr.training.params import TrainParams, place_of
+from vpr.training.params import UNTRAINED, TrainParams, place_of
 
 
 def build_model(configuration: RunConfiguration, weights: str | None) -> VPRModel:
@@ -91,7 +91,7 @@ def model_to_check(configuration: RunConfiguration) -> VPRModel:
         raise UserError(
             f"params.yaml: {place_of('decode_on_gpu')} is true, and there is no GPU or no TorchCodec for it"
         )
-    if settings.checkpoint is None:
+    if settings.checkpoint in (None, UNTRAINED):
         is_published = settings.weights == "imagenet"
         model = build_model(configuration, None if is_published else settings.weights)
         num_places = max(4, settings.places_per_batch)
@@ -99,7 +99,7 @@ def model_to_check(configuration: RunConfiguration) -> VPRModel:
         if is_published:  # last, as they may have to be downloaded; but before the data are
             build_model(configuration, settings.weights)
         return model
-    checkpoint = Path(settings.checkpoint)
+    checkpoint = Path(str(settings.checkpoint))
     if (checkpoint.parent / "training.json").is_file() and checkpoint.resolve().is_relative_to(Path.cwd()):
         raise UserError(
             f"params.yaml: {place_of('checkpoint')} is {str(checkpoint)!r}, in the folder that the train stage "

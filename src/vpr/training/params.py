@@ -26,6 +26,7 @@ from vpr.config.params import (
 )
 from vpr.model.spec import Pixels
 
+UNTRAINED = "untrained"  # instead of the path of a checkpoint
 SHARED, OWN = "train", "datasets.${dataset}.train"
 
 
@@ -33,7 +34,9 @@ class TrainParams(Options):
     """The training loop's settings."""
 
     checkpoint: str | None = Field(
-        description="`null` to train, or the path of a checkpoint of this project, which is then evaluated as it is"
+        title="null, a path, or untrained",
+        description="`null` to train; the path of a checkpoint of this project, which is then evaluated as it is; or "
+        "`untrained`, for the model as a training would begin with it, random or with `weights`",
     )
     image_size: list[Pixels] = Field(
         min_length=2,
@@ -147,11 +150,11 @@ def load_train(path: Path = PARAMS_FILE) -> TrainParams:
     params = merge_train(path)
     for key in ("weights", "checkpoint"):
         file = getattr(params, key)
-        if file not in (None, "imagenet") and not Path(file).is_file():
-            also = "null or imagenet" if key == "weights" else "null"
+        word = "imagenet" if key == "weights" else UNTRAINED
+        if file not in (None, word) and not Path(file).is_file():
             raise UserError(
-                f"{path}: {place_of(key, path)} is {file!r}, and there is no such file; choose {also}, or correct the "
-                "path"
+                f"{path}: {place_of(key, path)} is {file!r}, and there is no such file; choose null or {word}, or "
+                "correct the path"
             )
     return params
 

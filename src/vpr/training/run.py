@@ -31,7 +31,7 @@ from vpr.training.cautions import few_batches
 from vpr.training.clusters import initialise_clusters
 from vpr.training.configuration import RunConfiguration
 from vpr.training.memory import GIB
-from vpr.training.params import TrainParams
+from vpr.training.params import UNTRAINED, TrainParams
 from vpr.training.places import PlaceImages, Places
 from vpr.training.summary import TrainingLog, TrainingSummary
 from vpr.training.validation import validation_of
@@ -94,6 +94,26 @@ def use_checkpoint(checkpoint: Path, models: Path, digest: str) -> tuple[pd.Data
         save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), metadata)
     print(f"no training: {checkpoint} is evaluated as it is")
     summary = TrainingSummary(configuration, digest, model.descriptor_dim, epoch, checkpoint=str(checkpoint))
+    return _without_history(summary, models)
+
+
+def use_untrained(configuration: RunConfiguration, models: Path, digest: str) -> tuple[pd.DataFrame, TrainingSummary]:
+    """Take the model that a training would begin with; there is no history, and clusters stay random.
+
+    Args:
+        models: folder for the checkpoints.
+        digest: of the training manifest.
+    """
+    model = build_model(configuration, configuration.settings.weights)
+    metadata = {"configuration": configuration.as_dict(), "dataset_digest": digest, "epoch": 0}
+    for name in ("best", "last"):
+        save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), metadata)
+    print("no training: the model is evaluated as it begins")
+    summary = TrainingSummary(configuration, digest, model.descriptor_dim, 0, checkpoint=UNTRAINED)
+    return _without_history(summary, models)
+
+
+def _without_history(summary: TrainingSummary, models: Path) -> tuple[pd.DataFrame, TrainingSummary]:
     TrainingLog.of_this_process().save(models / "best.ckpt")
     return pd.DataFrame(columns=["step", "epoch", "loss"]), summary
 

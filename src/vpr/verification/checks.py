@@ -20,6 +20,7 @@ from vpr.data.manifest import DATABASE, KEY, QUERY, TRAIN, VERIFIED_COLUMNS, Man
 from vpr.retrieval.positives import positives_of
 from vpr.verification.counts import count_differences, sound_counts
 from vpr.verification.files import read_all_files
+from vpr.verification.likeness import cautions, place_likeness
 
 MAX_DISAGREEMENT_M = 2.0  # of a name's UTM and its degrees, which have 5 decimals
 MAX_PLACE_SPAN_M = 50.0
@@ -117,6 +118,10 @@ def verify(
     manifest = Manifest(listing.name, listing.root, kept, given)
     table = problems.table()
     statistics = _statistics(manifest, table, len(rows), rows[problems.sound & lonely])
+    likeness = place_likeness(manifest.folder, manifest.train())
+    if likeness is not None:
+        statistics["train"]["place_likeness"] = likeness
+    statistics["cautions"] = cautions(statistics)
     return Verified(manifest, table, differences, statistics)
 
 

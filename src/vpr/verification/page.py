@@ -16,7 +16,7 @@ from vpr.data.images import open_image
 from vpr.data.manifest import DATABASE, QUERY, Manifest, city_of
 from vpr.pages.look import jpeg_url, look, month_in_words
 from vpr.retrieval.conditions import condition_columns
-from vpr.retrieval.positives import has_coordinates, positives_of, utm_of
+from vpr.retrieval.positives import has_coordinates, in_one_plane, positives_of
 from vpr.verification.checks import kind_of
 from vpr.verification.counts import count_differences
 
@@ -107,9 +107,11 @@ def _evaluation_set(manifest: Manifest, name: str, radius_m: float) -> dict[str,
         text += f"; {int((~found).sum()):,} queries have no positive; the median query has {middle:g}."
     maps = []
     if has_coordinates(database) and has_coordinates(queries):
-        asked = utm_of(queries)
-        layers = {"database": utm_of(database), "found": asked[found], "lost": asked[~found]}
-        maps.append(_map(layers, f"Database and queries of {name}", MAP_SIZE, str(database["utm_zone"].iloc[0])))
+        seen, asked = in_one_plane([database, queries])
+        layers = {"database": seen, "found": asked[found], "lost": asked[~found]}
+        zones = {*database["utm_zone"], *queries["utm_zone"]}
+        zone = str(zones.pop()) if len(zones) == 1 else ""
+        maps.append(_map(layers, f"Database and queries of {name}", MAP_SIZE, zone))
     parts = {"database": database, "queries": queries}
     rows = [
         (f"{role}: {len(part):,} images", _tiles(manifest, part.iloc[_spread(range(len(part)), IMAGES_OF_A_SET)]))

@@ -72,6 +72,8 @@ def print_counts(checked: Verified, page: Path) -> None:
         f"verified {statistics['num_images']:,} images, left out {statistics['num_left_out']:,} rows; "
         f"{statistics['num_leaked']:,} evaluation images are training images too; look at {page}"
     )
+    for caution in statistics["cautions"]:
+        print(f"note: {caution}", file=sys.stderr)
     for name in checked.manifest.set_names():
         counts = statistics["sets"][name]
         rule = positive_rule(checked.manifest.part(name, DATABASE), checked.manifest.part(name, QUERY))

@@ -69,6 +69,15 @@ def test_a_letter_that_the_terminal_has_not_is_printed_as_its_code():
     assert done.stdout == "Besan\\xe7on\n"
 
 
+@pytest.fixture
+def python_s_interrupt():
+    """Ctrl-C as Python begins with; a shell ignores it for what runs in its background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("python_s_interrupt")
 def test_an_interrupt_that_a_library_swallowed_still_ends_the_stage(capsys):
     def main() -> None:
         with contextlib.suppress(KeyboardInterrupt):

@@ -22,7 +22,7 @@ def test_the_page_is_made_of_the_results(tmp_path):
         assert machine["machine"] in text
         for name, part in machine["parts"].items():
             for row in part["rows"]:
-                assert (row["what"] if name == "growth" else f"| {row['ratio']:.2f}") in text
+                assert (row["what"] if name in ("growth", "indexes") else f"| {row['ratio']:.2f}") in text
 
 
 @pytest.mark.parametrize("power", [0.0, 1.0, 1.5])

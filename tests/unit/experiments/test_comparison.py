@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 
@@ -91,6 +92,20 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_with_their_spread():
         compare(runs, "test/recall_at_1")
     with pytest.raises(UserError, match="there are no runs with recalls"):
         compare([])
+
+
+def test_a_column_is_a_set_by_what_it_holds_not_by_its_name():
+    names, found = ["val", "val", "city/val", "val"], [0.5, 0.6, 0.7, 0.8]
+    recalls = [{f"{name}/recall_at_1": recall} for name, recall in zip(names, found, strict=True)]
+    digests = [{"val": "aaaaaaaaaa"}, {"val": "bbbbbbbbbb"}, {"city/val": "aaaaaaaaaa"}, {}]
+    runs = [
+        replace(run(name, 0, **{"agg.name": name}), metrics=metrics, set_digests=sets)
+        for name, metrics, sets in zip("pqrs", recalls, digests, strict=True)
+    ]
+    table = compare(runs).set_index("run")
+    assert table["val R@1"].to_dict() == {"s": "80.0", "r": "70.0", "p": "50.0", "q": ""}
+    assert table["val (bbbbbbbb) R@1"].to_dict() == {"s": "", "r": "", "p": "", "q": "60.0"}
+    assert compare(runs, "val (bbbbbbbb)/recall_at_1")["run"].tolist()[0] == "q"
 
 
 @pytest.mark.parametrize(("style", "expected"), [("table", "---"), ("markdown", "|---"), ("csv", "run,agg")])

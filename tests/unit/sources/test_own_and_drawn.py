@@ -29,6 +29,7 @@ from vpr.data.manifest import (
     write_parts,
 )
 from vpr.data.names import parse_name
+from vpr.retrieval.positives import positive_rule, positives_of
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
 from vpr.sources.synthetic import SyntheticParams
@@ -141,10 +142,11 @@ def picture(path: Path, size=(20, 10), colour=(200, 100, 50), **save) -> None:
     Image.new("RGB", size, colour).save(path, **save)
 
 
+OPTIONS = {"root": None, "columns": {}, "splits": {}, "ground_truth": {}, "allow_pickle": False}
+
+
 def own(source: Path, **changes) -> Manifest:
-    return Custom("custom").prepare(
-        CustomParams(**{"source": str(source), "root": None, "columns": {}, "splits": {}, **changes}), Context()
-    )
+    return Custom("custom").prepare(CustomParams(**{**OPTIONS, "source": str(source), **changes}), Context())
 
 
 def test_a_table_becomes_rows_with_all_its_columns(tmp_path):
@@ -180,6 +182,24 @@ def test_columns_and_splits_are_mapped_and_an_image_may_play_two_roles(tmp_path)
     assert roles.loc[TRAIN, "place_id"] == "c1"
     assert roles.loc[DATABASE, "place_id"] == "f1"
     assert roles.loc[QUERY, "place_id"] == "f1"
+
+
+def test_a_file_lists_the_positives_of_a_set_in_the_natural_order_of_names(tmp_path):
+    rows = [f"home/{n}.jpg,home/database" for n in (10, 2, 1)] + ["q/2.jpg,home/queries", "q/1.jpg,home/queries"]
+    (tmp_path / "own.csv").write_text(
+        "image,split\n" + "\n".join([*rows, "x.jpg,other/database", "y.jpg,other/queries"])
+    )
+    np.save(tmp_path / "truth.npy", np.array([[False, False, True], [True, True, False]]))
+    listing = own(tmp_path / "own.csv", ground_truth={"home": "truth.npy"})
+    database, queries = listing.part("home", DATABASE), listing.part("home", QUERY)
+    positives = positives_of(database, queries, radius_m=25.0)
+    by_name = {q: [database["image"][k] for k in found] for q, found in zip(queries["image"], positives, strict=True)}
+    assert by_name == {"q/1.jpg": ["home/10.jpg"], "q/2.jpg": ["home/1.jpg", "home/2.jpg"]}
+    assert positive_rule(listing.part("other", DATABASE), listing.part("other", QUERY)) == "none"
+    with pytest.raises(UserError, match="ground_truth names the set 'hom'; choose from \\['home', 'other'\\]"):
+        own(tmp_path / "own.csv", ground_truth={"hom": "truth.npy"})
+    with pytest.raises(UserError, match="is a table of \\(2, 3\\); the set has 1 x 1 images"):
+        own(tmp_path / "own.csv", ground_truth={"other": "truth.npy"})
 
 
 def test_one_file_by_two_paths_is_one_image(tmp_path):

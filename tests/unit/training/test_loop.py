@@ -13,6 +13,7 @@ from vpr.config.errors import UserError
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import DATABASE, QUERY, Manifest
 from vpr.data.preprocess import Preprocess
+from vpr.model.checkpoint import load_checkpoint
 from vpr.model.extraction import extract
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
@@ -20,10 +21,13 @@ from vpr.retrieval.positives import positives_of
 from vpr.retrieval.recall import recall_at
 from vpr.retrieval.search import search
 from vpr.training.batches import PlaceSampler
+from vpr.training.build import build_model
+from vpr.training.configuration import load_configuration
 from vpr.training.criterion import Criterion
 from vpr.training.loop import Trained, Validation, fit, lr_factor, precision_of
 from vpr.training.params import TrainParams, merge_train
 from vpr.training.places import PlaceImages, Places
+from vpr.training.run import use_untrained
 
 SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "avg", {}, image_size=(24, 32))
 
@@ -304,3 +308,15 @@ def test_a_loss_that_is_not_a_number_stops_training_with_advice(city, settings, 
 def test_bfloat16_trains(city, settings, tmp_path):
     trained = run(city, changed(settings, precision="bf16-mixed", max_epochs=1), tmp_path)
     assert all(torch.isfinite(v).all() for v in trained.last.values() if v.is_floating_point())
+
+
+def test_an_untrained_model_is_the_one_that_a_training_begins_with(tmp_path):
+    params = Path(__file__).parents[3] / "params.yaml"
+    configuration = load_configuration(params)
+    history, summary = use_untrained(configuration, tmp_path, "digest")
+    for name in ("best", "last"):
+        model, metadata = load_checkpoint(tmp_path / f"{name}.ckpt")
+        begun = build_model(configuration, None).state_dict()
+        assert all(torch.equal(value, begun[key]) for key, value in model.state_dict().items())
+        assert metadata["epoch"] == 0
+    assert (len(history), summary.checkpoint, summary.best_epoch, summary.num_places) == (0, "untrained", 0, 0)
