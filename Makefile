@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test test-fast smoke lint chaos fuzz bench ui record sweep paper docs lock licences
+.PHONY: setup repro test test-fast test-scale smoke lint chaos fuzz bench ui record sweep paper docs lock licences
 
 setup: $(READY)
 
@@ -27,6 +27,9 @@ repro: $(READY)  ## run what has changed, from images to recalls
 
 test: $(READY)  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+
+test-scale: $(READY)  ## several processes, killed; minutes
+	pytest tests/scale
 
 test-fast: $(READY)  ## the tests of single parts, in under a minute
 	pytest tests/unit --numprocesses logical --dist worksteal

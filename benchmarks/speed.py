@@ -273,7 +273,7 @@ def training_rows(
     device = pick_device(settings.accelerator)
     validation = validation_of(held_out, configuration.spec, settings, load(EvaluateParams).positive_radius_m)
     images = ImageList(manifest.folder, rows["image"], configuration.spec.preprocess())
-    keep_decoded(settings.cache_gb, workers, images, *(loader.dataset for loader in validation.loaders))
+    keep_decoded(settings.cache_gb, workers, 1, images, *(loader.dataset for loader in validation.loaders))
 
     def end_to_end() -> float:
         model = build_model(configuration, None)

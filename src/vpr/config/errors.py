@@ -19,6 +19,7 @@ from vpr.config.parent import end_with_dvc
 # What the machine refuses, and a person can put right.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
 # What torch and concurrent.futures say when the kernel has ended one of their processes.
+_RANK_LOST = re.compile(r"\bgloo\b|\bNCCL\b|ProcessGroup|DistBackendError")
 _KILLED = re.compile(r"DataLoader worker .* (is killed by signal|exited unexpectedly)|process pool was terminated")
 
 
@@ -101,6 +102,8 @@ def _refused_by_machine(error: Exception) -> str | None:
         return (
             "a loader process was killed, most likely because the memory was full; lower num_workers or the batch sizes"
         )
+    if _RANK_LOST.search(f"{type(error).__name__}: {error}"):
+        return "another process of this work has ended, or can't be reached; what it printed last says why"
     return None
 
 

@@ -1,4 +1,4 @@
-"""A stage ends when the DVC that runs it has ended, however that was killed.
+"""A stage ends when the DVC that runs it has ended, however that was killed, and its ranks end with the first.
 
 Otherwise it would go on unseen, and write beside the next ``dvc repro``.
 """
@@ -13,6 +13,8 @@ from typing import NoReturn
 
 import psutil
 
+from vpr.config.ranks import is_first_rank
+
 EVERY_S = 0.5
 
 
@@ -21,13 +23,20 @@ def end_with_dvc() -> None:
 
     The stage ends at once, as if it had been killed itself, which every stage survives.
     """
+    if not is_first_rank():
+        _end_with(psutil.Process().parent(), "the first process of this training")
+        return
     if "DVC_STAGE" not in os.environ:
         return
     ancestors = psutil.Process().parents()
     dvc = next((process for process in ancestors if _is_dvc(process)), ancestors[0] if ancestors else None)
-    if dvc is None or _adopts_orphans(dvc):  # DVC was killed while this stage started
-        _end()
-    threading.Thread(target=_watch, args=(dvc,), daemon=True).start()
+    _end_with(dvc, "DVC")
+
+
+def _end_with(process: psutil.Process | None, name: str) -> None:
+    if process is None or _adopts_orphans(process):  # it was killed while this one started
+        _end(name)
+    threading.Thread(target=_watch, args=(process, name), daemon=True).start()
 
 
 def _is_dvc(process: psutil.Process) -> bool:
@@ -46,16 +55,16 @@ def _adopts_orphans(process: psutil.Process) -> bool:
         return True
 
 
-def _watch(process: psutil.Process) -> None:
+def _watch(process: psutil.Process, name: str) -> None:
     waiting = threading.Event()
     while _is_alive(process):
         waiting.wait(EVERY_S)
-    _end()
+    _end(name)
 
 
-def _end() -> NoReturn:
+def _end(name: str) -> NoReturn:
     with suppress(OSError):  # nobody may read any more
-        print("DVC has ended, so this stage ends too; the next `dvc repro` continues", file=sys.stderr, flush=True)
+        print(f"{name} has ended, so this stage ends too; the next `dvc repro` continues", file=sys.stderr, flush=True)
     os._exit(130)
 
 

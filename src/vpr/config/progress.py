@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from vpr.config.ranks import is_first_rank
+
 LINE_EVERY_S = 10.0
 
 
@@ -45,6 +47,7 @@ def progress(total: int | None, title: str, unit: str, done: int = 0, **options:
         "total": total,
         "desc": title,
         "initial": done,
+        "disable": not is_first_rank(),
         "unit": unit if options.get("unit_scale") else f" {unit}",
         **options,
     }

@@ -73,6 +73,10 @@ def image_loader(images: Dataset[Tensor], batch_size: int, num_workers: int | No
     return DataLoader(images, batch_size=batch_size, num_workers=processes, pin_memory=torch.cuda.is_available())
 
 
-def loader_processes(num_workers: int | None) -> int:
-    """Loader processes to start: as asked for, or one less than the cores, at most 8."""
-    return num_workers if num_workers is not None else min(8, max(1, (os.cpu_count() or 2) - 1))
+def loader_processes(num_workers: int | None, ranks: int = 1) -> int:
+    """Loader processes to start: as asked for, or one less than the cores, at most 8.
+
+    Args:
+        ranks: of this machine, which share its cores.
+    """
+    return num_workers if num_workers is not None else min(8, max(1, (os.cpu_count() or 2) // ranks - 1))

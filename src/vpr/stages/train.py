@@ -49,17 +49,13 @@ def main() -> None:
         history, summary = use_checkpoint(Path(settings.checkpoint), args.models, digest)
     else:
         key = run_key(configuration, [args.manifest, args.validation_manifest, args.resized], radius_m)
-        history, summary = train_model(
-            configuration,
-            manifest,
-            validation,
-            Resized.load(args.resized),
-            radius_m,
-            key,
-            digest,
-            args.models,
+        trained = train_model(
+            configuration, manifest, validation, Resized.load(args.resized), radius_m, key, digest, args.models,
             TrainingRun,
-        )
+        )  # fmt: skip
+        if trained is None:  # the first rank writes
+            return
+        history, summary = trained
     write_history(history, args.curve, args.validations, settings.val_recall_at)
     summary.save(args.models)
 

@@ -87,6 +87,10 @@ def try_criterion(criterion: Criterion, descriptor_dim: int) -> None:
 def model_to_check(configuration: RunConfiguration) -> VPRModel:
     """The model that will be exported: a given checkpoint, or one that is built and tried as the training will do."""
     settings = configuration.settings
+    if pick_device(settings.accelerator).type == "cuda" and settings.devices > torch.cuda.device_count():
+        raise UserError(
+            f"params.yaml: {place_of('devices')} is {settings.devices}, but torch sees {torch.cuda.device_count()} GPUs"
+        )
     if settings.decode_on_gpu and (pick_device(settings.accelerator).type != "cuda" or jpeg_decoder() is None):
         raise UserError(
             f"params.yaml: {place_of('decode_on_gpu')} is true, and there is no GPU or no TorchCodec for it"

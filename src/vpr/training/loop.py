@@ -13,11 +13,14 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from vpr.data.augmentation import rand_augment
 from vpr.data.encoded import EncodedImages
+from vpr.data.loading import image_loader
 from vpr.model.device import pick_device
 from vpr.model.vpr_model import VPRModel
 from vpr.retrieval.recall import recall_at
@@ -29,6 +32,16 @@ from vpr.training.history import History, Report
 from vpr.training.params import TrainParams
 from vpr.training.places import ImageBatch
 from vpr.training.progress import TrainingProgress
+from vpr.training.ranks import (
+    SharedBatches,
+    gathered,
+    gathered_equal,
+    gathered_parts,
+    num_ranks,
+    over_ranks,
+    own_part,
+    rank,
+)
 from vpr.training.validation import Validation
 
 
@@ -98,8 +111,12 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # Miners that sample draw the same again after an interruption.
-        seed = int(np.random.SeedSequence([self.params.seed, self.global_step]).generate_state(1)[0])
+        # What the model drops out differs between ranks; a single one goes on to the miner with the same numbers.
+        self._seed(*([] if num_ranks() == 1 else [1 + rank()]))
+
+    def _seed(self, *of_rank: int) -> None:
+        """What is drawn in this step is drawn again after an interruption."""
+        seed = int(np.random.SeedSequence([self.params.seed, self.global_step, *of_rank]).generate_state(1)[0])
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002, some miners draw from it
 
@@ -108,14 +125,22 @@ class TrainingModule(lightning.LightningModule):
         if isinstance(pixels, EncodedImages):
             pixels = pixels.decode(self.model.spec.image_size, batch.labels.device)
         images = rand_augment(pixels, batch.draws)
-        descriptors = in_chunks(self.model, images, self.params.images_per_forward)
-        loss, self.mined = self.criterion(descriptors, batch.labels)
+        descriptors = gathered(in_chunks(self.model, images, self.params.images_per_forward))
+        if num_ranks() > 1:
+            self._seed()  # all ranks mine the same
+        loss, self.mined = self.criterion(descriptors, gathered_equal(batch.labels))
         self.last_loss = loss.detach()
         # A step with gradients of zero would still move weights by momentum and decay.
         return None if self.mined.nothing else loss
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:
-        return list(self.validation.loaders)
+        return [self._own_part(loader) for loader in self.validation.loaders]
+
+    def _own_part(self, loader: DataLoader[Tensor]) -> DataLoader[Tensor]:
+        if num_ranks() == 1:
+            return loader
+        images: Any = loader.dataset
+        return image_loader(Subset(images, own_part(len(images))), self.params.val_batch_size, self.params.num_workers)
 
     def on_validation_epoch_start(self) -> None:
         self._descriptors = {0: [], 1: []}
@@ -124,12 +149,22 @@ class TrainingModule(lightning.LightningModule):
         self._descriptors[dataloader_idx].append(self.model(batch).float())
 
     def on_validation_epoch_end(self) -> None:
-        database, queries = (torch.cat(self._descriptors[k]).cpu().numpy() for k in (0, 1))
+        database, queries = (self._all_descriptors(k) for k in (0, 1))
         self._descriptors = {}
         ns = self.params.val_recall_at
-        ranking, _ = search(database, queries, max(ns))
-        for n, recall in recall_at(ranking, self.validation.positives, ns).items():
+        recalls: dict[int, float] = {}
+        if rank() == 0:  # the best epoch is the same everywhere, whatever a machine rounds
+            ranking, _ = search(database, queries, max(ns))
+            recalls = recall_at(ranking, self.validation.positives, ns)
+        for n, recall in self.trainer.strategy.broadcast(recalls).items():
             self.log(f"recall_at_{n}", recall)
+
+    def _all_descriptors(self, part: int) -> NDArray[np.float32]:
+        """Of the validation's database (0) or queries (1)."""
+        own = self._descriptors[part] or [torch.zeros((0, self.model.descriptor_dim), device=self.device)]
+        number = len(self.validation.loaders[part].dataset)
+        of_all: NDArray[np.float32] = gathered_parts(torch.cat(own), number).cpu().numpy()
+        return of_all
 
 
 def lr_factor(step: int, steps_per_epoch: int, params: TrainParams) -> float:
@@ -158,10 +193,15 @@ def fit(
         scratch: folder for the checkpoints of this run and no other; the caller removes it in the end.
         report: called with the numbers of each row of the history and the step.
     """
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # it names devices, and products
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # they name devices, and products
     lightning.seed_everything(params.seed, verbose=False)
     # Nothing reads such memory, and filling it takes time.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    with_gpus = pick_device(params.accelerator).type == "cuda"
+    several = params.devices * params.num_nodes > 1
+    if several and not with_gpus:
+        over_ranks(model)
     module = TrainingModule(model, criterion, params, len(sampler), validation)
     history = History(params.log_every_n_steps, sampler.places_per_batch * sampler.images_per_place, report)
     best = ModelCheckpoint(
@@ -177,7 +217,11 @@ def fit(
         trainer = lightning.Trainer(
             max_epochs=params.max_epochs,
             accelerator=params.accelerator,
-            devices=1,
+            devices=params.devices,
+            num_nodes=params.num_nodes,
+            # Buffers are the same on all ranks by themselves.
+            strategy=DDPStrategy(forward_sync_buffers=False) if several else "auto",
+            sync_batchnorm=several and with_gpus,
             precision=precision_of(params),
             check_val_every_n_epoch=params.check_val_every_n_epochs,
             num_sanity_val_steps=0,
@@ -193,7 +237,7 @@ def fit(
         loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_size=None,
-            sampler=sampler,
+            sampler=SharedBatches(sampler),
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available() and params.accelerator != "cpu",

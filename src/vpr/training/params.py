@@ -104,7 +104,12 @@ class TrainParams(Options):
         "statistics of a chunk"
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")
-    devices: Literal[1] = Field(title="1; training runs on one device", description="training runs on one device")
+    devices: int = Field(
+        ge=1,
+        le=1024,
+        description="GPUs of a machine that share each batch, with as many places each; without a GPU, processes",
+    )
+    num_nodes: int = Field(ge=1, le=1024, description="machines that do, see docs/machines.md")
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = Field(
         description="loader processes; `null` takes one less than the cores, at most 8"
     )
@@ -133,6 +138,12 @@ class TrainParams(Options):
             raise ValueError(
                 f"check_val_every_n_epochs is {self.check_val_every_n_epochs}, more than max_epochs {self.max_epochs}, "
                 "so no epoch would be validated; lower it"
+            )
+        ranks = self.devices * self.num_nodes
+        if self.places_per_batch % ranks:
+            raise ValueError(
+                f"places_per_batch is {self.places_per_batch}, which {ranks} devices (devices x num_nodes) can't share "
+                f"equally; make it a multiple of {ranks}"
             )
         known = [f"recall_at_{n}" for n in self.val_recall_at]
         if self.monitor not in known:

@@ -7,24 +7,29 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pandas as pd
 import psutil
+import torch
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
+from torch.utils.data import Subset
 
 import vpr
 from vpr.config.errors import UserError
 from vpr.config.project import main_root
+from vpr.config.ranks import is_first_rank
 from vpr.data.loading import ImageList, loader_processes
 from vpr.data.manifest import Manifest
 from vpr.data.resized import Resized
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
+from vpr.model.vpr_model import VPRModel
 from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
 from vpr.training.cautions import few_batches
@@ -33,10 +38,12 @@ from vpr.training.configuration import RunConfiguration
 from vpr.training.memory import GIB
 from vpr.training.params import UNTRAINED, TrainParams
 from vpr.training.places import PlaceImages, Places
+from vpr.training.ranks import gathered_parts, own_part
 from vpr.training.summary import TrainingLog, TrainingSummary
 from vpr.training.validation import validation_of
 
 if TYPE_CHECKING:
+    from vpr.training.history import Report
     from vpr.training.loop import Trained
 
 # The folders whose code decides what a training does: what the train stage depends on in dvc.yaml.
@@ -59,11 +66,15 @@ Track = Callable[[str, RunConfiguration, Manifest, str, TrainingLog], AbstractCo
 def run_key(configuration: RunConfiguration, files: Sequence[Path], radius_m: float) -> str:
     """Names the scratch folder of a training, so that other data, parameters or code never resume it.
 
+    It resumes on another number of devices.
+
     Args:
         files: that say what is trained on: manifests, and where copies of the images are.
     """
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
-    digest.update(json.dumps([configuration.as_dict(), radius_m], sort_keys=True, default=str).encode())
+    content = configuration.as_dict()
+    content["train"] = {key: value for key, value in content["train"].items() if key not in ("devices", "num_nodes")}
+    digest.update(json.dumps([content, radius_m], sort_keys=True, default=str).encode())
     weights = configuration.settings.weights
     if weights not in (None, "imagenet"):
         digest.update(Path(str(weights)).read_bytes())
@@ -128,8 +139,10 @@ def train_model(
     digest: str,
     models: Path,
     track: Track,
-) -> tuple[pd.DataFrame, TrainingSummary]:
+) -> tuple[pd.DataFrame, TrainingSummary] | None:
     """Train, write the checkpoints, and return the history and what was trained.
+
+    Of several ranks the first does so, and the others return ``None``.
 
     Args:
         manifest, validation_manifest: of the training images, and of the validation set.
@@ -151,37 +164,42 @@ def train_model(
     places = Places(rows, settings.min_images_per_place)
     device = pick_device(settings.accelerator)
 
-    def describe(chosen: list[int]) -> NDArray[np.float32]:
-        images = ImageList(*resized.locate(manifest, places.images[chosen]), spec.preprocess())
-        out = np.empty((len(chosen), model.descriptor_dim), dtype=np.float32)
-        extract(model, images, out, device, settings.val_batch_size, settings.num_workers, "looking for similar places")
-        return out
-
-    sampler = place_sampler(places, settings, describe)
+    images = ImageList(*resized.locate(manifest, rows["image"]), spec.preprocess())
+    sampler = place_sampler(places, settings, describer(model, images, device, settings))
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
     validation = validation_of(validation_manifest, spec, settings, radius_m)
-    images = ImageList(*resized.locate(manifest, rows["image"]), spec.preprocess())
     _require_files(images.folder, images.images)
     for loader in validation.loaders:
         _require_files(loader.dataset.folder, loader.dataset.images)
-    workers = loader_processes(settings.num_workers)
-    print(
+    workers = loader_processes(settings.num_workers, settings.devices)
+    tell = partial(print, flush=True) if is_first_rank() else _say_nothing
+    ranks = settings.devices * settings.num_nodes
+    shared = f", each shared by {ranks} processes" if ranks > 1 else ""
+    tell(
         f"training on {len(rows):,} images of {len(places):,} places ({places.num_left_out} places have fewer than "
-        f"{settings.min_images_per_place} images), {len(sampler)} batches an epoch; {spec.backbone} + "
-        f"{spec.aggregator}, descriptor {model.descriptor_dim}; {configuration.loss.name}, {configuration.miner.name}",
-        flush=True,
+        f"{settings.min_images_per_place} images), {len(sampler)} batches an epoch{shared}; {spec.backbone} "
+        f"+ {spec.aggregator}, descriptor {model.descriptor_dim}; {configuration.loss.name}, {configuration.miner.name}"
     )
     for caution in few_batches(len(places), settings.places_per_batch):
-        print(f"note: {caution}", flush=True)
+        tell(f"note: {caution}")
     from vpr.training.loop import fit  # Lightning takes seconds to import; what is wrong is found before
 
     log = TrainingLog.of_this_process()
+    kept = [] if settings.decode_on_gpu else [images]
+    dataset = PlaceImages(images, augment=device.type == "cpu", decode=not settings.decode_on_gpu)
+
+    def train(scratch: Path, report: Report) -> Trained:
+        keep_decoded(
+            settings.cache_gb, workers, settings.devices, *kept, *(loader.dataset for loader in validation.loaders)
+        )
+        return fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, report)
+
+    if not is_first_rank():  # the first one's weights are sent to it
+        train(_scratch_path(key), _say_nothing)
+        return None
     with scratch_folder(key) as scratch, track(key, configuration, manifest, digest, log) as tracker:
-        kept = [] if settings.decode_on_gpu else [images]
-        keep_decoded(settings.cache_gb, workers, *kept, *(loader.dataset for loader in validation.loaders))
         initialise_clusters(model, images, device, settings.seed)
-        dataset = PlaceImages(images, augment=device.type == "cpu", decode=not settings.decode_on_gpu)
-        trained = fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, tracker.log)
+        trained = train(scratch, tracker.log)
         save_models(trained, configuration, digest, models)
         rate = trained.num_images / max(1e-9, trained.seconds)
         TrainingLog.of_this_process(round(trained.seconds, 1), round(rate, 1)).save(models / "best.ckpt")
@@ -198,10 +216,18 @@ def train_model(
     return pd.DataFrame(trained.history), summary
 
 
-def keep_decoded(cache_gb: float | None, num_workers: int, *lists: ImageList) -> None:
-    """Keep images that are visited again and again: those of the first list before those of the next."""
+def _say_nothing(*_: Any) -> None:
+    """What a rank other than the first prints and reports."""
+
+
+def keep_decoded(cache_gb: float | None, num_workers: int, ranks: int, *lists: ImageList) -> None:
+    """Keep images that are visited again and again: those of the first list before those of the next.
+
+    Args:
+        ranks: of this machine, which share its memory.
+    """
     half = psutil.virtual_memory().available / 2
-    left = half if cache_gb is None else min(half, cache_gb * GIB)
+    left = (half if cache_gb is None else min(half, cache_gb * GIB)) / ranks
     for images in lists:
         left -= images.keep_decoded(left, num_workers)
 
@@ -231,6 +257,26 @@ def place_sampler(places: Places, settings: TrainParams, describe: Callable[[lis
     )
 
 
+def _scratch_path(key: str) -> Path:
+    return main_root() / "data" / "scratch" / f"train-{key}"
+
+
+def describer(
+    model: VPRModel, images: ImageList, device: torch.device, settings: TrainParams
+) -> Callable[[list[int]], NDArray[np.float32]]:
+    """What describes training images by the model as it is then; several ranks share the work."""
+
+    def describe(chosen: list[int]) -> NDArray[np.float32]:
+        own = own_part(len(chosen))
+        shown: Any = Subset(images, chosen[own.start : own.stop])
+        out = np.empty((len(own), model.descriptor_dim), dtype=np.float32)
+        extract(model, shown, out, device, settings.val_batch_size, settings.num_workers, "looking for similar places")
+        of_all: NDArray[np.float32] = gathered_parts(torch.from_numpy(out).to(device), len(chosen)).cpu().numpy()
+        return of_all
+
+    return describe
+
+
 @contextmanager
 def scratch_folder(key: str) -> Iterator[Path]:
     """The folder of an unfinished training; it is removed once the training has ended.
@@ -238,7 +284,7 @@ def scratch_folder(key: str) -> Iterator[Path]:
     Raises:
         UserError: if another process is at the same training.
     """
-    scratch = main_root() / "data" / "scratch" / f"train-{key}"
+    scratch = _scratch_path(key)
     scratch.mkdir(parents=True, exist_ok=True)
     lock = Path(f"{scratch}.lock")
     held = FileLock(lock)

@@ -36,7 +36,7 @@ def test_all_lists_together_take_no_more_than_half_of_the_free_memory(city, monk
     image = 3 * SIZE[0] * SIZE[1]
     monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2 * 20 * image))
     lists = [ImageList(city.folder, city.train()["image"][:number], Preprocess(SIZE)) for number in (15, 15, 15)]
-    keep_decoded(cache_gb, 0, *lists)
+    keep_decoded(cache_gb, 0, 1, *lists)
     assert [len(images._kept) for images in lists] == [15, 5, 0]
 
 
