@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup repro test test-fast test-scale smoke lint chaos fuzz bench ui record sweep paper docs lock licences
+.PHONY: setup setup-scale repro test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs lock licences
 
 setup: $(READY)
 
@@ -21,6 +21,12 @@ $(READY): requirements.txt
 	uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
 	@touch $@
 
+setup-scale: $(VENV)/.scale  ## LanceDB and Ray as well, for what outgrows a machine
+
+$(VENV)/.scale: requirements-scale.txt $(READY)
+	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-scale.txt
+	@touch $@
+
 repro: $(READY)  ## run what has changed, from images to recalls
 	dvc repro
 	@python -m vpr.experiments.summary
@@ -28,7 +34,7 @@ repro: $(READY)  ## run what has changed, from images to recalls
 test: $(READY)  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
-test-scale: $(READY)  ## several processes, killed; minutes
+test-scale: setup-scale  ## several processes, killed; minutes
 	pytest tests/scale
 
 test-fast: $(READY)  ## the tests of single parts, in under a minute
@@ -54,6 +60,9 @@ lint: $(READY)
 ui: $(READY)  ## MLflow on the project's store, with a link to the runs side by side
 	python -m vpr.experiments.ui --port $(PORT)
 
+train-node: $(READY)  ## the ranks of another machine than the first, see docs/machines.md
+	@python -c 'import yaml; print(yaml.safe_load(open("dvc.yaml"))["stages"]["train"]["cmd"])' | sh
+
 record: $(READY)  ## bring the last results into MLflow again, after a server was down
 	dvc repro --force --single-item record
 
@@ -66,8 +75,9 @@ paper: $(READY)  ## the 28 runs that the paper reports
 docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow from the code
 	python -m vpr.documentation
 
-lock: $(READY)  ## requirements.in -> requirements.txt
+lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-scale.in -o requirements-scale.txt
 
 licences: $(READY)  ## the packages that are installed, and their licences
 	pip-licenses --from=mixed --order=license

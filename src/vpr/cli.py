@@ -17,19 +17,23 @@ from vpr.config.project import find_project
 
 if TYPE_CHECKING:
     from vpr.experiments.runs import Run
+    from vpr.localization.index import Index
+    from vpr.localization.lance_index import LanceIndex
 
 MODEL, INDEX = Path("data/model.ckpt"), Path("data/index")
 
 
 def localize(args: argparse.Namespace) -> int:
     """Print where photos were taken; 1 if one of them could not be read."""
-    from vpr.localization.index import load_index
+    from vpr.localization.filters import parse_where
+    from vpr.localization.lance_index import open_index
     from vpr.localization.localizer import Localizer, locate_photo
     from vpr.localization.photos import from_file
     from vpr.model.device import pick_device
 
     photos = _photos(args.photos, args.here)
-    index = load_index(args.index)
+    where = parse_where(args.near, args.within, args.since, args.where)
+    index = open_index(args.index, args.exact)
     localizer = Localizer(args.model, index, pick_device("auto"))
     failed = False
     answers = []
@@ -39,7 +43,9 @@ def localize(args: argparse.Namespace) -> int:
         except UserError as error:
             answers.append({"photo": name, "error": str(error)})
         else:
-            answers.append(locate_photo(localizer, name, content, args.num_predictions, args.min_confidence))
+            answers.append(
+                locate_photo(localizer, name, content, args.num_predictions, args.min_confidence, where=where)
+            )
         failed |= "error" in answers[-1]
         if not args.json:
             _print_answer(answers[-1])
@@ -110,29 +116,49 @@ def _print_answer(answer: dict[str, Any]) -> None:
 def index(args: argparse.Namespace) -> int:
     """Build an index from a folder of geo-tagged photos, or from a table of them."""
     from vpr.config.params import PARAMS_FILE, load
-    from vpr.localization.photo_folder import DEFAULT_RADIUS_M, index_photos
+    from vpr.localization.photo_folder import DEFAULT_RADIUS_M, add_photos, index_photos
     from vpr.model.params import ExtractParams
     from vpr.retrieval.params import EvaluateParams
     from vpr.sources.custom import photos_with_positions
 
     if not args.photos.exists():
         raise UserError(f"{args.photos}: no such folder or table")
-    if (args.out / "index.json").exists() and not args.force:
-        _ask_to_overwrite(args.out)
+    if args.store == "files" and args.approximate is not None:
+        raise UserError("--approximate needs --store lance")
+    if args.store == "files" and (Path(args.out) / "index.json").exists() and not args.force:
+        _ask_to_overwrite(Path(args.out))
     has_params = PARAMS_FILE.is_file()
     radius_m, batch_size = args.radius_m, load(ExtractParams).batch_size if has_params else None
     if radius_m is None and args.calibration is None:
         radius_m = load(EvaluateParams).positive_radius_m if has_params else DEFAULT_RADIUS_M
     is_table = args.photos.is_file()
     listed, folder = (photos_with_positions(args.photos), args.photos.parent) if is_table else (None, args.photos)
-    built = index_photos(folder, args.model, args.out, args.calibration, radius_m, batch_size, listed)
+    given = (args.calibration, radius_m, batch_size, listed)
+    built: Index | LanceIndex
+    if args.store == "lance":
+        built, number = add_photos(folder, args.model, str(args.out), *given)
+        print(f"{number:,} photos added, {len(built):,} in all")
+        if args.approximate is not None:
+            made = built.build_approximate(args.approximate)
+            print(f"{made.kind} finds {made.found:.1%} of the 10 nearest photos, looking at {made.effort} partitions")
+    else:
+        built = index_photos(folder, args.model, Path(args.out), *given)
     if built.calibration is None and (INDEX / "index.json").is_file():
         print(
             f"no confidence: what {INDEX} learnt need not hold for these photos; --calibration {INDEX} takes it over "
             "all the same",
             file=sys.stderr,
         )
-    print(f"{args.out}: {len(built.images)} photos; locate others with: vpr localize --index {args.out} PHOTO")
+    print(f"{args.out}: {len(built):,} photos; locate others with: vpr localize --index {args.out} PHOTO")
+    return 0
+
+
+def remove(args: argparse.Namespace) -> int:
+    """Remove photos from an index in LanceDB."""
+    from vpr.localization.lance_index import LanceIndex
+
+    index = LanceIndex(str(args.index))
+    print(f"{index.remove(args.condition):,} photos removed, {len(index):,} are left")
     return 0
 
 
@@ -151,7 +177,7 @@ def _ask_to_overwrite(folder: Path) -> None:
 
 def serve(args: argparse.Namespace) -> int:
     """Answer photos over HTTP until interrupted."""
-    from vpr.localization.index import load_index
+    from vpr.localization.lance_index import open_index
     from vpr.localization.localizer import Localizer
     from vpr.localization.server import Limits, serve
     from vpr.model.device import pick_device
@@ -159,7 +185,7 @@ def serve(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 2**16:
         raise UserError(f"--port is {args.port}; expected 0 to 65535")
     limits = Limits(args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests)
-    localizer = Localizer(args.model, load_index(args.index), pick_device("auto"))
+    localizer = Localizer(args.model, open_index(args.index), pick_device("auto"))
     print(f"answering POST http://{args.host}:{args.port}/invocations; Ctrl-C ends it", flush=True)
     serve(localizer, args.host, args.port, limits)
     return 0
@@ -300,6 +326,11 @@ def import_published(args: argparse.Namespace) -> int:
     return 0
 
 
+def _place(text: str) -> Path | str:
+    """A path, or an address such as ``s3://bucket/photos``."""
+    return text if "://" in text else Path(text)
+
+
 class _Help(argparse.HelpFormatter):
     """Shows defaults, apart from those that say nothing."""
 
@@ -340,7 +371,12 @@ def parser() -> argparse.ArgumentParser:
         "photos", nargs="+", metavar="PHOTO", help="photos, folders of photos, or patterns such as '*.jpg'"
     )
     one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
-    one.add_argument("--index", type=Path, help=f"folder of the index; by default the project's {INDEX}")
+    one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
+    one.add_argument("--near", metavar="LAT,LON", help="only photos of the database near this position, in degrees")
+    one.add_argument("--within", type=float, metavar="METRES", help="how near")
+    one.add_argument("--since", metavar="TIME", help="only photos from then on: 2019, 201906, 20190630")
+    one.add_argument("--where", metavar="SQL", help="only photos that fit a condition; for an index in LanceDB")
+    one.add_argument("--exact", action="store_true", help="compare all photos, also with an approximate index")
     one.add_argument("--num-predictions", type=int, default=5, help="nearest database images to show")
     one.add_argument("--min-confidence", type=float, default=0.0, help="answer `unknown` below this probability")
     one.add_argument("--json", action="store_true", help="print JSON, the same as the served model answers")
@@ -349,8 +385,19 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "photos", type=Path, metavar="PHOTOS", help="folder of photos, or a table of them as datasets.custom takes it"
     )
-    one.add_argument("--out", type=Path, required=True, help="folder to write")
+    one.add_argument(
+        "--out", type=_place, required=True, help="folder to write; with --store lance also s3://... and the like"
+    )
     one.add_argument("--force", action="store_true", help="overwrite an index that is there")
+    one.add_argument(
+        "--store",
+        choices=["files", "lance"],
+        default="files",
+        help="files, read into memory; or LanceDB, which stays on the disk and takes more photos later",
+    )
+    one.add_argument(
+        "--approximate", choices=["IVF_PQ", "IVF_RQ"], help="build an approximate index in LanceDB, measured"
+    )
     one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
     one.add_argument("--calibration", type=Path, help="index of the same model to take the confidence from")
     one.add_argument(
@@ -359,9 +406,13 @@ def parser() -> argparse.ArgumentParser:
         help="photos within it show the same place; by default evaluate.positive_radius_m of params.yaml",
     )
 
+    one = command("remove", remove, "remove photos from an index in LanceDB")
+    one.add_argument("index", type=_place, metavar="INDEX", help="folder or address of the index")
+    one.add_argument("condition", metavar="SQL", help="on its columns, such as \"timestamp < '2019'\"")
+
     one = command("serve", serve, "answer photos over HTTP, with limits on what a request may ask for")
     one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
-    one.add_argument("--index", type=Path, help=f"folder of the index; by default the project's {INDEX}")
+    one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
     one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any that is free")
     one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request, in 10^6 bytes")

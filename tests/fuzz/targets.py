@@ -28,7 +28,6 @@ from PIL import Image
 
 from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
-from vpr.data.coordinates import to_degrees
 from vpr.data.csv_files import to_csv
 from vpr.data.images import ImageError, decode
 from vpr.data.manifest import Manifest, read_manifest, write_manifest, write_parts
@@ -39,7 +38,6 @@ from vpr.localization.server import Limits, make_app
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
-from vpr.retrieval.search import exact_index
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
 from vpr.sources.ground_truth import read_ground_truth
@@ -391,11 +389,7 @@ def attack_index(content: bytes) -> None:
         if index.descriptors.shape[1] != model.descriptor_dim:
             return
         localizer.__dict__.update(served().__dict__)
-        localizer.index, localizer.exact = index, exact_index(index.descriptors)
-        rows = index.images
-        localizer.lat, localizer.lon = to_degrees(
-            rows["utm_east"].to_numpy(dtype=float), rows["utm_north"].to_numpy(dtype=float), rows["utm_zone"].to_list()
-        )
+        localizer.index = index
         answers = localizer.locate(np.eye(1, model.descriptor_dim, dtype=np.float32))
         json.dumps(answers, allow_nan=False)
 

@@ -22,8 +22,8 @@ PAPER_PRECISION = "32-true"
 
 # What does not change a result, or is chosen by the paper's row.
 _FREE = {
-    "train.accelerator", "train.devices", "train.num_workers", "train.cache_gb", "train.decode_on_gpu", "train.compile",
-    "train.max_memory_gb", "train.log_every_n_steps",
+    "train.accelerator", "train.devices", "train.num_nodes", "train.num_workers", "train.cache_gb",
+    "train.decode_on_gpu", "train.compile", "train.max_memory_gb", "train.log_every_n_steps",
     "train.seed", "train.checkpoint", "train.val_set", "train.check_val_every_n_epochs", "train.monitor",
     "train.max_epochs", "export.seed", "export.pca_images", "export.whiten", "dataset.eval_sets", "dataset.seed",
     "agg.descriptor_dim", "agg.out_channels", "agg.out_rows", "agg.mix_depth",

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -21,8 +23,11 @@ from pydantic import TypeAdapter, ValidationError
 from vpr.config.errors import UserError
 from vpr.config.params import Positive
 from vpr.data.arrays import create_array
+from vpr.data.coordinates import to_degrees
 from vpr.data.manifest import COLUMNS
 from vpr.localization.confidence import Calibration
+from vpr.localization.filters import Where
+from vpr.retrieval.search import exact_index, search, search_in
 
 INDEX_COLUMNS = ["image", "utm_east", "utm_north", "utm_zone", "place_id", "heading", "timestamp"]
 
@@ -45,6 +50,35 @@ class IndexFacts:
 
 
 @dataclass(frozen=True)
+class Found:
+    """The nearest photos of a query.
+
+    Attributes:
+        images: ``INDEX_COLUMNS``, ``lat`` and ``lon`` of each, nearest first.
+        distances: of their descriptors, ``(number,)``.
+    """
+
+    images: pd.DataFrame
+    distances: NDArray[np.float32]
+
+
+class Database(Protocol):
+    """What photos are located in: an ``Index``, or one in LanceDB."""
+
+    @property
+    def facts(self) -> IndexFacts: ...
+
+    @property
+    def calibration(self) -> Calibration | None: ...
+
+    @property
+    def descriptor_dim(self) -> int: ...
+
+    def search(self, queries: NDArray[np.float32], k: int, where: Where) -> list[Found]:
+        """The nearest ``k`` photos of each query, or fewer where fewer fit."""
+
+
+@dataclass(frozen=True)
 class Index:
     """A database to locate photos in.
 
@@ -60,18 +94,46 @@ class Index:
     facts: IndexFacts
     calibration: Calibration | None
 
+    def __len__(self) -> int:
+        return len(self.images)
+
     @property
-    def confidence_holds(self) -> bool:
-        """Whether the calibration was learnt on the dataset that these images are of."""
-        return self.calibration is not None and self.calibration.dataset == self.facts.dataset
+    def descriptor_dim(self) -> int:
+        """D."""
+        return int(self.descriptors.shape[1])
+
+    @cached_property
+    def degrees(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latitude and longitude of each photo; not a number where its zone is not known."""
+        east, north = (self.images[name].to_numpy(dtype=float) for name in ("utm_east", "utm_north"))
+        return to_degrees(east, north, self.images["utm_zone"].to_list())
+
+    @cached_property
+    def _exact(self) -> Any:
+        return exact_index(self.descriptors)
+
+    def search(self, queries: NDArray[np.float32], k: int, where: Where) -> list[Found]:
+        """The nearest ``k`` photos of each query, among those that fit."""
+        if where.is_empty:
+            ranking, distances = search_in(self._exact, queries, k)
+        else:
+            fitting = np.flatnonzero(where.mask(self.images, *self.degrees))
+            if not len(fitting):
+                return [Found(self.images.iloc[:0], np.empty(0, np.float32)) for _ in queries]
+            ranking, distances = search(self.descriptors[fitting], queries, k)
+            ranking = fitting[ranking]
+        lat, lon = self.degrees
+        return [
+            Found(self.images.iloc[rows].assign(lat=lat[rows], lon=lon[rows]), far)
+            for rows, far in zip(ranking, distances, strict=True)
+        ]
 
     def save(self, folder: Path) -> None:
         """Write the folder."""
         folder.mkdir(parents=True, exist_ok=True)
         create_array(folder / "descriptors.npy", self.descriptors.shape)[:] = self.descriptors
         self.images[INDEX_COLUMNS].reset_index(drop=True).to_parquet(folder / "images.parquet")
-        content = {**asdict(self.facts), "calibration": self.calibration.as_dict() if self.calibration else None}
-        (folder / "index.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / "index.json").write_text(facts_as_json(self.facts, self.calibration), encoding="utf-8")
 
 
 def load_index(folder: Path) -> Index:
@@ -88,7 +150,7 @@ def load_index(folder: Path) -> Index:
             "of your own"
         )
     try:
-        facts, calibration = _facts(files[2])
+        facts, calibration = facts_of(files[2].read_text(encoding="utf-8"), files[2].name)
         images = _images(files[1])
         descriptors = _descriptors(files[0], len(images))
     except (ValueError, OSError, MemoryError, RecursionError, ArrowException) as error:
@@ -97,16 +159,31 @@ def load_index(folder: Path) -> Index:
     return Index(descriptors, images, facts, calibration)
 
 
-def _facts(path: Path) -> tuple[IndexFacts, Calibration | None]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+def facts_as_json(facts: IndexFacts, calibration: Calibration | None) -> str:
+    """What ``facts_of`` reads."""
+    content = {**asdict(facts), "calibration": calibration.as_dict() if calibration else None}
+    return json.dumps(content, indent=2) + "\n"
+
+
+def facts_of(text: str, name: str) -> tuple[IndexFacts, Calibration | None]:
+    """The facts and the calibration of an index.
+
+    Args:
+        text: JSON.
+        name: of where it stands, for messages.
+
+    Raises:
+        ValueError: if it is anything else.
+    """
+    content = json.loads(text)
     if not isinstance(content, dict) or set(content) != {*IndexFacts.__annotations__, "calibration"}:
-        raise ValueError(f"{path.name} has other keys than {sorted(IndexFacts.__annotations__)} and calibration")
+        raise ValueError(f"{name} has other keys than {sorted(IndexFacts.__annotations__)} and calibration")
     try:
         calibration = TypeAdapter(Calibration | None).validate_python(content.pop("calibration"))
         facts: IndexFacts = TypeAdapter(IndexFacts).validate_python(content)
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{path.name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ValueError(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     return facts, calibration
 
 

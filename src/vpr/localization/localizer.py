@@ -15,13 +15,12 @@ from PIL import Image
 
 from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
-from vpr.data.coordinates import to_degrees
 from vpr.data.images import MAX_PIXELS
 from vpr.localization.confidence import USUAL_SHARE, confidence_inputs, is_other_place
-from vpr.localization.index import Index
+from vpr.localization.filters import ANYWHERE, Where
+from vpr.localization.index import Database, Found
 from vpr.localization.photos import from_base64, read_photo
 from vpr.model.checkpoint import load_checkpoint
-from vpr.retrieval.search import exact_index, search_in
 
 MAX_PREDICTIONS = 1000
 
@@ -38,28 +37,24 @@ class Localizer:
         UserError: if the index was described by another model, or its descriptors are of another size.
     """
 
-    def __init__(self, checkpoint: Path, index: Index, device: torch.device) -> None:
+    def __init__(self, checkpoint: Path, index: Database, device: torch.device) -> None:
         self.model, _ = load_checkpoint(checkpoint)
         self.model.to(device)
         self.index, self.device = index, device
-        self.exact = exact_index(index.descriptors)
         sha256 = file_sha256(checkpoint)
         if index.facts.model_sha256 != sha256:
             raise UserError(
                 f"the index was described by another model ({index.facts.model_sha256[:12]}) than {checkpoint} "
                 f"({sha256[:12]}); build it again with `dvc repro index` or `vpr index`"
             )
-        size = index.descriptors.shape[1]
+        size = index.descriptor_dim
         if size != self.model.descriptor_dim:
             raise UserError(
                 f"the index holds descriptors of {size}, {checkpoint} makes some of {self.model.descriptor_dim}; build "
                 "the index again"
             )
         self.preprocess = self.model.spec.preprocess()
-        rows = index.images
-        self.lat, self.lon = to_degrees(
-            rows["utm_east"].to_numpy(dtype=float), rows["utm_north"].to_numpy(dtype=float), rows["utm_zone"].to_list()
-        )
+        index.search(np.eye(1, size, dtype=np.float32), 1, ANYWHERE)  # what is damaged is found now
 
     def describe(self, photos: Iterable[Image.Image]) -> NDArray[np.float32]:
         """Descriptors ``(number, D)``, each photo on its own, so that an answer does not depend on the others."""
@@ -70,7 +65,11 @@ class Localizer:
         return np.stack(rows)
 
     def locate(
-        self, descriptors: NDArray[np.float32], num_predictions: int = 5, min_confidence: float = 0.0
+        self,
+        descriptors: NDArray[np.float32],
+        num_predictions: int = 5,
+        min_confidence: float = 0.0,
+        where: Where = ANYWHERE,
     ) -> list[dict[str, Any]]:
         """One answer for each descriptor, in plain types.
 
@@ -82,42 +81,39 @@ class Localizer:
         Raises:
             UserError: if ``min_confidence`` is asked of an index without calibration, or numbers are out of range.
         """
-        calibration, radius_m = self.index.calibration, self.index.facts.radius_m
+        calibration = self.index.calibration
         if not 0 <= min_confidence <= 1:
             raise UserError(f"min_confidence is {min_confidence}; expected a probability from 0 to 1")
         if not 1 <= num_predictions <= MAX_PREDICTIONS:
             raise UserError(f"num_predictions is {num_predictions}; expected 1 to {MAX_PREDICTIONS}")
         if min_confidence > 0 and calibration is None:
             raise UserError("min_confidence needs a calibrated index, and this one has no calibration; leave it at 0")
-        ranking, distances = search_in(
-            self.exact, descriptors, max(num_predictions, calibration.neighbours if calibration else 1)
-        )
-        apart = is_other_place(self.index.images.iloc[ranking.ravel()], len(ranking), radius_m)
+        k = max(num_predictions, calibration.neighbours if calibration else 1)
+        found = self.index.search(descriptors, k, where)
+        return [self._answer(each, num_predictions, min_confidence) for each in found]
+
+    def _answer(self, found: Found, num_predictions: int, min_confidence: float) -> dict[str, Any]:
+        place = ("lat", "lon", "utm_east", "utm_north", "utm_zone", "place_id")
+        calibration = self.index.calibration
+        answer: dict[str, Any] = {"known": False, **dict.fromkeys(place), "confidence": None}
+        answer["confidence_means"] = calibration.means if calibration else None
+        if not len(found.images):
+            return answer | {"confidence_note": "no photo of the database fits the conditions", "predictions": []}
         confidence = None
         if calibration is not None:
             near = calibration.neighbours
-            confidence = calibration.confidence(confidence_inputs(distances[:, :near], apart[:, :near]))
-        answers = []
-        for q in range(len(ranking)):
-            predictions = [
-                self._prediction(int(k), float(d))
-                for k, d in zip(ranking[q][:num_predictions], distances[q], strict=False)
-            ]
-            sure = None if confidence is None else round(float(confidence[q]), 4)
-            known = confidence is None or float(confidence[q]) >= min_confidence
-            place = ("lat", "lon", "utm_east", "utm_north", "utm_zone", "place_id")
-            position = {key: predictions[0][key] if known else None for key in place}
-            answers.append(
-                {
-                    "known": known,
-                    **position,
-                    "confidence": sure,
-                    "confidence_means": calibration.means if calibration else None,
-                    "confidence_note": self._note(float(distances[q, 0])),
-                    "predictions": predictions,
-                }
-            )
-        return answers
+            apart = is_other_place(found.images, 1, self.index.facts.radius_m)
+            inputs = confidence_inputs(found.distances[None, :near], apart[:, :near])
+            confidence = float(calibration.confidence(inputs)[0])
+        rows = found.images.head(num_predictions).to_dict("records")
+        predictions = [_prediction(row, float(d)) for row, d in zip(rows, found.distances, strict=False)]
+        if confidence is None or confidence >= min_confidence:
+            answer |= {"known": True, **{key: predictions[0][key] for key in place}}
+        return answer | {
+            "confidence": None if confidence is None else round(confidence, 4),
+            "confidence_note": self._note(float(found.distances[0])),
+            "predictions": predictions,
+        }
 
     def _note(self, distance: float) -> str:
         """What is to be known of the confidence of an answer.
@@ -129,7 +125,7 @@ class Localizer:
         if calibration is None:
             return "not learnt for this database"
         notes = [f"learnt on {calibration.learnt_on}"]
-        if not self.index.confidence_holds:
+        if calibration.dataset != self.index.facts.dataset:
             notes.append("which these photos are not of, so it does not hold here")
         if distance > calibration.usual_distance:
             notes.append(
@@ -138,19 +134,19 @@ class Localizer:
             )
         return "; ".join(notes)
 
-    def _prediction(self, row: int, distance: float) -> dict[str, Any]:
-        image = self.index.images.iloc[row]
-        return {
-            "image": str(image["image"]),
-            "lat": _number(self.lat[row], 6),
-            "lon": _number(self.lon[row], 6),
-            "utm_east": _number(image["utm_east"], 2),
-            "utm_north": _number(image["utm_north"], 2),
-            "utm_zone": image["utm_zone"] or None,
-            "place_id": image["place_id"] or None,
-            "descriptor_distance": round(distance, 6),
-            "similarity": round(1 - distance**2 / 2, 6),
-        }
+
+def _prediction(image: dict[str, Any], distance: float) -> dict[str, Any]:
+    return {
+        "image": str(image["image"]),
+        "lat": _number(image["lat"], 6),
+        "lon": _number(image["lon"], 6),
+        "utm_east": _number(image["utm_east"], 2),
+        "utm_north": _number(image["utm_north"], 2),
+        "utm_zone": image["utm_zone"] or None,
+        "place_id": image["place_id"] or None,
+        "descriptor_distance": round(distance, 6),
+        "similarity": round(1 - distance**2 / 2, 6),
+    }
 
 
 def locate_photo(
@@ -161,6 +157,7 @@ def locate_photo(
     min_confidence: float = 0.0,
     with_descriptor: bool = False,
     max_pixels: int = MAX_PIXELS,
+    where: Where = ANYWHERE,
 ) -> dict[str, Any]:
     """The answer for a photo; for one that can't be read it is an ``error``.
 
@@ -168,10 +165,11 @@ def locate_photo(
         name, content: of the photo.
         with_descriptor: add the photo's descriptor.
         max_pixels: that a photo may have.
+        where: which photos may answer.
     """
     try:
         descriptor = localizer.describe([read_photo(content, name, max_pixels)])
-        answer = {"photo": name, **localizer.locate(descriptor, num_predictions, min_confidence)[0]}
+        answer = {"photo": name, **localizer.locate(descriptor, num_predictions, min_confidence, where)[0]}
     except UserError as error:
         return {"photo": name, "error": str(error)}
     if with_descriptor:

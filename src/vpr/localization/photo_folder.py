@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from vpr.config.errors import UserError
@@ -23,13 +24,18 @@ from vpr.data.files import list_images
 from vpr.data.images import FORMATS
 from vpr.data.loading import ImageList
 from vpr.data.names import parse_name
+from vpr.localization.confidence import Calibration
 from vpr.localization.index import Index, IndexFacts, load_index
+from vpr.localization.lance_index import LanceIndex
 from vpr.localization.photos import from_file, read_photo
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
+from vpr.model.vpr_model import VPRModel
 
 DEFAULT_RADIUS_M = 25.0  # of the field
+PIECE = 4096  # photos that are added to LanceDB at a time
+MANY = 0.02  # of an index: so many new photos are worth tidying it up, which takes a minute for a million
 
 
 def gps_position(path: Path) -> tuple[float, float] | None:
@@ -68,7 +74,8 @@ def located_photos(folder: Path, listed: pd.DataFrame | None = None) -> pd.DataF
         except UserError:
             broken.append(name)
             continue
-        rows.append({"image": name, **_known(folder / name, known.get(name, {}))})
+        listed_of = known.get(name, {})
+        rows.append({**listed_of, "image": name, **_known(folder / name, listed_of)})
     if broken:
         print(
             f"{len(broken)} files can't be read as images and are left out, starting with {broken[0]}", file=sys.stderr
@@ -146,14 +153,64 @@ def index_photos(
         UserError: if no photo has a position, ``calibrated`` is of another model or another radius, the radius is none,
             or ``out`` is a file.
     """
-    if radius_m is not None and not 0 < radius_m < math.inf:
-        raise UserError(f"--radius-m is {radius_m:g}; expected metres above 0")
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file; name a folder for --out")
     model, _ = load_checkpoint(checkpoint)
+    facts, calibration = _facts(folder, checkpoint, calibrated, radius_m)
     rows = located_photos(folder, listed)
-    sha256 = file_sha256(checkpoint)
-    calibration = None
+    index = Index(_described(model, folder, rows, batch_size, "describing"), rows, facts, calibration)
+    index.save(out)
+    return index
+
+
+def add_photos(
+    folder: Path,
+    checkpoint: Path,
+    where: str,
+    calibrated: Path | None,
+    radius_m: float | None,
+    batch_size: int | None,
+    listed: pd.DataFrame | None = None,
+) -> tuple[LanceIndex, int]:
+    """Describe the photos of a folder that an index in LanceDB has not, and add them; it is made if it is not there.
+
+    They are added in pieces, so that a run that was interrupted goes on where it stopped. For the rest see
+    ``index_photos``.
+
+    Args:
+        where: folder or address of the index.
+
+    Returns:
+        The index, and how many photos are new.
+
+    Raises:
+        UserError: as ``index_photos``, and if the index is of another model.
+    """
+    model, _ = load_checkpoint(checkpoint)
+    rows = located_photos(folder, listed)
+    if LanceIndex.is_at(where):
+        index = LanceIndex(where)
+        if index.facts.model_sha256 != file_sha256(checkpoint):
+            raise UserError(f"{where} was described by another model than {checkpoint}; name another place for --out")
+        rows = rows[~rows["image"].isin(index.images())].reset_index(drop=True)
+    else:
+        facts, calibration = _facts(folder, checkpoint, calibrated, radius_m)
+        index = LanceIndex.create(where, facts, calibration, rows, model.descriptor_dim)
+    for start in range(0, len(rows), PIECE):
+        piece = rows.iloc[start : start + PIECE]
+        title = f"describing, photos {start + 1} to {start + len(piece)} of {len(rows)}"
+        index.add(piece, _described(model, folder, piece, batch_size, title))
+    if len(rows) > MANY * len(index):
+        index.bring_up_to_date()
+    return index, len(rows)
+
+
+def _facts(
+    folder: Path, checkpoint: Path, calibrated: Path | None, radius_m: float | None
+) -> tuple[IndexFacts, Calibration | None]:
+    if radius_m is not None and not 0 < radius_m < math.inf:
+        raise UserError(f"--radius-m is {radius_m:g}; expected metres above 0")
+    sha256, calibration = file_sha256(checkpoint), None
     if calibrated is not None:
         other = load_index(calibrated)
         if other.facts.model_sha256 != sha256:
@@ -166,11 +223,14 @@ def index_photos(
                 f"the confidence in {calibrated} is for {learnt_m:g} m, not {radius_m:g}; leave out --radius-m"
             )
         calibration, radius_m = other.calibration, learnt_m
+    assert radius_m is not None, "one of the two gives it"
+    return IndexFacts(sha256, "", str(folder), radius_m), calibration
+
+
+def _described(
+    model: VPRModel, folder: Path, rows: pd.DataFrame, batch_size: int | None, title: str
+) -> NDArray[np.float32]:
     images = ImageList(folder, rows["image"], model.spec.preprocess())
     descriptors = np.empty((len(images), model.descriptor_dim), dtype=np.float32)
-    extract(model, images, descriptors, pick_device("auto"), batch_size, title="describing")
-    assert radius_m is not None, "one of the two gives it"
-    facts = IndexFacts(sha256, "", str(folder), radius_m)
-    index = Index(descriptors, rows, facts, calibration)
-    index.save(out)
-    return index
+    extract(model, images, descriptors, pick_device("auto"), batch_size, title=title)
+    return descriptors

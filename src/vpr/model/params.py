@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vpr.config.params import Section
+from vpr.data.ray_engine import require_engine
 from vpr.model.spec import MAX_SIDE_PX
 
 
@@ -42,3 +43,6 @@ class ExtractParams(Section):
         description="loader processes; `null` takes one less than the cores, at most 8"
     )
     accelerator: Literal["auto", "cpu", "gpu"] = Field(description="`auto` takes a GPU when there is one")
+    engine: Annotated[Literal["local", "ray"], AfterValidator(require_engine)] = Field(
+        description="`local` computes in one process; `ray` on all GPUs of a machine or cluster, see docs/machines.md"
+    )

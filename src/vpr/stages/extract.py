@@ -14,6 +14,7 @@ from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.extraction import extract
 from vpr.model.params import ExtractParams
+from vpr.model.ray_extraction import extract_with_ray
 
 
 def main() -> None:
@@ -35,7 +36,11 @@ def main() -> None:
     described = DescribedSet.create(args.out, read_manifest(args.manifest), args.set, facts)
     for title, part in (("database", described.database), ("queries", described.queries)):
         images = ImageList(part.manifest.folder, part.rows["image"], spec.preprocess())
-        extract(model, images, part.descriptors, device, params.batch_size, params.num_workers, f"{args.set} {title}")
+        title = f"{args.set} {title}"
+        if params.engine == "ray":
+            extract_with_ray(args.model, images, part.descriptors, params.accelerator, params.batch_size, title)
+        else:
+            extract(model, images, part.descriptors, device, params.batch_size, params.num_workers, title)
         part.flush()
 
 

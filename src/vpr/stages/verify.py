@@ -28,7 +28,8 @@ def main() -> None:
     params, radius_m = load(VerifyParams), load(EvaluateParams).positive_radius_m
     trains = load_value("train.checkpoint", str | None) is None
     val_set = load_value("datasets.${dataset}.train.val_set", str)
-    checked = verify(read_manifest(args.listing), radius_m, params.num_workers, params.queries_without_positives)
+    listing = read_manifest(args.listing)
+    checked = verify(listing, radius_m, params.num_workers, params.queries_without_positives, params.engine)
     problems = all_problems(checked, params)
     for path in (args.problems, args.page, args.metrics):
         path.parent.mkdir(parents=True, exist_ok=True)

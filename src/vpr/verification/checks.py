@@ -75,6 +75,7 @@ def verify(
     radius_m: float,
     num_workers: int | None = None,
     queries_without_positives: Literal["keep", "leave_out"] = "keep",
+    engine: str = "local",
 ) -> Verified:
     """Read every image of a listing, and check names, coordinates, positives, counts and duplicates.
 
@@ -84,6 +85,7 @@ def verify(
         radius_m: a database image within it is a positive.
         num_workers: processes; ``None`` takes all cores.
         queries_without_positives: keep them, to count as not found, or leave them out.
+        engine: that reads the files, ``local`` or ``ray``.
     """
     rows = listing.rows.reset_index(drop=True)
     problems = _Problems(rows)
@@ -98,7 +100,7 @@ def verify(
     train = (rows["role"] == TRAIN).to_numpy()
     homeless = train & (rows["place_id"] == "").to_numpy() & problems.sound
     problems.add("error", homeless, "a training image without a place id")
-    files = read_all_files(listing.folder, sorted(set(rows["image"][~unsafe & ~nameless])), num_workers)
+    files = read_all_files(listing.folder, sorted(set(rows["image"][~unsafe & ~nameless])), num_workers, engine)
     table = rows[["image"]].merge(files, on="image", how="left")
     broken = table["problem"].astype(object).fillna("").to_numpy(dtype=object)
     problems.add("error", (broken != "") & ~unsafe & ~nameless, broken)

@@ -15,6 +15,7 @@ from vpr.config.project import data_root
 from vpr.data.images import ImageError, decode, read_file
 from vpr.data.manifest import VERIFIED_COLUMNS
 from vpr.data.processes import in_processes
+from vpr.data.ray_engine import in_ray_tasks
 
 CHUNK = 256
 SAVE_EVERY_S = 30.0
@@ -22,25 +23,27 @@ _CHECKS = 2  # raised when a file that passed has to be read again
 _FILE_COLUMNS = ["image", "mtime_ns", *VERIFIED_COLUMNS, "problem"]
 
 
-def read_all_files(folder: Path, images: list[str], num_workers: int | None) -> pd.DataFrame:
+def read_all_files(folder: Path, images: list[str], num_workers: int | None, engine: str) -> pd.DataFrame:
     """What is known of each file; those of a linked folder are remembered by where it really lies."""
     groups: dict[str, list[str]] = {}
     for image in images:
         groups.setdefault(image.partition("/")[0], []).append(image)
     linked = {top for top in groups if "/" in groups[top][0] and (folder / top).is_symlink()}
     read = [
-        _read_files((folder / top).resolve(), [image.partition("/")[2] for image in groups[top]], num_workers, top)
+        _read_files(
+            (folder / top).resolve(), [image.partition("/")[2] for image in groups[top]], num_workers, engine, top
+        )
         for top in sorted(linked)
     ]
     rest = [image for top, members in groups.items() if top not in linked for image in members]
     for top, table in zip(sorted(linked), read, strict=True):
         table["image"] = f"{top}/" + table["image"]
     if rest or not read:
-        read.append(_read_files(folder, rest, num_workers, folder.name))
+        read.append(_read_files(folder, rest, num_workers, engine, folder.name))
     return pd.concat(read, ignore_index=True)
 
 
-def _read_files(folder: Path, images: list[str], num_workers: int | None, name: str) -> pd.DataFrame:
+def _read_files(folder: Path, images: list[str], num_workers: int | None, engine: str, name: str) -> pd.DataFrame:
     """Size, hash and problem of each file; earlier readings of unchanged files are kept."""
     memory = data_root() / ".verified" / f"{hashlib.sha256(f'{_CHECKS}:{folder}'.encode()).hexdigest()[:16]}.parquet"
     known = pd.read_parquet(memory) if memory.is_file() else pd.DataFrame(columns=_FILE_COLUMNS)
@@ -53,7 +56,8 @@ def _read_files(folder: Path, images: list[str], num_workers: int | None, name: 
     saved_at = time.monotonic()
     with progress(len(images), f"verifying {name}", "images", len(kept)) as bar:
         jobs = [(folder, to_read[k : k + CHUNK]) for k in range(0, len(to_read), CHUNK)]
-        for chunk in in_processes(_read_chunk, jobs, num_workers):
+        chunks = in_ray_tasks(_read_chunk, jobs) if engine == "ray" else in_processes(_read_chunk, jobs, num_workers)
+        for chunk in chunks:
             results += chunk
             bar.update(len(chunk))
             if time.monotonic() - saved_at > SAVE_EVERY_S:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vpr.config.params import Section
+from vpr.data.ray_engine import require_engine
 
 
 class VerifyParams(Section):
@@ -24,3 +25,7 @@ class VerifyParams(Section):
         description="`keep` counts them as not found, as published recalls do"
     )
     num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(description="processes; `null` takes all cores")
+    engine: Annotated[Literal["local", "ray"], AfterValidator(require_engine)] = Field(
+        description="`local` reads the files in processes of this machine; `ray` in tasks of a cluster, see "
+        "docs/machines.md"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import get_args
 from urllib.error import URLError
@@ -12,6 +13,7 @@ import yaml
 
 from vpr.config.errors import UserError
 from vpr.config.params import load_choice, read_params
+from vpr.localization.lance_index import LanceIndex
 from vpr.localization.params import IndexParams
 from vpr.model.params import ExportParams, ExtractParams
 from vpr.retrieval.params import EvaluateParams
@@ -61,6 +63,15 @@ def test_the_committed_file_is_valid():
     check(ROOT / "params.yaml")
 
 
+def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monkeypatch):
+    monkeypatch.setattr("vpr.data.ray_engine.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"extract.*ray needs the package ray, .*: run `make setup-scale`, or choose"):
+        check(edited({"extract.engine": "ray"}))
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    with pytest.raises(UserError, match="an index in LanceDB needs the package lancedb: run `make setup-scale`"):
+        LanceIndex("big")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -96,7 +107,10 @@ def test_the_committed_file_is_valid():
         ({"evaluate.recall_at": [0]}, r"recall_at is \[0\]; expected a list of whole numbers from 1"),
         ({"evaluate.positive_radius_m": -1.0}, r"positive_radius_m is -1.0"),
         ({"extract.batch_size": 0}, r"batch_size is 0"),
-        ({"train.devices": 3}, r"devices is 3; expected 1; training runs on one device"),
+        (
+            {"train.devices": 3},
+            r"places_per_batch is 16, which 3 devices \(devices x num_nodes\) can't share equally; make it a multiple",
+        ),
         ({"datasets.synthetic.train.milestones": [-1]}, r"milestones is \[-1\]"),
         ({"datasets.synthetic.train.check_val_every_n_epochs": 99}, r"no epoch would be validated"),
         (

@@ -188,3 +188,24 @@ def test_pages_wrap_at_one_width(page):
         code ^= line.startswith("```")
         is_prose = not code and not line.startswith(("|", "#", "<", "!", "- [", "`", "["))
         assert not is_prose or len(line) <= 120, line
+
+
+def test_the_page_on_machines_has_what_was_measured_of_large_databases():
+    text = (ROOT / "docs" / "machines.md").read_text(encoding="utf-8")
+    measured = json.loads((ROOT / "benchmarks" / "lance.json").read_text(encoding="utf-8"))
+    assert (measured["photos"], measured["dim"]) == (1_000_000, 512)
+    for row in measured["searches"]:
+        times = f"| {row['p50_ms']:.1f} ms | {row['p99_ms']:.1f} ms | {row['gib']:.2f} GiB"
+        assert f"| {row['how']} {times} | {100 * row['found']:.1f} |" in text
+    approximate = measured["searches"][-1]
+    assert approximate["gib"] < 1
+    assert approximate["p50_ms"] < 20
+    assert approximate["found"] >= 0.95
+    seconds = measured["seconds"]
+    assert seconds["LanceDB: add 1,000 photos"] < 5
+    said = [
+        f"{seconds['LanceDB: add']:.0f} s",
+        f"in {seconds['LanceDB: add 1,000 photos']} s",
+        f"effort of a search, here {measured['effort']}",
+    ]
+    assert all(part in text for part in said)

@@ -1,0 +1,141 @@
+"""Model + images -> descriptors by Ray Data: decoding in tasks, the model in actors, on as many machines as there are.
+
+The images are cut into shards. A shard's descriptors are written whole or not at all, into a folder of this extraction;
+what a run that was interrupted has finished is not computed again, nor is what a lost machine had.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vpr.config.progress import progress
+from vpr.config.project import main_root
+from vpr.data.checksums import file_sha256
+from vpr.data.loading import ImageList
+from vpr.data.ray_engine import ray_cluster
+from vpr.model.checkpoint import load_checkpoint
+from vpr.model.device import pick_device
+from vpr.model.extraction import extract
+from vpr.model.spec import ModelSpec
+
+SHARD = 512  # images; a multiple of the batches of a CPU, so that these are those of the local engine
+
+
+class _Decoded:
+    """Pixels of a shard, in place of its files."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        self.pixels = torch.from_numpy(np.array(pixels))
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.pixels[index]
+
+
+def _decode(row: dict[str, Any], folder: str, spec: ModelSpec) -> dict[str, Any]:
+    """Add the pixels ``(number, 3, H, W)`` to a shard."""
+    images = ImageList(Path(folder), [str(name) for name in row["images"]], spec.preprocess())
+    return {"shard": row["shard"], "pixels": torch.stack([images[k] for k in range(len(images))]).numpy()}
+
+
+class _Describe:
+    """Holds the model, and writes the descriptors of shards."""
+
+    def __init__(self, checkpoint: str, accelerator: str, batch_size: int | None, shards: str) -> None:
+        self.model, _ = load_checkpoint(Path(checkpoint))
+        self.device, self.batch_size, self.shards = pick_device(accelerator), batch_size, Path(shards)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        target = _file(self.shards, int(row["shard"]))
+        images: Any = _Decoded(row["pixels"])
+        if not target.is_file():  # another machine may have written it before it was lost
+            out = np.empty((len(images), self.model.descriptor_dim), dtype=np.float32)
+            extract(self.model, images, out, self.device, self.batch_size, 0, f"shard {row['shard']}")
+            part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+            with part.open("wb") as file:
+                np.save(file, out)
+            part.replace(target)
+        return {"number": len(images)}
+
+
+def extract_with_ray(
+    checkpoint: Path,
+    images: ImageList,
+    out: NDArray[np.float32],
+    accelerator: str,
+    batch_size: int | None,
+    title: str,
+) -> None:
+    """Write the descriptor of each image into ``out``; see ``vpr.model.extraction.extract``.
+
+    Args:
+        checkpoint: of the model; every machine reads it.
+        accelerator: of the machines.
+
+    Raises:
+        UserError: if an image can't be read, a descriptor is not finite, or Ray can't be reached.
+    """
+    digest = hashlib.sha256(f"{file_sha256(checkpoint)} {images.folder} {batch_size}".encode())
+    digest.update("\n".join(images.images).encode())
+    shards = main_root() / "data" / "scratch" / f"extract-{digest.hexdigest()[:16]}"
+    shards.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(images), SHARD)
+    to_do: list[dict[str, Any]] = [
+        {"shard": k, "images": images.images[start : start + SHARD]}
+        for k, start in enumerate(starts)
+        if not _file(shards, k).is_file()
+    ]
+    done = len(images) - sum(len(item["images"]) for item in to_do)
+    with progress(len(images), title, "images", done) as bar, ray_cluster() as ray:
+        for number in _describe_all(ray, to_do, checkpoint, images, accelerator, batch_size, shards) if to_do else ():
+            bar.update(number)
+    for k, start in enumerate(starts):
+        out[start : start + SHARD] = np.load(_file(shards, k))
+    shutil.rmtree(shards)
+
+
+def _describe_all(
+    ray: Any,
+    to_do: list[dict[str, Any]],
+    checkpoint: Path,
+    images: ImageList,
+    accelerator: str,
+    batch_size: int | None,
+    shards: Path,
+) -> Any:
+    """The number of images of each shard, as it is finished."""
+    from ray import data
+
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    resources = ray.cluster_resources()
+    num_gpus = int(resources.get("GPU", 0)) if accelerator != "cpu" else 0
+    machines = sum(node["Alive"] for node in ray.nodes())
+    spec = load_checkpoint(checkpoint)[0].spec
+    described = (
+        data.from_items(to_do, override_num_blocks=len(to_do))
+        .map(_decode, fn_kwargs={"folder": str(images.folder), "spec": spec})
+        .map(
+            _Describe,
+            fn_constructor_args=(str(checkpoint.resolve()), accelerator, batch_size, str(shards)),
+            concurrency=(1, max(1, num_gpus or machines)),
+            num_gpus=1 if num_gpus else None,
+            num_cpus=None if num_gpus else 1,
+        )
+    )
+    for row in described.iter_rows():
+        yield int(row["number"])
+
+
+def _file(shards: Path, number: int) -> Path:
+    return shards / f"{number:08d}.npy"

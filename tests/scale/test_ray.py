@@ -1,0 +1,133 @@
+"""Extraction and verification by Ray on a cluster of three machines in one, of which one is lost."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vpr.config.errors import UserError
+from vpr.data.loading import ImageList
+from vpr.data.manifest import DATABASE
+from vpr.model import ray_extraction
+from vpr.model.checkpoint import load_checkpoint, save_checkpoint
+from vpr.model.extraction import extract
+from vpr.model.ray_extraction import extract_with_ray
+from vpr.model.spec import ModelSpec
+from vpr.model.vpr_model import VPRModel
+from vpr.verification.checks import verify
+
+ray = pytest.importorskip("ray")
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own
+SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
+BATCH = 8
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("model") / "model.ckpt"
+    save_checkpoint(path, SPEC, VPRModel(SPEC).state_dict(), {})
+    return path
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head and two more machines, with a core each."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
+    others = [cluster.add_node(num_cpus=2) for _ in range(2)]
+    yield cluster, others
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture
+def many(city, tmp_path, monkeypatch) -> ImageList:
+    """Many copies of the city's images, in shards of 16."""
+    monkeypatch.setattr(ray_extraction, "SHARD", 16)
+    monkeypatch.setattr(ray_extraction, "main_root", lambda: tmp_path)
+    names = city.part("val", DATABASE)["image"].to_list()
+    return ImageList(city.folder, [names[k % len(names)] for k in range(1000)], SPEC.preprocess())
+
+
+def local(checkpoint: Path, images: ImageList) -> np.ndarray:
+    model, _ = load_checkpoint(checkpoint)
+    out = np.empty((len(images), model.descriptor_dim), np.float32)
+    extract(model, images, out, torch.device("cpu"), BATCH, 0)
+    return out
+
+
+def test_a_machine_that_is_lost_changes_no_byte_and_nothing_finished_is_computed_again(
+    cluster, many, checkpoint, tmp_path
+):
+    lost: list[dict[str, int]] = []
+
+    def lose_one() -> None:
+        while not (finished := sorted(tmp_path.glob("data/scratch/extract-*/*.npy"))[:-1]) or len(finished) < 5:
+            time.sleep(0.02)
+        cluster[0].remove_node(cluster[1][0], allow_graceful=False)
+        lost.append({path.name: path.stat().st_mtime_ns for path in finished})
+
+    killer = threading.Thread(target=lose_one)
+    killer.start()
+    out = np.empty((len(many), 64), np.float32)
+    kept: dict[str, int] = {}
+    rmtree = shutil.rmtree
+
+    def remember(folder, *args, **options) -> None:
+        kept.update({path.name: path.stat().st_mtime_ns for path in Path(folder).glob("*.npy")})
+        rmtree(folder, *args, **options)
+
+    ray_extraction.shutil.rmtree = remember
+    try:
+        extract_with_ray(checkpoint, many, out, "cpu", BATCH, "many")
+    finally:
+        ray_extraction.shutil.rmtree = rmtree
+    killer.join(timeout=60)
+    assert lost, "no machine was lost in time"
+    assert len(kept) == -(-len(many) // 16)
+    assert lost[0].items() <= kept.items(), "a finished shard was written again"
+    np.testing.assert_array_equal(out, local(checkpoint, many))
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(many, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    broken = many.images[500]
+    target = tmp_path / "photos"
+    shutil.copytree(many.folder, target)
+    images = ImageList(target, many.images, SPEC.preprocess())
+    whole = (target / broken).read_bytes()
+    (target / broken).write_bytes(whole[:200])
+    out = np.empty((len(images), 64), np.float32)
+    with pytest.raises(UserError, match=broken.rpartition("/")[2].split("@")[1]):
+        extract_with_ray(checkpoint, images, out, "cpu", BATCH, "many")
+    (target / broken).write_bytes(whole)
+    extract_with_ray(checkpoint, images, out, "cpu", BATCH, "many")
+    np.testing.assert_array_equal(out, local(checkpoint, images))
+    assert not list(tmp_path.glob("data/scratch/extract-*"))
+
+
+def test_verification_by_ray_finds_what_the_local_one_does(city, tmp_path, monkeypatch):
+    from vpr.data.manifest import Manifest
+
+    target = tmp_path / "photos"
+    shutil.copytree(city.folder, target)
+    listing = Manifest(city.name, str(target), city.rows)
+    (target / city.rows["image"].iloc[3]).write_bytes(b"no image")
+    Image.new("L", (5, 5)).save(target / city.rows["image"].iloc[4], "jpeg")
+    found = []
+    for engine in ("local", "ray"):
+        monkeypatch.setenv("DATA_ROOT", str(tmp_path / engine))
+        found.append(verify(listing, 25.0, 1, engine=engine))
+    assert found[0].problems.equals(found[1].problems)
+    assert found[0].manifest.rows.equals(found[1].manifest.rows)
+    assert found[0].statistics == found[1].statistics
