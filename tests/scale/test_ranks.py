@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 import subprocess
@@ -15,8 +16,9 @@ import pytest
 from ranks_training import CASES, greatest_difference, trained_by
 from scratch_project import TINY, Project
 
-EPOCHS = 30
-SETTINGS = [*TINY, "train.images_per_place=2", f"datasets.synthetic.train.max_epochs={EPOCHS}"]
+EPOCHS = 120
+VALIDATE = "datasets.synthetic.train.check_val_every_n_epochs=40"
+SETTINGS = [*TINY, "train.images_per_place=2", f"datasets.synthetic.train.max_epochs={EPOCHS}", VALIDATE]
 
 
 def ranks_of(dvc: subprocess.Popen[str]) -> dict[str, psutil.Process]:
@@ -41,8 +43,12 @@ def project(tmp_path) -> Project:
     return project
 
 
-@pytest.mark.parametrize("killed", ["first", "1"])
-def test_a_rank_that_dies_ends_the_others_and_one_device_goes_on(project, killed):
+def killed_once(project: Project, rank: str, after_s: float) -> str:
+    """Run the training until an epoch was finished and a while longer, and kill one of its processes.
+
+    Returns:
+        What it printed; all its processes have ended.
+    """
     with subprocess.Popen(
         ["dvc", "repro", "train"], cwd=project.folder, env=project.env, text=True, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -53,15 +59,20 @@ def test_a_rank_that_dies_ends_the_others_and_one_device_goes_on(project, killed
             assert time.monotonic() < deadline, "no epoch was finished"
             time.sleep(0.1)
         ranks = ranks_of(dvc)
-        ranks[killed].send_signal(signal.SIGKILL)
+        time.sleep(after_s)
+        ranks[rank].send_signal(signal.SIGKILL)
         began = time.monotonic()
         output, _ = dvc.communicate(timeout=60)
         assert dvc.returncode != 0
-        gone, alive = psutil.wait_procs(ranks.values(), timeout=60 - (time.monotonic() - began))
+        alive = psutil.wait_procs(ranks.values(), timeout=60 - (time.monotonic() - began))[1]
         assert not alive
-    if killed == "1":
-        assert "another process of this work has ended" in output
-        assert "this is a bug" not in output
+    return output
+
+
+def test_a_rank_that_dies_ends_the_others_and_one_device_goes_on(project):
+    output = killed_once(project, "1", 0.5)
+    assert "another process of this work has ended" in output
+    assert "this is a bug" not in output
     params = project.folder / "params.yaml"
     params.write_text(re.sub(r"(?m)^  devices: 2\b", "  devices: 1", params.read_text()))
     project("dvc", "repro", "train")
@@ -71,6 +82,18 @@ def test_a_rank_that_dies_ends_the_others_and_one_device_goes_on(project, killed
     assert curve["step"].is_monotonic_increasing
     assert curve["step"].min() <= 10, "the rows from before the interruption are there"
     assert not list(project.folder.glob("data/scratch/train-*"))
+
+
+def test_twenty_kills_change_no_weight(project, tmp_path):
+    undisturbed = project.copy(tmp_path / "undisturbed")
+    undisturbed("dvc", "repro", "train")
+    rng = random.Random(1)
+    for _ in range(20):
+        killed_once(project, rng.choice(["first", "1"]), rng.uniform(0, 1))
+    project("dvc", "repro", "train")
+    for name in ("best", "last"):
+        file = f"data/models/{name}.ckpt"
+        assert (project.folder / file).read_bytes() == (undisturbed.folder / file).read_bytes()
 
 
 def test_three_processes_move_the_weights_as_one_does_with_the_whole_batch(city, tmp_path):

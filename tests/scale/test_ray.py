@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import random
 import shutil
+import signal
 import threading
 import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -97,6 +100,37 @@ def test_a_machine_that_is_lost_changes_no_byte_and_nothing_finished_is_computed
     assert len(kept) == -(-len(many) // 16)
     assert lost[0].items() <= kept.items(), "a finished shard was written again"
     np.testing.assert_array_equal(out, local(checkpoint, many))
+
+
+def test_twenty_killed_actors_change_no_byte(many, checkpoint, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    rng, kills, over = random.Random(0), [], threading.Event()
+
+    def kill_now_and_then() -> None:
+        while not over.wait(rng.uniform(0.2, 1.5)):
+            workers = [p for p in psutil.process_iter() if "ray::MapWorker" in " ".join(cmdline_of(p))]
+            if workers:
+                rng.choice(workers).send_signal(signal.SIGKILL)
+                kills.append(time.monotonic())
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    expected = local(checkpoint, many)
+    try:
+        while len(kills) < 20:
+            out = np.empty((len(many), 64), np.float32)
+            extract_with_ray(checkpoint, many, out, "cpu", BATCH, "many")
+            np.testing.assert_array_equal(out, expected)
+    finally:
+        over.set()
+        killer.join()
+
+
+def cmdline_of(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def test_a_second_run_goes_on_where_the_first_stopped(many, checkpoint, tmp_path, monkeypatch):
