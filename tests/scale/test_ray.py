@@ -107,7 +107,7 @@ def test_twenty_killed_actors_change_no_byte(many, checkpoint, monkeypatch):
     rng, kills, over = random.Random(0), [], threading.Event()
 
     def kill_now_and_then() -> None:
-        while not over.wait(rng.uniform(0.2, 1.5)):
+        while len(kills) < 20 and not over.wait(rng.uniform(0.5, 6.0)):
             workers = [p for p in psutil.process_iter() if "ray::MapWorker" in " ".join(cmdline_of(p))]
             if workers:
                 rng.choice(workers).send_signal(signal.SIGKILL)
