@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup setup-scale repro test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs lock licences
+.PHONY: setup setup-scale repro test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
 
 setup: $(READY)
 
@@ -74,6 +74,9 @@ paper: $(READY)  ## the 28 runs that the paper reports
 
 docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow from the code
 	python -m vpr.documentation
+
+site: $(READY)  ## the documentation as pages in site/
+	mkdocs build --strict --quiet
 
 lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt

@@ -16,6 +16,11 @@ def look() -> Markup:
     return Markup((Path(__file__).parent / "look.css").read_text(encoding="utf-8"))
 
 
+def site_look() -> str:
+    """The style sheet of the documentation's pages."""
+    return str(look()) + (Path(__file__).parent / "site.css").read_text(encoding="utf-8")
+
+
 def jpeg_url(image: Image.Image, quality: int = 80) -> str:
     """An image as the address that a page holds it under."""
     out = io.BytesIO()

@@ -178,7 +178,7 @@ function drawStreets() {
     const [at, right, below] = [inMap(x, y), inMap(x + 1, y), inMap(x, y + 1)];
     const turn = [right, below].flatMap((p) => [(p[0] - at[0]) / TILE_PX, (p[1] - at[1]) / TILE_PX]);
     const image = draw("image", { href: `https://tile.openstreetmap.org/${tile_}.png`, width: TILE_PX, height: TILE_PX, "data-tile": tile_, transform: `matrix(${[...turn, ...at].join(" ")})` });
-    image.onerror = () => { byId("streets-note").querySelector("span").textContent = ". They can't be fetched: is this machine online?"; };
+    image.onerror = () => { image.remove(); byId("streets-note").querySelector("span").textContent = ". They can't be fetched: is this machine online?"; };
     group.append(image);
   }
 }
