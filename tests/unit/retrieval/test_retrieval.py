@@ -55,7 +55,7 @@ def test_a_search_in_blocks_is_that_of_the_whole(monkeypatch):
     assert np.array_equal(whole[0], search_in(exact_index(database), queries, 20)[0])
 
 
-@pytest.mark.parametrize("factory", ["Flat", "SQfp16", "SQ8", "RaBitQ,RFlat", "IVF8,Flat", "HNSW16", "PQ16"])
+@pytest.mark.parametrize("factory", ["Flat", "SQfp16", "SQ8", "RaBitQ,RFlat", "IVF8,Flat", "HNSW16", "PQ32x4"])
 def test_an_approximate_index_finds_most_of_what_an_exact_search_does(factory):
     rng = np.random.default_rng(0)
     database = rng.normal(size=(2000, 32)).astype(np.float32)
