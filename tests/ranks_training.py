@@ -28,7 +28,8 @@ from vpr.training.validation import validation_of
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
 STEPS = 20
-# A pair loss, a triplet loss, one with weights of its own, one with a memory, and a miner that draws. Rates are low and
+# A pair loss, a triplet loss, one with weights of its own, one with a memory, a miner that draws, and one
+# that picks nothing. Rates are low and
 # there is no Adam, as a rounding error may make a miner pick another pair, or a weight go the other way.
 CASES = {
     "pairs": ("MultiSimilarityLoss", "MultiSimilarityMiner", {}),
@@ -36,6 +37,7 @@ CASES = {
     "proxies": ("ProxyNCALoss", "none", {}),
     "memory": ("ContrastiveLoss", "PairMarginMiner", {"memory_size": 20}),
     "drawn": ("MarginLoss", "DistanceWeightedMiner", {}),
+    "nothing": ("MarginLoss", "PairMarginMiner", {"weight_decay": 0.1}),
 }
 
 
@@ -54,8 +56,8 @@ def configuration_of(case: str, num_ranks: int) -> RunConfiguration:
         Named("synthetic", {}),
         Named("resnet18", {"layers_to_crop": [2, 3, 4], "layers_to_freeze": None}),
         Named("gem", params["aggregators"]["gem"]),
-        Named(loss, params["losses"][loss]),
-        Named(miner, params["miners"][miner]),
+        Named(loss, params["losses"][loss] | ({"learn_beta": True} if loss == "MarginLoss" else {})),
+        Named(miner, params["miners"][miner] | ({"pos_margin": -2.0, "neg_margin": 2.0} if case == "nothing" else {})),
         settings,
     )
 
@@ -81,7 +83,11 @@ def trained_by(num_ranks: int, city: Manifest, folder: Path) -> dict[str, dict[s
     out = folder / f"ranks-{num_ranks}"
     out.mkdir()
     if num_ranks == 1:
-        return {case: train(case, city, out / case, 1) for case in CASES}
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # as the ranks have: another number adds up in another order
+        weights = {case: train(case, city, out / case, 1) for case in CASES}
+        torch.set_num_threads(threads)
+        return weights
     write_manifest(city, folder / "city.parquet")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -82,7 +82,7 @@ class Criterion(nn.Module):
                 return self.loss(descriptors, labels), Mined(1.0, 0.0, False)
             stats = count_mined(mined, labels, labels)
             if stats.nothing:
-                return descriptors.sum() * 0.0, stats
+                return self._nothing(descriptors), stats
             return self.loss(descriptors, labels, mined), stats
 
     def _with_memory(self, descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Mined]:
@@ -104,8 +104,12 @@ class Criterion(nn.Module):
         self.kept = torch.cat([self.kept, descriptors.detach()])[-self.memory_size :]
         self.kept_labels = torch.cat([self.kept_labels, labels])[-self.memory_size :]
         if stats.nothing:
-            return descriptors.sum() * 0.0, stats
+            return self._nothing(descriptors), stats
         return self.loss(descriptors, labels, mined, others, other_labels), stats
+
+    def _nothing(self, descriptors: Tensor) -> Tensor:
+        """Zero, with gradients of zero for whatever learns: several ranks wait for those of every weight."""
+        return 0.0 * sum((weights.sum() for weights in self.loss.parameters()), start=descriptors.sum())
 
 
 def refuse(loss: str, miner: str, memory_size: int) -> None:

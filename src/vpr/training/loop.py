@@ -120,7 +120,7 @@ class TrainingModule(lightning.LightningModule):
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002, some miners draw from it
 
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         pixels = batch.images
         if isinstance(pixels, EncodedImages):
             pixels = pixels.decode(self.model.spec.image_size, batch.labels.device)
@@ -130,8 +130,12 @@ class TrainingModule(lightning.LightningModule):
             self._seed()  # all ranks mine the same
         loss, self.mined = self.criterion(descriptors, gathered_equal(batch.labels))
         self.last_loss = loss.detach()
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         # A step with gradients of zero would still move weights by momentum and decay.
-        return None if self.mined.nothing else loss
+        if self.mined.nothing:
+            optimizer.zero_grad(set_to_none=True)
 
     def val_dataloader(self) -> list[DataLoader[Tensor]]:
         return [self._own_part(loader) for loader in self.validation.loaders]
