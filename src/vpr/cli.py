@@ -123,10 +123,7 @@ def index(args: argparse.Namespace) -> int:
 
     if not args.photos.exists():
         raise UserError(f"{args.photos}: no such folder or table")
-    if args.store == "files" and args.approximate is not None:
-        raise UserError("--approximate needs --store lance")
-    if args.store == "files" and (Path(args.out) / "index.json").exists() and not args.force:
-        _ask_to_overwrite(Path(args.out))
+    _check_store(args)
     has_params = PARAMS_FILE.is_file()
     radius_m, batch_size = args.radius_m, load(ExtractParams).batch_size if has_params else None
     if radius_m is None and args.calibration is None:
@@ -160,6 +157,25 @@ def remove(args: argparse.Namespace) -> int:
     index = LanceIndex(str(args.index))
     print(f"{index.remove(args.condition):,} photos removed, {len(index):,} are left")
     return 0
+
+
+def _check_store(args: argparse.Namespace) -> None:
+    """Refuse what the other kind of index is for, and ask before one of files is overwritten.
+
+    Raises:
+        UserError: with what to do.
+    """
+    is_address, files = isinstance(args.out, str), Path(args.out) / "index.json"
+    if args.store == "lance":
+        if not is_address and files.exists():
+            raise UserError(f"{args.out} is an index of files; name another folder for --out")
+        return
+    if args.approximate is not None or is_address:
+        raise UserError(f"{'--out ' + args.out if is_address else '--approximate'} needs --store lance")
+    if (args.out / "photos.lance").exists():
+        raise UserError(f"{args.out} is an index in LanceDB; add --store lance, or name another folder for --out")
+    if files.exists() and not args.force:
+        _ask_to_overwrite(args.out)
 
 
 def _ask_to_overwrite(folder: Path) -> None:

@@ -141,6 +141,18 @@ def test_a_killed_writer_leaves_whole_pieces(both, attempt):
     assert len(index) % 50 == 0
 
 
+def test_a_database_whose_writer_died_before_its_first_photo_is_begun_again(tmp_path):
+    import lancedb
+
+    where = str(tmp_path / "begun")
+    lancedb.connect(where).create_table("photos", [{"image": "a"}])
+    rows, descriptors = photos(3)
+    assert not LanceIndex.is_at(where)
+    index = LanceIndex.create(where, FACTS, None, rows, DIM)
+    index.add(rows, descriptors)
+    assert len(LanceIndex(where)) == 3
+
+
 def test_what_is_no_index_is_refused(tmp_path):
     with pytest.raises(UserError, match="no index in LanceDB that can be read"):
         LanceIndex(str(tmp_path / "nothing"))
@@ -177,4 +189,9 @@ def test_the_commands_build_ask_add_and_remove(city, tmp_path, monkeypatch, caps
     assert json.loads(vpr(*asked, "--where", "owner = 'you'"))[0]["known"] is False
     assert "0 photos removed" in vpr("remove", "index", "owner = 'you'")
     assert f"{len(database)} photos removed, 0 are left" in vpr("remove", "index", "owner = 'me'")
+    (tmp_path / "of_files").mkdir()
+    (tmp_path / "of_files" / "index.json").write_text("{}")
+    assert "of_files is an index of files" in vpr("index", half, "--out", "of_files", *store[:2], *store[4:], code=1)
+    assert "index is an index in LanceDB; add --store lance" in vpr("index", half, *store[2:], code=1)
+    assert "--out s3://b/x needs --store lance" in vpr("index", half, "--out", "s3://b/x", *store[4:], code=1)
     assert "needs --store lance" in vpr("index", half, *store[2:], "--approximate", "IVF_PQ", code=1)

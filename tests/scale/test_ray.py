@@ -92,7 +92,7 @@ def test_a_machine_that_is_lost_changes_no_byte_and_nothing_finished_is_computed
 
     ray_extraction.shutil.rmtree = remember
     try:
-        extract_with_ray(checkpoint, many, out, "cpu", BATCH, "many")
+        extract_with_ray(checkpoint, many, many.images, out, "cpu", BATCH, "many")
     finally:
         ray_extraction.shutil.rmtree = rmtree
     killer.join(timeout=60)
@@ -119,7 +119,7 @@ def test_twenty_killed_actors_change_no_byte(many, checkpoint, monkeypatch):
     try:
         while len(kills) < 20:
             out = np.empty((len(many), 64), np.float32)
-            extract_with_ray(checkpoint, many, out, "cpu", BATCH, "many")
+            extract_with_ray(checkpoint, many, many.images, out, "cpu", BATCH, "many")
             np.testing.assert_array_equal(out, expected)
     finally:
         over.set()
@@ -143,11 +143,23 @@ def test_a_second_run_goes_on_where_the_first_stopped(many, checkpoint, tmp_path
     (target / broken).write_bytes(whole[:200])
     out = np.empty((len(images), 64), np.float32)
     with pytest.raises(UserError, match=broken.rpartition("/")[2].split("@")[1]):
-        extract_with_ray(checkpoint, images, out, "cpu", BATCH, "many")
+        extract_with_ray(checkpoint, images, images.images, out, "cpu", BATCH, "many")
+    left = list(tmp_path.glob("data/scratch/extract-*/*.npy"))
+    assert left
+    for file in left:  # a shard of other images, under the same names
+        np.save(file, np.full_like(np.load(file), 7))
+    changed = ["other", *images.images[1:]]
     (target / broken).write_bytes(whole)
-    extract_with_ray(checkpoint, images, out, "cpu", BATCH, "many")
+    extract_with_ray(checkpoint, images, changed, out, "cpu", BATCH, "many")
+    np.testing.assert_array_equal(out, local(checkpoint, images))
+    for file in left:
+        file.unlink()
+    extract_with_ray(checkpoint, images, images.images, out, "cpu", BATCH, "many")
     np.testing.assert_array_equal(out, local(checkpoint, images))
     assert not list(tmp_path.glob("data/scratch/extract-*"))
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    with pytest.raises(UserError, match=r"RAY_ADDRESS is '127\.0\.0\.1:1', where no Ray answers"):
+        extract_with_ray(checkpoint, images, images.images, out, "cpu", BATCH, "many")
 
 
 def test_verification_by_ray_finds_what_the_local_one_does(city, tmp_path, monkeypatch):

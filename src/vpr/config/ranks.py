@@ -14,8 +14,3 @@ def is_first_rank() -> bool:
         if name in os.environ:
             return os.environ[name] == "0"
     return all(os.environ.get(name, "0") == "0" for name in _OF_A_MACHINE)
-
-
-def starts_ranks() -> bool:
-    """Whether this process starts the others of its machine itself, rather than being started as one of them."""
-    return "LOCAL_RANK" not in os.environ and "RANK" not in os.environ

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -46,17 +47,13 @@ def ray_cluster() -> Iterator[Any]:
     source = str(Path(vpr.__file__).parents[1])
     began = not ray.is_initialized()
     if began:
-        try:
-            ray.init(
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
-                runtime_env={"env_vars": {"PYTHONPATH": source, "OMP_WAIT_POLICY": "PASSIVE"}},
-            )
-        except (ConnectionError, OSError) as error:
-            raise UserError(
-                f"RAY_ADDRESS is {os.environ.get('RAY_ADDRESS')!r}, where no Ray answers: {error}"
-            ) from None
+        _require_answer(os.environ.get("RAY_ADDRESS", ""))
+        ray.init(
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=False if "RAY_ADDRESS" not in os.environ else None,
+            runtime_env={"env_vars": {"PYTHONPATH": source, "OMP_WAIT_POLICY": "PASSIVE"}},
+        )
     try:
         yield ray
     except ray.exceptions.RayError as error:
@@ -67,6 +64,21 @@ def ray_cluster() -> Iterator[Any]:
     finally:
         if began:
             ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Refuse an address where nobody listens, which Ray itself would go on asking for minutes.
+
+    Args:
+        address: such as ``ray-head:6379``; other forms are left to Ray.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(f"RAY_ADDRESS is {address!r}, where no Ray answers: {error}") from None
 
 
 def in_ray_tasks(work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:

@@ -9,7 +9,6 @@ from vpr.documentation import components, parameters, performance
 from vpr.documentation.blocks import write_blocks
 from vpr.documentation.chaos import with_chaos
 from vpr.documentation.reruns import with_tables
-from vpr.pages.look import site_look
 
 PARAMS, PIPELINE, DOCS = Path("params.yaml"), Path("dvc.yaml"), Path("docs")
 CHAOS = Path("benchmarks/chaos.json")
@@ -23,7 +22,6 @@ def main() -> None:
     (DOCS / "parameters.md").write_text(parameters.page(PARAMS), encoding="utf-8")
     speed = performance.page(Path("benchmarks/results"), DOCS / "performance.png")
     (DOCS / "performance.md").write_text(speed, encoding="utf-8")
-    (DOCS / "site.css").write_text(site_look(), encoding="utf-8")
     page = DOCS / "pipeline.md"
     text = with_chaos(with_tables(page.read_text(encoding="utf-8"), PIPELINE), CHAOS)
     page.write_text(text, encoding="utf-8")

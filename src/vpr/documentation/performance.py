@@ -42,7 +42,7 @@ _INDEXES = """## What an index loses
 {rows}
 
 `evaluate.index` takes any of these names, and adds to the recalls of exact search those of the index. The embedded
-city's sets, descriptors of 512 numbers: bytes of a photo in the index, recall@1 and the share of the 20 nearest that
+city's sets, descriptors of {dim} numbers: bytes of a photo in the index, recall@1 and the share of the 20 nearest that
 the index finds. `RFlat` compares the first 100 candidates again by their whole descriptors, which it keeps beside the
 short ones.
 """
@@ -60,7 +60,7 @@ def page(results: Path, plot: Path) -> str:
         machine: Machine = json.loads(path.read_text(encoding="utf-8"))
         parts.append(f"## {machine['machine']}\n\n{_ratios(machine)}\n")
         if "indexes" in machine["parts"]:
-            parts.append(_INDEXES.format(rows=_indexes(machine["parts"]["indexes"]["rows"])))
+            parts.append(_indexes(machine["parts"]["indexes"]["rows"]))
         if "growth" in machine["parts"]:
             growths[machine["machine"]] = machine["parts"]["growth"]["rows"]
     for rows in growths.values():
@@ -91,13 +91,15 @@ def _indexes(rows: list[dict[str, Any]]) -> str:
     """A row for each index, and the exact search first."""
     sets = list(dict.fromkeys(row["set"] for row in rows))
     exact = {row["set"]: f"{100 * row['recall_at_1']:.1f}" for row in rows}
-    lines = [["exact", "2048", *(text for name in sets for text in (exact[name], "100.0"))]]
+    dim = rows[0]["dim"]
+    lines = [["exact", str(4 * dim), *(text for name in sets for text in (exact[name], "100.0"))]]
     for what in dict.fromkeys(row["what"] for row in rows):
         of_set = {row["set"]: row for row in rows if row["what"] == what}
         found = [(of_set[name]["index_recall_at_1"], of_set[name]["index_agreement_at_20"]) for name in sets]
         size = f"{np.median([row['bytes'] for row in of_set.values()]):.0f}"
         lines.append([f"`{what}`", size, *(f"{100 * value:.1f}" for pair in found for value in pair)])
-    return table(["index", "bytes", *(title for name in sets for title in (f"{name} R@1", "found"))], lines)
+    titles = ["index", "bytes", *(title for name in sets for title in (f"{name} R@1", "found"))]
+    return _INDEXES.format(rows=table(titles, lines), dim=dim)
 
 
 def _growth(rows: list[dict[str, Any]], plot: Path) -> str:

@@ -120,10 +120,10 @@ def record(results: Results) -> str:
             mlflow.set_tag(CHECKPOINT_TAG, sha256)
         known = run.data.metrics if run else {}
         names = _names_of_sets(results, run.data.tags if run else {})
+        mlflow.set_tags({SET_TAG + names[name]: digest for name, digest in results.digests.items()})
         new = {k: v for k, v in _numbers(results, names).items() if known.get(k) != v}
         if new:
             mlflow.log_metrics(new)
-        mlflow.set_tags({SET_TAG + names[name]: digest for name, digest in results.digests.items()})
         if log is not None:
             mlflow.log_dict(asdict(log), LOG_ARTIFACT)
         for path in results.artifacts:

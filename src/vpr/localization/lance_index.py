@@ -92,7 +92,7 @@ class LanceIndex:
         """
         database = _connect(where)
         schema = _table(rows, np.empty((len(rows), dim), np.float32)).schema
-        database.create_table(PHOTOS, schema=schema)
+        database.create_table(PHOTOS, schema=schema, mode="overwrite")  # of one that was killed before its facts
         content = {"content": facts_as_json(facts, calibration), "approximate": ""}
         database.create_table(FACTS, pa.Table.from_pylist([content]))
         return cls(where)

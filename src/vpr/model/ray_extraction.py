@@ -1,4 +1,6 @@
-"""Model + images -> descriptors by Ray Data: decoding in tasks, the model in actors, on as many machines as there are.
+"""Model + images -> descriptors by Ray Data, on as many machines as there are.
+
+Images are decoded in tasks, and actors that hold the model describe them; without a GPU an actor does both.
 
 The images are cut into shards. A shard's descriptors are written whole or not at all, into a folder of this extraction;
 what a run that was interrupted has finished is not computed again, nor is what a lost machine had.
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +74,7 @@ class _Describe:
 def extract_with_ray(
     checkpoint: Path,
     images: ImageList,
+    sha256: Sequence[str],
     out: NDArray[np.float32],
     accelerator: str,
     batch_size: int | None,
@@ -80,13 +84,14 @@ def extract_with_ray(
 
     Args:
         checkpoint: of the model; every machine reads it.
+        sha256: of each image's file, so that what is left of an extraction of other images is not taken.
         accelerator: of the machines.
 
     Raises:
         UserError: if an image can't be read, a descriptor is not finite, or Ray can't be reached.
     """
     digest = hashlib.sha256(f"{file_sha256(checkpoint)} {images.folder} {batch_size}".encode())
-    digest.update("\n".join(images.images).encode())
+    digest.update("\n".join(f"{name} {content}" for name, content in zip(images.images, sha256, strict=True)).encode())
     shards = main_root() / "data" / "scratch" / f"extract-{digest.hexdigest()[:16]}"
     shards.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(images), SHARD)

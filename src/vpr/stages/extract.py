@@ -38,7 +38,8 @@ def main() -> None:
         images = ImageList(part.manifest.folder, part.rows["image"], spec.preprocess())
         title = f"{args.set} {title}"
         if params.engine == "ray":
-            extract_with_ray(args.model, images, part.descriptors, params.accelerator, params.batch_size, title)
+            hashes = part.rows["sha256"].to_list()
+            extract_with_ray(args.model, images, hashes, part.descriptors, params.accelerator, params.batch_size, title)
         else:
             extract(model, images, part.descriptors, device, params.batch_size, params.num_workers, title)
         part.flush()
