@@ -8,7 +8,7 @@ import importlib.metadata
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +125,11 @@ def index(args: argparse.Namespace) -> int:
         raise UserError(f"{args.photos}: no such folder or table")
     _check_store(args)
     has_params = PARAMS_FILE.is_file()
-    radius_m, batch_size = args.radius_m, load(ExtractParams).batch_size if has_params else None
+    batch_size, engine = (None, "local")
+    if has_params:
+        extraction = load(ExtractParams)
+        batch_size, engine = extraction.batch_size, extraction.engine
+    radius_m = args.radius_m
     if radius_m is None and args.calibration is None:
         radius_m = load(EvaluateParams).positive_radius_m if has_params else DEFAULT_RADIUS_M
     is_table = args.photos.is_file()
@@ -133,7 +137,7 @@ def index(args: argparse.Namespace) -> int:
     given = (args.calibration, radius_m, batch_size, listed)
     built: Index | LanceIndex
     if args.store == "lance":
-        built, number = add_photos(folder, args.model, str(args.out), *given)
+        built, number = add_photos(folder, args.model, str(args.out), *given, engine)
         print(f"{number:,} photos added, {len(built):,} in all")
         if args.approximate is not None:
             made = built.build_approximate(args.approximate)
@@ -296,10 +300,10 @@ def promote(args: argparse.Namespace) -> int:
 
 
 def sweep(args: argparse.Namespace) -> int:
-    """Run a grid of experiments, or the paper's, through DVC's queue."""
+    """Run a grid of experiments, or the paper's, through DVC's queue or as jobs."""
     from tabulate import tabulate
 
-    from vpr.experiments import paper
+    from vpr.experiments import dvc_queue, launcher, paper
     from vpr.experiments import sweep as sweeping
 
     sweeping.check_settings(args.settings)
@@ -310,14 +314,20 @@ def sweep(args: argparse.Namespace) -> int:
     elif not args.settings:
         raise UserError("name what to vary, such as agg=avg,gem loss=MultiSimilarityLoss,NTXentLoss, or use --paper")
     baseline = sweeping.git("rev-parse", "HEAD")
-    wanted = sweeping.experiments(points, baseline)
+    wanted = sweeping.share_of_the_work(sweeping.experiments(points, baseline), args.part)
     if args.dry_run:
         print(tabulate([[e.name, " ".join(e.overrides)] for e in wanted], headers=["name", "changes"]))
         return 0
     changed = sweeping.git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!metrics")
     if changed:
         raise UserError(f"the queue runs committed files only; commit or stash {changed.split()[1::2]}")
-    outcome = sweeping.run_sweep(wanted, args.jobs)
+
+    def run(todo: Sequence[sweeping.Experiment]) -> Iterator[tuple[str, str]]:
+        if args.launcher:
+            return launcher.run_as_jobs(todo, args.launcher, args.jobs, args.job)
+        return dvc_queue.run_in_queue(todo, args.jobs or 1)
+
+    outcome = sweeping.run_sweep(wanted, run, args.share)
     failed = {name: why for name, why in outcome.items() if why != "done"}
     print(f"\n{len(outcome) - len(failed)} done, {len(failed)} failed")
     for name, why in failed.items():
@@ -459,7 +469,13 @@ def parser() -> argparse.ArgumentParser:
     one = command("sweep", sweep, "queue a grid of experiments, continue where it stopped, say what failed")
     one.add_argument("settings", nargs="*", metavar="KEY=VALUE,VALUE", help="keys of params.yaml and values to try")
     one.add_argument("--paper", action="store_true", help="the runs of sweeps/paper.csv")
-    one.add_argument("--jobs", type=int, default=1, help="experiments at a time")
+    one.add_argument("--jobs", type=int, help="experiments at a time; by default 1, on a cluster all")
+    one.add_argument("--launcher", choices=("slurm", "local"), help="jobs of submitit, not DVC's queue")
+    one.add_argument(
+        "--job", action="append", default=[], metavar="KEY=VALUE", help="for the launcher: timeout_min=240"
+    )
+    one.add_argument("--share", default="", metavar="REMOTE", help="git remote through which experiments meet")
+    one.add_argument("--part", default="1/1", metavar="I/N", help="what the I-th of N machines takes")
     one.add_argument("--dry-run", action="store_true", help="print the experiments and stop")
 
     one = command("import", import_published, "turn published weights into a checkpoint of this project")

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr.config.errors import UserError
-from vpr.experiments.sweep import check_settings, experiments, grid, threads_of_each
+from vpr.experiments.dvc_queue import threads_of_each
+from vpr.experiments.sweep import check_settings, experiments, grid
 
 ROOT = Path(__file__).parents[2]
 CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")

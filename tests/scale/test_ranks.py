@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import re
 import signal
@@ -12,9 +14,11 @@ from contextlib import suppress
 import pandas as pd
 import psutil
 import pytest
+import torch
 
-from ranks_training import CASES, greatest_difference, trained_by
+from ranks_training import CASES, STEPS, configuration_of, greatest_difference, trained_by
 from scratch_project import TINY, Project
+from vpr.training.build import build_model
 
 EPOCHS = 120
 VALIDATE = "datasets.synthetic.train.check_val_every_n_epochs=40"
@@ -100,3 +104,23 @@ def test_three_processes_move_the_weights_as_one_does_with_the_whole_batch(city,
     alone, together = trained_by(1, city, tmp_path), trained_by(3, city, tmp_path)
     for case in CASES:
         assert greatest_difference(alone[case], together[case]) <= 1e-5, case
+
+
+def test_ranks_send_descriptors_labels_statistics_and_gradients_and_no_images(city, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROFILE", "1")
+    trained_by(2, city, tmp_path, ["pairs"])
+    sent = json.loads((tmp_path / "ranks-2" / "pairs.json").read_text(encoding="utf-8"))
+    model = build_model(configuration_of("pairs", 2), None)
+    numbers_of_a_norm = {m.num_features for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)}
+    in_every_step = {(row["by"], *row["shape"]): row["times"] / STEPS for row in sent if row["times"] >= STEPS}
+    own = configuration_of("pairs", 2).settings
+    of_a_rank = own.places_per_batch * own.images_per_place // 2
+    num_norms = sum(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
+    assert in_every_step == {
+        ("gloo:all_gather", of_a_rank, model.descriptor_dim): 1,
+        ("gloo:all_gather", of_a_rank): 1,
+        ("gloo:all_reduce", *numbers_of_a_norm): 4 * num_norms,  # two sums, forwards and backwards
+        ("gloo:all_reduce", sum(p.numel() for p in model.parameters())): 1,
+    }
+    rest = sum(math.prod(row["shape"]) * row["times"] for row in sent if row["times"] < STEPS)
+    assert rest < 3 * math.prod(own.image_size), "the rest, over all steps, is less than one image"

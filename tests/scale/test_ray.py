@@ -18,6 +18,8 @@ from PIL import Image
 from vpr.config.errors import UserError
 from vpr.data.loading import ImageList
 from vpr.data.manifest import DATABASE
+from vpr.localization.lance_index import LanceIndex
+from vpr.localization.photo_folder import add_photos
 from vpr.model import ray_extraction
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
 from vpr.model.extraction import extract
@@ -177,3 +179,20 @@ def test_verification_by_ray_finds_what_the_local_one_does(city, tmp_path, monke
     assert found[0].problems.equals(found[1].problems)
     assert found[0].manifest.rows.equals(found[1].manifest.rows)
     assert found[0].statistics == found[1].statistics
+
+
+def test_machines_add_what_they_describe_to_lancedb(cluster, city, checkpoint, tmp_path):
+    pytest.importorskip("lancedb")
+    rows = city.part("val", DATABASE)[["image", "utm_east", "utm_north", "utm_zone"]].assign(note="mine")
+    for engine in ("local", "ray"):
+        index, number = add_photos(city.folder, checkpoint, str(tmp_path / engine), None, 25.0, BATCH, rows, engine)
+        assert number == len(index) == len(rows)
+    one, other = (LanceIndex(str(tmp_path / engine)) for engine in ("local", "ray"))
+    images = ImageList(city.folder, rows["image"], SPEC.preprocess())
+    queries = local(checkpoint, images)
+    for mine, theirs in zip(one.search(queries, 5), other.search(queries, 5), strict=True):
+        assert np.array_equal(mine.distances, theirs.distances)
+        assert mine.images["image"].to_list() == theirs.images["image"].to_list()
+    assert "note" in other.columns
+    again, number = add_photos(city.folder, checkpoint, str(tmp_path / "ray"), None, 25.0, BATCH, rows, "ray")
+    assert (number, len(again)) == (0, len(rows))

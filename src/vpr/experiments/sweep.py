@@ -1,4 +1,4 @@
-"""Many experiments by DVC's queue, named by what they change, so that an interrupted sweep continues.
+"""Many experiments, named by what they change, so that an interrupted sweep continues.
 
 A sweep with the same parameters, code and commit is the same sweep: finished experiments are not queued again, and what
 DVC's cache knows is not trained.
@@ -10,12 +10,11 @@ import difflib
 import hashlib
 import itertools
 import json
-import os
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from vpr.config.errors import UserError
 from vpr.config.params import COMPONENTS, PARAMS_FILE, load_eval_sets, read_params
 from vpr.training.configuration import flat
 
-POLL_S = 3.0
+DONE = "done"
 DVC = (sys.executable, "-m", "dvc")
 CHOICES = ("backbone", "agg", "loss", "miner")
 SHOWN_LINES = 4  # of a failed experiment's log
@@ -38,6 +37,15 @@ class Experiment:
 
     name: str
     overrides: tuple[str, ...]
+
+    @property
+    def settings(self) -> list[str]:
+        """The arguments of ``dvc exp run``."""
+        return ["--name", self.name, *(part for item in self.overrides for part in ("-S", item))]
+
+
+Launcher = Callable[[Sequence[Experiment]], Iterator[tuple[str, str]]]
+"""Runs experiments, and yields the name of each and how it ended: ``DONE`` or why it failed."""
 
 
 def grid(settings: Sequence[str]) -> list[list[str]]:
@@ -100,6 +108,19 @@ def experiments(points: Sequence[Sequence[str]], baseline: str) -> list[Experime
     return found
 
 
+def share_of_the_work(wanted: Sequence[Experiment], part: str) -> list[Experiment]:
+    """``2/3``: the second of three machines takes every third experiment, beginning with the second.
+
+    Raises:
+        UserError: for what is not such a share.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", part)
+    number, count = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= number <= count:
+        raise UserError(f"--part {part}: expected such as 2/3, for the second of three machines")
+    return list(wanted[number - 1 :: count])
+
+
 def dvc(*command: str) -> str:
     """Run DVC and return what it printed.
 
@@ -125,92 +146,51 @@ def git(*command: str) -> str:
     return done.stdout.strip()
 
 
-def finished() -> set[str]:
-    """Names of the experiments on this commit that came to their end."""
-    return set(dvc("exp", "list", "--name-only").split())
+def finished(remote: str = "") -> set[str]:
+    """Names of the experiments on this commit that came to their end, here or in a git remote."""
+    return set(dvc("exp", "list", *([remote] if remote else []), "--name-only").split())
 
 
-def queued() -> tuple[dict[str, str], bool]:
-    """State of each task in DVC's queue by the experiment's name, and whether a worker is at work.
-
-    States are Queued, Running, Success and Failed; a task can be Running without a worker, after a kill.
-    """
-    states, table = {}, dvc("queue", "status")
-    for line in table.splitlines():
-        # Task, name, created, state; the name can be missing.
-        match = re.match(r"^[0-9a-f]{7}\s+(\S+)\s.*\b(Queued|Running|Success|Failed)\s*$", line)
-        if match:
-            states[match[1]] = match[2]
-    return states, not re.search(r"Worker status: 0 active, 0 idle", table)
-
-
-def why_failed(name: str) -> str:
-    """The last lines of a failed experiment's log."""
-    try:
-        lines = [line for line in dvc("queue", "logs", name).splitlines() if line.strip() and "it/s" not in line]
-    except UserError:
-        return "no log"
+def why_failed(log: str) -> str:
+    """The last telling lines of what DVC printed."""
+    lines = [line for line in log.splitlines() if line.strip() and "it/s" not in line]
     telling = [line for line in lines if not line.startswith((">", "Stage ", "Running stage", "To ", "Updating"))]
     return " ".join(dict.fromkeys(telling[-SHOWN_LINES:]))[:600]
 
 
-def run_sweep(wanted: Sequence[Experiment], jobs: int = 1) -> dict[str, str]:
-    """Queue what is not finished, work through the queue, and say how each ended.
+def run_sweep(wanted: Sequence[Experiment], run: Launcher, share: str = "") -> dict[str, str]:
+    """Run what is not finished, and say how each experiment ended.
+
+    Args:
+        run: DVC's queue, or a launcher of jobs.
+        share: a git remote. What others have finished and pushed to it is pulled, and what ends here is pushed to it.
 
     Returns:
         ``done`` or the reason of the failure, by name.
     """
-    done, (states, working) = finished(), queued()
-    for experiment in wanted:
-        state = states.get(experiment.name)
-        if state == "Running" and not working:
-            dvc("queue", "kill", "--force", experiment.name)
-        if state == "Failed" or (state == "Running" and not working):
-            dvc("queue", "remove", experiment.name)
-            del states[experiment.name]
+    done = finished()
+    if share:
+        for experiment in wanted:
+            if experiment.name in finished(share) - done:
+                dvc("exp", "pull", share, experiment.name)
+                done.add(experiment.name)
+    outcome = {e.name: DONE for e in wanted if e.name in done}
     todo = [e for e in wanted if e.name not in done]
-    print(f"{len(wanted)} experiments, {len(wanted) - len(todo)} of them finished before", flush=True)
-    for number, experiment in enumerate(todo, 1):
-        if states.get(experiment.name) not in ("Queued", "Running"):
-            changes = [part for item in experiment.overrides for part in ("-S", item)]
-            dvc("exp", "run", "--queue", "--name", experiment.name, *changes)
-        print(f"queued {number}/{len(todo)} {experiment.name}", flush=True)
-    outcome = dict.fromkeys((e.name for e in wanted if e.name in done), "done")
-    try:
-        if todo:
-            # Workers inherit what they print to; a pipe would be waited for until they end.
-            nothing = subprocess.DEVNULL
-            started_queue = [*DVC, "queue", "start", "--jobs", str(jobs)]
-            env = {**threads_of_each(jobs), **os.environ}
-            subprocess.run(started_queue, stdin=nothing, stdout=nothing, stderr=nothing, check=True, env=env)
-        started, shown = time.monotonic(), set(outcome)
-        while len(outcome) < len(wanted):
-            time.sleep(POLL_S)
-            (states, _), done = queued(), finished()
-            for experiment in todo:
-                name = experiment.name
-                if name in done or states.get(name) == "Success":
-                    outcome[name] = "done"
-                elif states.get(name) == "Failed":
-                    outcome[name] = f"failed: {why_failed(name)}"
-            for name in set(outcome) - shown:
-                shown.add(name)
-                rate = (time.monotonic() - started) / max(1, len(shown) - (len(wanted) - len(todo)))
-                left = rate * (len(wanted) - len(outcome)) / 60
-                print(f"{len(outcome)}/{len(wanted)} {name}: {outcome[name]} (about {left:.0f} min left)", flush=True)
-            if not any(states.get(e.name) in ("Queued", "Running") for e in todo) and len(outcome) < len(wanted):
-                lost = [e.name for e in wanted if e.name not in outcome and e.name not in finished()]
-                outcome |= dict.fromkeys(lost, "failed: DVC's queue lost it; run the sweep again")
-    except KeyboardInterrupt:
-        print("stopping; the same command continues with what is left", file=sys.stderr)
-        dvc("queue", "stop", "--kill")
-        raise
+    print(f"{len(wanted)} experiments, {len(outcome)} of them finished before", flush=True)
+    started, before = time.monotonic(), len(outcome)
+    for name, how in run(todo) if todo else ():
+        outcome[name] = _pushed(name, share) if share and how == DONE else how
+        left = (time.monotonic() - started) / (len(outcome) - before) * (len(wanted) - len(outcome)) / 60
+        print(f"{len(outcome)}/{len(wanted)} {name}: {outcome[name]} (about {left:.0f} min left)", flush=True)
     return outcome
 
 
-def threads_of_each(jobs: int) -> dict[str, str]:
-    """What lets experiments that run side by side share the cores: with all of them each, they wait for each other."""
-    return {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
+def _pushed(name: str, share: str) -> str:
+    try:
+        dvc("exp", "push", share, name)
+    except UserError as error:
+        return f"failed to share: {error}; the same command pushes it again"
+    return DONE
 
 
 def experiment_table() -> str:

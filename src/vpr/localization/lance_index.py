@@ -8,6 +8,7 @@ https://lancedb.com/docs, the package ``lancedb`` (`make setup-scale`).
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import warnings
@@ -214,6 +215,28 @@ class LanceIndex:
         whole = column.combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
         whole = whole + rng.standard_normal(whole.shape, dtype=np.float32) * (_NOISE / np.sqrt(whole.shape[1]))
         return whole / np.linalg.norm(whole, axis=1, keepdims=True)
+
+
+def packed(rows: pd.DataFrame) -> bytes:
+    """Photos for ``ToLance``, wherever it runs."""
+    buffer = io.BytesIO()
+    rows.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class ToLance:
+    """Adds photos to an index from any machine.
+
+    Attributes:
+        where: the index's address, which all machines reach.
+    """
+
+    where: str
+
+    def __call__(self, shard: dict[str, Any], descriptors: NDArray[np.float32]) -> None:
+        """Add the photos that are packed in ``shard["rows"]``; again, where that was interrupted."""
+        LanceIndex(self.where).add(pd.read_parquet(io.BytesIO(shard["rows"])), descriptors)
 
 
 def open_index(where: Path | str, exact: bool = False) -> Index | LanceIndex:

@@ -26,7 +26,7 @@ from vpr.data.loading import ImageList
 from vpr.data.names import parse_name
 from vpr.localization.confidence import Calibration
 from vpr.localization.index import Index, IndexFacts, load_index
-from vpr.localization.lance_index import LanceIndex
+from vpr.localization.lance_index import LanceIndex, ToLance, packed
 from vpr.localization.photos import from_file, read_photo
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
@@ -171,6 +171,7 @@ def add_photos(
     radius_m: float | None,
     batch_size: int | None,
     listed: pd.DataFrame | None = None,
+    engine: str = "local",
 ) -> tuple[LanceIndex, int]:
     """Describe the photos of a folder that an index in LanceDB has not, and add them; it is made if it is not there.
 
@@ -179,6 +180,7 @@ def add_photos(
 
     Args:
         where: folder or address of the index.
+        engine: ``local``, or ``ray``, whose machines each add what they have described.
 
     Returns:
         The index, and how many photos are new.
@@ -196,8 +198,19 @@ def add_photos(
     else:
         facts, calibration = _facts(folder, checkpoint, calibrated, radius_m)
         index = LanceIndex.create(where, facts, calibration, rows, model.descriptor_dim)
-    for start in range(0, len(rows), PIECE):
-        piece = rows.iloc[start : start + PIECE]
+    pieces = [rows.iloc[start : start + PIECE] for start in range(0, len(rows), PIECE)]
+    if engine == "ray":
+        from vpr.model.ray_extraction import describe_shards
+
+        shards = [
+            {"shard": k, "images": piece["image"].to_list(), "rows": packed(piece)} for k, piece in enumerate(pieces)
+        ]
+        address = where if "://" in where else str(Path(where).resolve())
+        images = ImageList(folder.resolve(), rows["image"], model.spec.preprocess())
+        describe_shards(shards, checkpoint, images, ToLance(address), "auto", batch_size, "describing")
+        index, pieces = LanceIndex(where), []  # as it is now
+    for number, piece in enumerate(pieces):
+        start = number * PIECE
         title = f"describing, photos {start + 1} to {start + len(piece)} of {len(rows)}"
         index.add(piece, _described(model, folder, piece, batch_size, title))
     if len(rows) > MANY * len(index):

@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from vpr.model.device import pick_device
 from vpr.model.extraction import extract
 from vpr.model.spec import ModelSpec
 
+Write = Callable[[dict[str, Any], NDArray[np.float32]], None]
 SHARD = 512  # images; a multiple of the batches of a CPU, so that these are those of the local engine
 
 
@@ -48,26 +50,35 @@ class _Decoded:
 def _decode(row: dict[str, Any], folder: str, spec: ModelSpec) -> dict[str, Any]:
     """Add the pixels ``(number, 3, H, W)`` to a shard."""
     images = ImageList(Path(folder), [str(name) for name in row["images"]], spec.preprocess())
-    return {"shard": row["shard"], "pixels": torch.stack([images[k] for k in range(len(images))]).numpy()}
+    return {**row, "pixels": torch.stack([images[k] for k in range(len(images))]).numpy()}
+
+
+@dataclass(frozen=True)
+class _ToFile:
+    """Writes the descriptors of a shard into a file of its own."""
+
+    folder: str
+
+    def __call__(self, shard: dict[str, Any], descriptors: NDArray[np.float32]) -> None:
+        target = _file(Path(self.folder), int(shard["shard"]))
+        part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+        with part.open("wb") as file:
+            np.save(file, descriptors)
+        part.replace(target)
 
 
 class _Describe:
     """Holds the model, and writes the descriptors of shards."""
 
-    def __init__(self, checkpoint: str, accelerator: str, batch_size: int | None, shards: str) -> None:
+    def __init__(self, checkpoint: str, accelerator: str, batch_size: int | None, write: Write) -> None:
         self.model, _ = load_checkpoint(Path(checkpoint))
-        self.device, self.batch_size, self.shards = pick_device(accelerator), batch_size, Path(shards)
+        self.device, self.batch_size, self.write = pick_device(accelerator), batch_size, write
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        target = _file(self.shards, int(row["shard"]))
-        images: Any = _Decoded(row["pixels"])
-        if not target.is_file():  # another machine may have written it before it was lost
-            out = np.empty((len(images), self.model.descriptor_dim), dtype=np.float32)
-            extract(self.model, images, out, self.device, self.batch_size, 0, f"shard {row['shard']}")
-            part = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-            with part.open("wb") as file:
-                np.save(file, out)
-            part.replace(target)
+        images: Any = _Decoded(row.pop("pixels"))
+        out = np.empty((len(images), self.model.descriptor_dim), dtype=np.float32)
+        extract(self.model, images, out, self.device, self.batch_size, 0, f"shard {row['shard']}")
+        self.write(row, out)
         return {"number": len(images)}
 
 
@@ -100,46 +111,53 @@ def extract_with_ray(
         for k, start in enumerate(starts)
         if not _file(shards, k).is_file()
     ]
-    done = len(images) - sum(len(item["images"]) for item in to_do)
-    with progress(len(images), title, "images", done) as bar, ray_cluster() as ray:
-        for number in _describe_all(ray, to_do, checkpoint, images, accelerator, batch_size, shards) if to_do else ():
-            bar.update(number)
+    write = _ToFile(str(shards))
+    describe_shards(to_do, checkpoint, images, write, accelerator, batch_size, title)
     for k, start in enumerate(starts):
         out[start : start + SHARD] = np.load(_file(shards, k))
     shutil.rmtree(shards)
 
 
-def _describe_all(
-    ray: Any,
+def describe_shards(
     to_do: list[dict[str, Any]],
     checkpoint: Path,
     images: ImageList,
+    write: Write,
     accelerator: str,
     batch_size: int | None,
-    shards: Path,
-) -> Any:
-    """The number of images of each shard, as it is finished."""
-    from ray import data
+    title: str,
+) -> None:
+    """Hand the descriptors of each shard to ``write``, on the machine that computed them.
 
-    context = data.DataContext.get_current()
-    context.enable_progress_bars = False
-    resources = ray.cluster_resources()
-    num_gpus = int(resources.get("GPU", 0)) if accelerator != "cpu" else 0
-    machines = sum(node["Alive"] for node in ray.nodes())
-    spec = load_checkpoint(checkpoint)[0].spec
-    described = (
-        data.from_items(to_do, override_num_blocks=len(to_do))
-        .map(_decode, fn_kwargs={"folder": str(images.folder), "spec": spec})
-        .map(
-            _Describe,
-            fn_constructor_args=(str(checkpoint.resolve()), accelerator, batch_size, str(shards)),
-            concurrency=(1, max(1, num_gpus or machines)),
-            num_gpus=1 if num_gpus else None,
-            num_cpus=None if num_gpus else 1,
+    Args:
+        to_do: shards, each with its number ``shard``, its ``images``, and what else ``write`` needs.
+        images: of all shards.
+        write: takes a shard and its descriptors; called again for a shard whose machine was lost.
+    """
+    done = len(images) - sum(len(shard["images"]) for shard in to_do)
+    with progress(len(images), title, "images", done) as bar, ray_cluster() as ray:
+        if not to_do:
+            return
+        from ray import data
+
+        data.DataContext.get_current().enable_progress_bars = False
+        resources = ray.cluster_resources()
+        num_gpus = int(resources.get("GPU", 0)) if accelerator != "cpu" else 0
+        machines = sum(node["Alive"] for node in ray.nodes())
+        spec = load_checkpoint(checkpoint)[0].spec
+        described = (
+            data.from_items(to_do, override_num_blocks=len(to_do))
+            .map(_decode, fn_kwargs={"folder": str(images.folder), "spec": spec})
+            .map(
+                _Describe,
+                fn_constructor_args=(str(checkpoint.resolve()), accelerator, batch_size, write),
+                compute=data.ActorPoolStrategy(min_size=1, max_size=max(1, num_gpus or machines)),
+                num_gpus=1 if num_gpus else None,
+                num_cpus=None if num_gpus else 1,
+            )
         )
-    )
-    for row in described.iter_rows():
-        yield int(row["number"])
+        for row in described.iter_rows():
+            bar.update(int(row["number"]))
 
 
 def _file(shards: Path, number: int) -> Path:
