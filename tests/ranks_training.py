@@ -77,7 +77,7 @@ def train(case: str, city: Manifest, scratch: Path, num_ranks: int) -> dict[str,
     model = build_model(configuration, None)
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
     images = ImageList(city.folder, rows["image"], spec.preprocess())
-    sampler = place_sampler(places, settings, describer(model, images, torch.device("cpu"), settings))
+    sampler = place_sampler(places, rows, settings, describer(model, images, torch.device("cpu"), settings))
     validation = validation_of(city, spec, settings, 25.0)
     trained = fit(model, criterion, PlaceImages(images), sampler, validation, settings, 0, scratch)
     of_loss = {f"loss.{name}": value for name, value in criterion.state_dict().items()}

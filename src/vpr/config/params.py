@@ -20,7 +20,7 @@ from vpr.config.errors import UserError
 
 PARAMS_FILE = Path("params.yaml")
 COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "miner": "miners"}
-SECTIONS = ("verify", "resize", "train", "export", "extract", "evaluate", "index")
+SECTIONS = ("verify", "resize", "train", "export", "extract", "evaluate", "index", "rerank")
 _KEYS = {"dataset", "eval_sets", "datasets", *SECTIONS, *COMPONENTS, *COMPONENTS.values()}
 
 

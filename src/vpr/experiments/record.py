@@ -76,7 +76,7 @@ def gather(
         manifest, evaluation: of the training images, and of the evaluation sets.
         models: folder of ``best.ckpt`` and ``training.json``.
         predictions: folder of ``<set>.parquet``.
-        metrics: folder of ``training.csv``, ``validation.csv``, ``recalls/`` and ``conditions/``.
+        metrics: folder of ``training.csv``, ``validation.csv``, ``reranked.json``, ``recalls/`` and ``conditions/``.
         set_names: evaluation sets.
     """
     recalls: dict[str, dict[str, Any]] = {}
@@ -85,6 +85,9 @@ def gather(
         path = metrics / "recalls" / f"{name}.json"
         recalls[name] = json.loads(path.read_text(encoding="utf-8"))
         artifacts += [path, metrics / "conditions" / f"{name}.csv", predictions / f"{name}.parquet"]
+    reranked = json.loads((metrics / "reranked.json").read_text(encoding="utf-8"))
+    for name, found in reranked.get("sets", {}).items():
+        recalls[name] |= {f"second_look/{key}": value for key, value in found.items()}
     curve: Any = [
         row for name in ("training.csv", "validation.csv") for row in pd.read_csv(metrics / name).to_dict("records")
     ]

@@ -13,6 +13,7 @@ from vpr.data.checksums import file_sha256
 from vpr.data.described_set import DescribedSet
 from vpr.localization.index import load_index
 from vpr.model.checkpoint import load_checkpoint
+from vpr.report.second_look import second_look_sections
 from vpr.report.sections import Report, TrainingSection
 from vpr.report.set_section import SetInput, set_section
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
@@ -62,6 +63,12 @@ def cautions(summary: TrainingSummary, set_names: Sequence[str], dataset: dict[s
     return few + dataset["cautions"] + chosen_on_what_is_reported(train["val_set"], set_names)
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a metrics file."""
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 def _origin(summary: TrainingSummary) -> str:
     if summary.checkpoint == UNTRAINED:
         return "not trained: the model as a training would begin with it"
@@ -69,7 +76,7 @@ def _origin(summary: TrainingSummary) -> str:
 
 
 def build_report(
-    model: Path, models: Path, index: Path, descriptors: Path, predictions: Path, metrics: Path,
+    model: Path, models: Path, index: Path, descriptors: Path, predictions: Path, reranked: Path, metrics: Path,
     set_names: Sequence[str], radius_m: float,
 ) -> Report:  # fmt: skip
     """Gather everything that the page shows.
@@ -80,6 +87,7 @@ def build_report(
         index: holds the calibration.
         descriptors: folder of ``<set>/``.
         predictions: folder of ``<set>.parquet``.
+        reranked: folder of ``<set>/``, drawings of a second look.
         metrics: folder of ``recalls/<set>.json``, ``dataset.json`` and the training curves.
         set_names: evaluation sets to show.
         radius_m: a database image within it is a positive.
@@ -89,12 +97,13 @@ def build_report(
     thumbnails = Thumbnails(THUMB_BYTES // len(set_names))
     sections = []
     for name in set_names:
-        recalls = json.loads((metrics / "recalls" / f"{name}.json").read_text(encoding="utf-8"))
+        recalls = read_json(metrics / "recalls" / f"{name}.json")
         described = DescribedSet.load(descriptors / name)
         given = SetInput.of(described, Predictions.load(predictions / f"{name}.parquet"), recalls)
         sections.append(set_section(given, radius_m, calibration, thumbnails, network))
     configuration = summary.configuration
     components = " + ".join(configuration.components)
+    looks, look_text = second_look_sections(reranked, read_json(metrics / "reranked.json"))
     return Report(
         title=f"{components} on {given.queries.name}",
         subtitle=_origin(summary),
@@ -104,6 +113,8 @@ def build_report(
         thumbs=thumbnails.encoded,
         training=training_section(metrics),
         start=start_of(summary, set_names),
-        notes=cautions(summary, set_names, json.loads((metrics / "dataset.json").read_text(encoding="utf-8"))),
+        notes=cautions(summary, set_names, read_json(metrics / "dataset.json")),
+        second_look=looks,
+        second_look_text=look_text,
         model_sha256=file_sha256(model),
     )

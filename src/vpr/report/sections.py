@@ -148,6 +148,31 @@ class TrainingSection:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A query beside the candidate that a second look prefers, as JPEG in base64."""
+
+    picture: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SecondLookOfSet:
+    """A set before and after a second look.
+
+    Attributes:
+        looked: queries that were looked at, of how many.
+        recalls: name, before and after, in percent.
+        changed: first predictions that became right, and wrong; ``None`` for an unlabelled set.
+    """
+
+    name: str
+    looked: tuple[int, int]
+    recalls: list[tuple[str, float, float]]
+    changed: tuple[int, int] | None
+    drawings: list[Drawing]
+
+
+@dataclass(frozen=True)
 class Report:
     """The whole page.
 
@@ -160,6 +185,8 @@ class Report:
         training: the training charts.
         start: the set that is shown first.
         notes: what a reader of the numbers has to know first.
+        second_look: by local features; empty where there was none.
+        second_look_text: what was compared, and where.
         model_sha256: of the model that was evaluated; what is known of its training beside the page must be of it.
     """
 
@@ -172,6 +199,8 @@ class Report:
     training: TrainingSection
     start: str = ""
     notes: list[str] = field(default_factory=list)
+    second_look: list[SecondLookOfSet] = field(default_factory=list)
+    second_look_text: str = ""
     model_sha256: str = ""
 
     def data(self) -> dict[str, Any]:

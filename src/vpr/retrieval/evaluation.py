@@ -11,9 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.retrieval.conditions import recall_by_condition
+from vpr.retrieval.params import SequenceParams
 from vpr.retrieval.positives import Positives, positive_rule, positives_of, utm_grids, utm_of
 from vpr.retrieval.predictions import Predictions
 from vpr.retrieval.recall import is_positive, recall_at
+from vpr.retrieval.sequences import drives, rank_drives
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,26 @@ def evaluate_ranking(
         correct,
     )
     return Evaluation(metrics, curve, conditions, predictions)
+
+
+def sequence_recalls(
+    database: pd.DataFrame,
+    queries: pd.DataFrame,
+    descriptors: tuple[NDArray[np.float32], NDArray[np.float32]],
+    recalls: Sequence[int],
+    radius_m: float,
+    params: SequenceParams,
+) -> dict[str, float]:
+    """``sequence_recall_at_<N>`` of a set whose queries come in order; nothing where they do not, or have no labels.
+
+    Args:
+        descriptors: of database and queries.
+    """
+    positives = positives_of(database, queries, radius_m)
+    if positives is None or not drives(queries):
+        return {}
+    ranking = rank_drives(database, queries, *descriptors, max(recalls), params)
+    return {f"sequence_recall_at_{n}": r for n, r in recall_at(ranking, positives, recalls).items()}
 
 
 def compare_rankings(

@@ -6,7 +6,24 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vpr.config.params import Section
+from vpr.config.params import Options, Section
+
+
+class SequenceParams(Options):
+    """A drive as a hidden Markov model, see ``vpr.retrieval.sequences``."""
+
+    reach: int = Field(
+        ge=1, le=10_000, description="database frames that the camera passes at most from query to query"
+    )
+    step_m: Annotated[float, Field(gt=0, le=1e6)] | None = Field(
+        description="metres instead of frames, for a database with positions that is in no order"
+    )
+    jump: float = Field(gt=0, lt=1, description="probability of a jump anywhere")
+    temperature: float = Field(
+        gt=0,
+        le=10,
+        description="a similarity greater by so much is e times as likely; that of the loss, where it has one",
+    )
 
 
 class EvaluateParams(Section):
@@ -23,5 +40,9 @@ class EvaluateParams(Section):
         "neighbours it finds, are added to the exact recalls. `SQfp16` keeps descriptors in half precision, `SQ8` in a "
         "byte a number, `RaBitQ,RFlat` in a bit a number with the first 100 compared again, `IVF64,Flat` and `HNSW32` "
         "look at a part of the database, `PQ64` and `IVF64,PQ64` compress",
+    )
+    sequence: SequenceParams | None = Field(
+        description="`null`, or how queries that come in order (column `sequence`) are smoothed over a drive; adds "
+        "`sequence_recall_at_<N>` to the recalls of images alone"
     )
     faiss_gpu: bool = Field(description="search on the first GPU")

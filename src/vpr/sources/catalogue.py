@@ -11,6 +11,8 @@ from pydantic import Field
 from vpr.config.errors import UserError
 from vpr.config.params import Options, parse, read_yaml
 
+EVALUATION = ("standard", "ie_tower")  # layouts of database and queries; all others are for training
+
 
 class SourceParams(Options):
     """Where one published set comes from, and what should be in it."""
@@ -19,9 +21,11 @@ class SourceParams(Options):
         description="`kaggle://owner/dataset`, `gdrive://id` of a file or folder, `gdrive://folder id/file`, "
         "`http(s)://` or `file://` (archive or folder); `null` where its owner has to be asked for it"
     )
-    layout: Literal["gsv_xs", "gsv_cities", "standard"] = Field(
+    layout: Literal["gsv_xs", "gsv_cities", "standard", "standard_train", "ie_tower", "ie_tower_train"] = Field(
         description="`gsv_xs` (`<city>/<standard name>`, for training), `gsv_cities` (`Images`, `Dataframes`, for "
-        "training) or `standard` (database and queries, for evaluation)"
+        "training), `standard` (database and queries, for evaluation), `standard_train` (a folder in the standard "
+        "naming, whose places are made from positions), or `ie_tower_train` and `ie_tower` (that repository, for "
+        "training and for evaluation)"
     )
     sha256: str | dict[str, str] | None = Field(
         default=None,
@@ -39,6 +43,11 @@ class SourceParams(Options):
     )
     allow_pickle: bool = Field(
         default=False, description="unpickle any object that `ground_truth` holds; it may run code"
+    )
+    hold_out: bool = Field(
+        default=False,
+        description="of `ie_tower_train`: without every fifth clip; of `ie_tower`: queries are frames of those clips, "
+        "to choose settings by without looking at the published queries",
     )
     expected: dict[str, int | list[int] | list[str]] = Field(
         default_factory=dict,
@@ -58,7 +67,7 @@ def load_sources(path: Path) -> dict[str, SourceParams]:
         if wrong:
             raise UserError(f"{where}.sha256 is {wrong[0]!r}; expected 64 hexadecimal digits")
         for what, number in source.expected.items():
-            allowed = ("database", "queries") if source.layout == "standard" else ("images", "places", "cities")
+            allowed = ("database", "queries") if source.layout in EVALUATION else ("images", "places", "cities")
             if what not in allowed:
                 raise UserError(f"{where}.expected has unknown keys [{what!r}]; choose from {list(allowed)}")
             names = what == "cities" and isinstance(number, list) and {type(n) for n in number} == {str}

@@ -17,7 +17,8 @@ from vpr.config.params import Options
 from vpr.config.project import resolve_root
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
-from vpr.sources.catalogue import SourceParams, load_sources
+from vpr.sources.catalogue import EVALUATION, SourceParams, load_sources
+from vpr.sources.cells import CellParams, with_places
 from vpr.sources.download import check_url, fetch, redacted
 from vpr.sources.layouts import LAYOUTS
 
@@ -36,10 +37,15 @@ class CollectionParams(Options):
     )
     share_of_places: float = Field(gt=0, le=1, description="share of each city's training places to keep")
     seed: int = Field(ge=0, le=2**32 - 1, description="seed of the choice of that share")
+    places: CellParams | None = Field(
+        description="how places are made from positions, for training sources of the layout `standard_train`"
+    )
 
 
 @DATASETS.register("gsv_xs", "[Ali-bey 2022](https://arxiv.org/abs/2210.10239)")
 @DATASETS.register("gsv_cities", "[Ali-bey 2022](https://arxiv.org/abs/2210.10239)")
+@DATASETS.register("ie_tower", "")
+@DATASETS.register("gardens_point", "")
 class Collection(DatasetAdapter):
     """A dataset made of published sets."""
 
@@ -48,7 +54,7 @@ class Collection(DatasetAdapter):
     def check(self, params: CollectionParams, context: Context, where: str) -> None:
         sources = load_sources(context.catalogue)
         for key, names, training in (("train", params.train, True), ("eval_sets", params.eval_sets.values(), False)):
-            fitting = sorted(s for s, source in sources.items() if (source.layout != "standard") == training)
+            fitting = sorted(s for s, source in sources.items() if (source.layout not in EVALUATION) == training)
             for source in names:
                 if source not in fitting:
                     raise UserError(f"{where}.{key} names {source!r}; choose from the sources {fitting}")
@@ -58,6 +64,9 @@ class Collection(DatasetAdapter):
             raise UserError(
                 f"{where}.dates is {params.dates}; expected [first, last] as YYYYMM, such as [201501, 201912]"
             )
+        unplaced = [source for source in params.train if sources[source].layout == "standard_train"]
+        if unplaced and params.places is None:
+            raise UserError(f"{where}.places is null, and {unplaced[0]} has no places of its own; say how to make them")
         named = [sources[source].expected.get("cities") for source in params.train]
         if params.cities is not None and all(isinstance(cs, list) and isinstance(cs[0], str) for cs in named):
             known = {str(city).lower() for cities in named if isinstance(cities, list) for city in cities}
@@ -116,6 +125,8 @@ def collect(name: str, params: CollectionParams, sources: Mapping[str, SourcePar
         if rows.empty:
             raise UserError(f"{where}: {folder} holds no images in the layout {source.layout}")
         folders[source_name] = folder
+        if source.layout == "standard_train":
+            rows = _from_positions(rows, params, source_name, f"params.yaml: datasets.{name}.images.places")
         rows["image"] = f"{source_name}/" + rows["image"]
         rows["source"], rows["set"] = source_name, set_name
         provenance[source_name] = {
@@ -130,6 +141,15 @@ def collect(name: str, params: CollectionParams, sources: Mapping[str, SourcePar
     options = {key: value for key, value in params.model_dump().items() if key != "eval_sets"}
     rows = pd.concat([*training, *evaluation], ignore_index=True)
     return make_manifest(name, link_all(folders), rows, {"options": options, "sources": provenance})
+
+
+def _from_positions(rows: pd.DataFrame, params: CollectionParams, source_name: str, where: str) -> pd.DataFrame:
+    """The rows with places from their positions; those with a problem stay, for the verify stage to report."""
+    assert params.places is not None, "the check stage refuses such a source without them"
+    sound = rows["problem"] == ""
+    placed = with_places(rows[sound], params.places, f"{where}: {source_name}")
+    placed["place_id"] = f"{source_name}/" + placed["place_id"]
+    return pd.concat([placed, rows[~sound].assign(place_id="", group="")], ignore_index=True)
 
 
 def uses(params: CollectionParams, context: Context) -> list[tuple[str, str, str]]:

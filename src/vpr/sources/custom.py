@@ -31,6 +31,7 @@ from vpr.data.files import list_images
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
 from vpr.data.names import parse_name
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
+from vpr.sources.cells import CellParams, places_of_training
 from vpr.sources.ground_truth import listed_positives
 
 MAX_COLUMNS = 1000
@@ -59,6 +60,9 @@ class CustomParams(Options):
         "table's folder. DVC does not watch them: after a change, run `dvc repro --force --single-item download`"
     )
     allow_pickle: bool = Field(description="unpickle any object that such a file holds; it may run code")
+    places: CellParams | None = Field(
+        description="`null`, or how training places are made from positions, in place of `place_id`"
+    )
 
 
 @DATASETS.register("custom", "")
@@ -92,6 +96,8 @@ class Custom(DatasetAdapter):
             raise UserError(
                 f"{source}: no images listed; expected rows, or <set>/database, <set>/queries or train folders"
             )
+        if params.places is not None:
+            rows = places_of_training(rows, params.places, "params.yaml: datasets.custom.images.places")
         rows = _with_ground_truth(rows, params, source if source.is_dir() else source.parent)
         return make_manifest("custom", _portable(root), rows, {"options": params.model_dump()})
 

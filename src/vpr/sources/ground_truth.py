@@ -42,6 +42,7 @@ def frame_columns(
     reach = source.frame_window
     lists = [list(range(max(0, k - reach), min(len(database), k + reach + 1))) for k in range(len(queries))]
     _fill_in(database, queries, lists)
+    database["sequence"] = queries["sequence"] = "frames"
 
 
 def listed_positives(

@@ -19,6 +19,7 @@ from vpr.data.coordinates import on_earth, to_utm
 from vpr.data.files import HIDDEN, list_images
 from vpr.data.manifest import DATABASE, QUERY, TRAIN
 from vpr.data.names import parse_name
+from vpr.sources import ie_tower
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.ground_truth import frame_columns
 
@@ -183,7 +184,24 @@ def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tu
     return folder, pd.concat(parts, ignore_index=True)
 
 
-LAYOUTS = {"gsv_xs": read_gsv_xs, "gsv_cities": read_gsv_cities, "standard": read_standard}
+def read_standard_train(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
+    """Training images anywhere in a folder, in the standard naming; places are made from their positions later."""
+    folder = find_folder(where, root, source.folder)
+    rows = []
+    for image in list_images(folder):
+        path = PurePosixPath(image)
+        rows.append({"image": image, "city": name, "role": TRAIN, "problem": ""} | _standard_fields(path.name))
+    return folder, pd.DataFrame(rows)
+
+
+LAYOUTS = {
+    "gsv_xs": read_gsv_xs,
+    "gsv_cities": read_gsv_cities,
+    "standard": read_standard,
+    "standard_train": read_standard_train,
+    "ie_tower": ie_tower.read_evaluation,
+    "ie_tower_train": ie_tower.read_training,
+}
 
 
 def _standard_fields(file_name: str) -> dict[str, Any]:

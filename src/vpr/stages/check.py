@@ -13,6 +13,7 @@ from vpr.localization.params import IndexParams, load_index_set
 from vpr.model.device import pick_device
 from vpr.model.export import check_export
 from vpr.model.params import ExportParams, ExtractParams
+from vpr.reranking.params import RerankParams
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import check_search
 from vpr.sources.base import Context, check_dataset, load_dataset
@@ -23,7 +24,7 @@ from vpr.training.configuration import load_configuration
 from vpr.training.params import load_train, merge_train
 from vpr.verification.params import VerifyParams
 
-SECTIONS = (VerifyParams, ResizeParams, ExportParams, ExtractParams, EvaluateParams, IndexParams)
+SECTIONS = (VerifyParams, ResizeParams, ExportParams, ExtractParams, EvaluateParams, IndexParams, RerankParams)
 
 
 @reads("dataset", "datasets.${dataset}", "eval_sets", "train", *(section.key for section in SECTIONS))

@@ -12,7 +12,7 @@ from vpr.config.errors import run_stage
 from vpr.config.params import load
 from vpr.data.csv_files import to_csv
 from vpr.data.described_set import DescribedSet
-from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.retrieval.evaluation import evaluate_ranking, sequence_recalls
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
 
@@ -43,6 +43,11 @@ def main() -> None:
     result = evaluate_ranking(
         ranking, distances, database.rows, queries.rows, params.recall_at, params.positive_radius_m, found
     )
+    if params.sequence is not None:
+        both = (database.descriptors, queries.descriptors)
+        facts |= sequence_recalls(
+            database.rows, queries.rows, both, params.recall_at, params.positive_radius_m, params.sequence
+        )
     facts |= {key: described.facts[key] for key in ("image_height_px", "image_width_px", "descriptor_dim")}
     for path in (args.recalls, args.curve, args.conditions):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,6 +58,8 @@ def main() -> None:
     recalls = ", ".join(
         f"R@{n} {100 * result.metrics[f'recall_at_{n}']:.1f}" for n in params.recall_at if len(result.curve)
     )
+    if "sequence_recall_at_1" in facts:
+        recalls += f", over drives R@1 {100 * facts['sequence_recall_at_1']:.1f}"
     counts = f"{len(queries.rows)} queries, {len(database.rows)} database images"
     print(f"{described.name}: {counts}, {recalls or 'no labels, so no recall'}")
 

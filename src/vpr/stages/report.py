@@ -19,13 +19,15 @@ def main() -> None:
     parser.add_argument("--index", type=Path, required=True, help="holds the calibration")
     parser.add_argument("--descriptors", type=Path, required=True, help="folder of <set>/")
     parser.add_argument("--predictions", type=Path, required=True, help="folder of <set>.parquet")
+    parser.add_argument("--reranked", type=Path, required=True, help="folder of <set>/, drawings of a second look")
     parser.add_argument("--metrics", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
     args = parser.parse_args()
     radius_m, names = load(EvaluateParams).positive_radius_m, load_eval_sets()
     report = build_report(
-        args.model, args.models, args.index, args.descriptors, args.predictions, args.metrics, names, radius_m
-    )
+        args.model, args.models, args.index, args.descriptors, args.predictions, args.reranked, args.metrics, names,
+        radius_m,
+    )  # fmt: skip
     page = render(report)
     args.page.write_text(page, encoding="utf-8")
     print(f"{args.page}: {len(page.encode()) / 1e6:.1f} MB, {len(report.thumbs)} thumbnails")

@@ -1,9 +1,7 @@
-"""Which places share a batch: random ones, those of one city, or those that look similar to the current model.
+"""Which places share a batch: random ones, those of one city or group, or those that look similar to the model.
 
 Batches of places are those of Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239. Similar places are
-searched for again in each epoch, as in Izquierdo and Civera, "Close, But Not There: Boosting Geographic Distance
-Sensitivity in Visual Place Recognition", ECCV 2024, https://arxiv.org/abs/2407.02422. Left out: that paper's graph of
-nearby sequences; here places are similar by their descriptors alone.
+searched for again in each epoch, by their descriptors alone; ``vpr.training.cliques`` looks at positions as well.
 """
 
 from __future__ import annotations
@@ -35,14 +33,14 @@ _CANDIDATES = 5  # nearest places looked at, times the size of a group
 class PlaceSampler(Sampler[PlaceBatch]):
     """Batches of ``places_per_batch`` places x ``images_per_place`` images; an epoch sees each place once.
 
-    The last places of an epoch, or of a city, that do not fill a batch are left out of it. Which places share a
-    batch and which images are taken follows from the seed, the epoch and, for similar places, the model at its start: a
-    resumed run sees the same batches.
+    The last places of an epoch, or of a city or group, that do not fill a batch are left out of it. Which places share
+    a batch and which images are taken follows from the seed, the epoch and, for similar places, the model at its start:
+    a resumed run sees the same batches.
 
     Args:
         random_images: random images of a place, instead of its first.
         shuffle: another order of places in each epoch.
-        batches: ``random`` places, those of one ``city``, or ``similar`` ones.
+        batches: ``random`` places, those of one ``city`` or one ``group`` of cells, or ``similar`` ones.
         min_distance_m: no two places of a batch are nearer to each other, in metres between their centres. An epoch
             then sees a place twice where a batch could not be filled otherwise.
         similar_places: how many similar places are put together; a batch has several such groups.
@@ -62,7 +60,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
         random_images: bool,
         shuffle: bool,
         seed: int,
-        batches: Literal["random", "city", "similar"] = "random",
+        batches: Literal["random", "city", "group", "similar"] = "random",
         min_distance_m: float = 0.0,
         similar_places: int = 10,
         augment_ops: int = 0,
@@ -82,13 +80,14 @@ class PlaceSampler(Sampler[PlaceBatch]):
         self._near = near_places(places, min_distance_m) if min_distance_m > 0 else []
         everything = np.arange(len(places))
         self._pools = [everything]
-        if batches == "city":
-            self._pools = [np.flatnonzero(places.cities == city) for city in sorted(set(places.cities))]
+        if batches in ("city", "group"):
+            pool_of = places.cities if batches == "city" else places.groups
+            self._pools = [np.flatnonzero(pool_of == name) for name in sorted(set(pool_of))]
             if not len(self):
-                sizes = ", ".join(f"{places.cities[pool[0]] or 'no city'} {len(pool)}" for pool in self._pools[:20])
+                sizes = ", ".join(f"{pool_of[pool[0]] or f'no {batches}'} {len(pool)}" for pool in self._pools[:20])
                 raise UserError(
-                    f"batches are of one city, and no city has places_per_batch {places_per_batch} places: {sizes}; "
-                    "lower places_per_batch or choose random batches"
+                    f"batches are of one {batches}, and no {batches} has places_per_batch {places_per_batch} places: "
+                    f"{sizes}; lower places_per_batch or choose random batches"
                 )
         self._fill([pool.tolist() for pool in self._pools])  # fail now rather than in a later epoch
 
@@ -134,7 +133,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
             except Unfilled:
                 if attempt + 1 == _ATTEMPTS:
                     raise
-        if self.batches == "city" and self.shuffle:
+        if self.batches in ("city", "group") and self.shuffle:
             batches = [batches[k] for k in rng.permutation(len(batches))]
         return batches
 

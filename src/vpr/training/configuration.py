@@ -65,8 +65,12 @@ class RunConfiguration:
     @property
     def spec(self) -> ModelSpec:
         """The model to build."""
+        from vpr.model.backbones import normalisation_of
+
         height, width = self.train["image_size"]
-        return ModelSpec(self.backbone.name, self.backbone.options, self.agg.name, self.agg.options, (height, width))
+        mean, std = normalisation_of(self.backbone.name, self.backbone.options)
+        backbone, agg = self.backbone, self.agg
+        return ModelSpec(backbone.name, backbone.options, agg.name, agg.options, (height, width), mean, std)
 
     @property
     def components(self) -> list[str]:

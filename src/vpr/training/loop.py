@@ -27,6 +27,7 @@ from vpr.retrieval.recall import recall_at
 from vpr.retrieval.search import search
 from vpr.training.batches import PlaceSampler
 from vpr.training.chunks import in_chunks
+from vpr.training.cliques import CliqueSampler
 from vpr.training.criterion import Criterion, Mined
 from vpr.training.history import History, Report
 from vpr.training.params import TrainParams
@@ -182,7 +183,7 @@ def fit(
     model: VPRModel,
     criterion: Criterion,
     dataset: Any,
-    sampler: PlaceSampler,
+    sampler: PlaceSampler | CliqueSampler,
     validation: Validation,
     params: TrainParams,
     num_workers: int,

@@ -58,13 +58,16 @@ class TrainParams(Options):
     min_images_per_place: int = Field(ge=1, le=1000, description="places with fewer images are left out")
     sample_images: Literal["random", "first"] = Field(description="which images of a place a batch takes")
     shuffle_places: bool = Field(description="new batches of places in each epoch")
-    batches: Literal["random", "city", "similar"] = Field(
-        description="which places share a batch: `random` ones, those of one `city`, or `similar` ones, found in each "
-        "epoch by the current model's descriptors of one image of each place"
+    batches: Literal["random", "city", "group", "similar", "cliques"] = Field(
+        description="which places share a batch: `random` ones, those of one `city`, those of one `group` of cells, "
+        "which never touch, `similar` ones, found in each epoch by the current model's descriptors of one image of "
+        "each place, or `cliques` of images near each other, cut by position from what looks alike; these ignore "
+        "`place_id`"
     )
     similar_places: int = Field(
         ge=2, le=100_000, description="how many similar places are put together; a batch has several such groups"
     )
+    clique_m: float = Field(gt=0, le=1e6, description="images of a clique are at most so far apart, in metres")
     min_place_distance_m: float = Field(
         ge=0, le=1e8, description="no two places of a batch are nearer to each other; 0 lets any share a batch"
     )
@@ -133,6 +136,11 @@ class TrainParams(Options):
             raise ValueError(
                 f"min_images_per_place is {self.min_images_per_place}, but a batch takes {self.images_per_place} "
                 "images of a place; raise it to at least images_per_place"
+            )
+        if self.batches == "cliques" and self.memory_size:
+            raise ValueError(
+                f"memory_size is {self.memory_size}, and batches are cliques, whose labels are good for one batch; set "
+                "it to 0"
             )
         if self.check_val_every_n_epochs > self.max_epochs:
             raise ValueError(

@@ -38,6 +38,7 @@ class Places:
         members: row numbers of each place's images, by place number, in file-name order.
         num_left_out: places that had too few images.
         cities: the city of each place; ``""`` where none is known.
+        groups: the group of cells of each place; ``""`` where places are not made from positions.
         centres, zones: mean UTM east and north ``(number, 2)`` of its images, and the zone of the first.
     """
 
@@ -48,6 +49,8 @@ class Places:
         self.images = rows["image"].to_numpy(dtype=object)
         first = [int(group[0]) for group in self.members]
         self.cities = city_of(rows).to_numpy(dtype=object)[first]
+        groups_of = rows["group"] if "group" in rows else pd.Series("", index=rows.index)
+        self.groups = groups_of.fillna("").to_numpy(dtype=object)[first]
         utm = rows[["utm_east", "utm_north"]].to_numpy(dtype=np.float64)
         self.centres = np.array([utm[group].mean(axis=0) for group in self.members]).reshape(-1, 2)
         self.zones = rows["utm_zone"].iloc[first].to_list()

@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Sampler
 
 from vpr.training.batches import PlaceSampler
+from vpr.training.cliques import CliqueSampler
 from vpr.training.places import PlaceBatch
 
 
@@ -41,7 +42,7 @@ def own_part(number: int) -> range:
 class SharedBatches(Sampler[PlaceBatch]):
     """This rank's share of each batch: some of its places, with all their images."""
 
-    def __init__(self, batches: PlaceSampler) -> None:
+    def __init__(self, batches: PlaceSampler | CliqueSampler) -> None:
         self.batches = batches
 
     def set_epoch(self, epoch: int) -> None:

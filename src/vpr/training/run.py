@@ -33,6 +33,7 @@ from vpr.model.vpr_model import VPRModel
 from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
 from vpr.training.cautions import few_batches
+from vpr.training.cliques import CliqueSampler
 from vpr.training.clusters import initialise_clusters
 from vpr.training.configuration import RunConfiguration
 from vpr.training.memory import GIB
@@ -165,7 +166,7 @@ def train_model(
     device = pick_device(settings.accelerator)
 
     images = ImageList(*resized.locate(manifest, rows["image"]), spec.preprocess())
-    sampler = place_sampler(places, settings, describer(model, images, device, settings))
+    sampler = place_sampler(places, rows, settings, describer(model, images, device, settings))
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
     validation = validation_of(validation_manifest, spec, settings, radius_m)
     _require_files(images.folder, images.images)
@@ -240,8 +241,25 @@ def save_models(trained: Trained, configuration: RunConfiguration, digest: str, 
         save_checkpoint(models / f"{name}.ckpt", configuration.spec, state, {**metadata, "epoch": epochs[name]})
 
 
-def place_sampler(places: Places, settings: TrainParams, describe: Callable[[list[int]], Any] | None) -> PlaceSampler:
-    """The batches of places that the settings ask for."""
+def place_sampler(
+    places: Places, rows: pd.DataFrame, settings: TrainParams, describe: Callable[[list[int]], Any]
+) -> PlaceSampler | CliqueSampler:
+    """The batches of places that the settings ask for.
+
+    Args:
+        rows: the manifest's training rows, which ``places`` were made of.
+    """
+    if settings.batches == "cliques":
+        return CliqueSampler(
+            rows,
+            settings.places_per_batch,
+            settings.images_per_place,
+            settings.similar_places,
+            settings.clique_m,
+            settings.seed,
+            settings.augment_ops,
+            describe,
+        )
     return PlaceSampler(
         places,
         settings.places_per_batch,

@@ -85,7 +85,14 @@ def sf(tmp_path):
 
 
 def collected(gsv: Path, sf: Path, tmp_path: Path, **changes):
-    params = {"train": ["gsv"], "eval_sets": {"val": "sf"}, "cities": None, "dates": None, "share_of_places": 1.0}
+    params = {
+        "train": ["gsv"],
+        "eval_sets": {"val": "sf"},
+        "cities": None,
+        "dates": None,
+        "share_of_places": 1.0,
+        "places": None,
+    }
     sources = {
         "gsv": SourceParams(
             url=f"file://{gsv}", layout="gsv_xs", folder="train", expected={"images": 60, "places": [15, 25]}
@@ -211,8 +218,14 @@ def test_cities_are_chosen_from_all_sources_together(gsv, sf, tmp_path, data_roo
         "two": SourceParams(url=f"file://{tmp_path / 'other'}", layout="gsv_xs", folder="train"),
     }
     params = CollectionParams(
-        train=["one", "two"], eval_sets={}, cities=["paris", "osl"], dates=None, share_of_places=1.0, seed=1
-    )
+        train=["one", "two"],
+        eval_sets={},
+        cities=["paris", "osl"],
+        dates=None,
+        share_of_places=1.0,
+        seed=1,
+        places=None,
+    )  # fmt: skip
     train = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json")).train()
     assert set(train["place_id"].str.rpartition("/")[0]) == {"one/osl", "two/paris"}
 
@@ -230,7 +243,9 @@ def test_links_are_never_changed(gsv, sf, tmp_path, data_root):
 
 def test_several_training_sets_are_joined(gsv, sf, tmp_path, data_root):
     sources = {s: SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train") for s in ("one", "two")}
-    params = CollectionParams(train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1)
+    params = CollectionParams(
+        train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1, places=None
+    )
     train = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json")).train()
     assert train["place_id"].nunique() == 40
 
@@ -257,7 +272,9 @@ def test_a_place_whose_images_are_all_broken_does_not_count(gsv, sf, tmp_path, d
 
 def test_the_same_image_in_two_places_is_a_warning(gsv, sf, tmp_path, data_root):
     sources = {s: SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train") for s in ("one", "two")}
-    params = CollectionParams(train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1)
+    params = CollectionParams(
+        train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1, places=None
+    )
     listing = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json"))
     problems = verify(listing, 25.0, 1).problems
     assert set(problems["severity"]) == {"warning"}
@@ -644,7 +661,7 @@ def test_positions_of_a_map_of_its_own_need_no_zone(tmp_path, data_root):
             put(tmp_path / f"nordland/images/test/{part}" / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg", jpeg(k))
     source = SourceParams(url=f"file://{tmp_path / 'nordland'}", layout="standard", folder="images/test")
     params = CollectionParams(
-        train=[], eval_sets={"n": "nordland"}, cities=None, dates=None, share_of_places=1.0, seed=1
+        train=[], eval_sets={"n": "nordland"}, cities=None, dates=None, share_of_places=1.0, seed=1, places=None
     )
     listing = collect("gsv_xs", params, {"nordland": source}, Context(known_hashes=tmp_path / "known.json"))
     checked = verify(listing, 25.0, 1)

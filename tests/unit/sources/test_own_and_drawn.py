@@ -142,7 +142,7 @@ def picture(path: Path, size=(20, 10), colour=(200, 100, 50), **save) -> None:
     Image.new("RGB", size, colour).save(path, **save)
 
 
-OPTIONS = {"root": None, "columns": {}, "splits": {}, "ground_truth": {}, "allow_pickle": False}
+OPTIONS = {"root": None, "columns": {}, "splits": {}, "ground_truth": {}, "allow_pickle": False, "places": None}
 
 
 def own(source: Path, **changes) -> Manifest:

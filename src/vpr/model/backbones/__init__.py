@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vpr.model.backbones.base import BACKBONES, Backbone
+from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD
 
-__all__ = ["BACKBONES", "Backbone", "build_backbone"]
+__all__ = ["BACKBONES", "Backbone", "build_backbone", "normalisation_of"]
+
+RGB = tuple[float, float, float]
 
 
 def build_backbone(name: str, weights: str | None, **options: Any) -> Backbone:
@@ -19,3 +23,10 @@ def build_backbone(name: str, weights: str | None, **options: Any) -> Backbone:
     """
     backbone: Backbone = BACKBONES.build(name, options, weights=weights)
     return backbone
+
+
+def normalisation_of(name: str, options: Mapping[str, Any]) -> tuple[RGB, RGB]:
+    """Mean and deviation of the colours in [0, 1] that the backbone's published weights were trained with."""
+    stated = BACKBONES[name].facts.get("normalisation", (IMAGENET_MEAN, IMAGENET_STD))
+    found: tuple[RGB, RGB] = stated(options) if callable(stated) else stated
+    return found

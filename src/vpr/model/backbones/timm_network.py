@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from vpr.model.backbones.base import BACKBONES, NUM_STAGES, Backbone, num_kept
 from vpr.model.backbones.weights import timm_model, with_file
+from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD
 
 
 class TimmBackbone(Backbone):
@@ -85,7 +86,15 @@ def _stage_ends(network: Any) -> list[int]:
     return ends[-NUM_STAGES:]
 
 
-@BACKBONES.register("timm", "[timm](https://huggingface.co/docs/timm)")
+def _normalisation(options: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What timm says of the model's published weights."""
+    from timm.models import get_pretrained_cfg
+
+    stated = get_pretrained_cfg(str(options.get("model", "")), allow_unregistered=True)
+    return (tuple(stated.mean), tuple(stated.std)) if stated else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+@BACKBONES.register("timm", "[timm](https://huggingface.co/docs/timm)", normalisation=_normalisation)
 def timm_network(
     weights: str | None = None,
     layers_to_crop: Sequence[int] = (),

@@ -1,0 +1,56 @@
+"""What the rerank stage left -> the section of the report about it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from vpr.report.sections import Drawing, SecondLookOfSet
+
+_SHOWN = (1, 5)  # recalls
+
+
+def second_look_sections(reranked: Path, metrics: dict[str, Any]) -> tuple[list[SecondLookOfSet], str]:
+    """A section for each set, and what was compared; nothing where the stage was off.
+
+    Args:
+        reranked: folder of ``<set>/``, the drawings.
+        metrics: ``metrics/reranked.json``.
+    """
+    if not metrics:
+        return [], ""
+    sections = []
+    for name, found in metrics["sets"].items():
+        recalls = [
+            (f"R@{n}", 100 * found[f"before_recall_at_{n}"], 100 * found[f"after_recall_at_{n}"])
+            for n in _SHOWN
+            if f"before_recall_at_{n}" in found
+        ]
+        looked = (found["num_looked_at"], found["num_queries"])
+        changed = (found["fixed"], found["broken"]) if "fixed" in found else None
+        sections.append(SecondLookOfSet(name, looked, recalls, changed, _drawings(reranked / name)))
+    return sections, _in_words(metrics)
+
+
+def _in_words(metrics: dict[str, Any]) -> str:
+    most = max(found["num_candidates"] for found in metrics["sets"].values())
+    text = f"The first {most} predictions of a query, compared again by {metrics['features']}; most inliers first"
+    gate = metrics["gate"]
+    if gate is None:
+        return f"{text}."
+    if not gate["below"]:
+        return f"{text}. On {gate['calibration']['set']} that gained nothing beyond chance, so no query is looked at."
+    learnt = f"as learnt on {gate['calibration']['num_queries']} queries of {gate['calibration']['set']}"
+    return f"{text}, where the confidence in the first is below {100 * gate['below']:.0f} %, {learnt}."
+
+
+def _drawings(folder: Path) -> list[Drawing]:
+    drawings = []
+    for number, drawn in enumerate(json.loads((folder / "drawn.json").read_text(encoding="utf-8"))):
+        picture = base64.b64encode((folder / f"{number}.jpg").read_bytes()).decode("ascii")
+        change = {(False, True): "now right", (True, False): "now wrong"}.get((drawn["was_right"], drawn["right"]), "")
+        text = f"{drawn['inliers']} inliers{', ' + change if change else ''}: {drawn['query']}, {drawn['prediction']}"
+        drawings.append(Drawing(picture, text))
+    return drawings

@@ -1,0 +1,191 @@
+"""Predictions -> the same, those with most inliers first. What was computed before an interruption is kept."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from vpr.config.progress import progress
+from vpr.config.project import main_root
+from vpr.data.described_set import DescribedSet
+from vpr.data.images import open_image
+from vpr.data.processes import in_processes
+from vpr.reranking.local_features import FEATURES, Keypoints, LocalFeatures, inliers
+from vpr.reranking.params import RerankParams
+
+_CHUNK = 16  # images or queries that are one piece of work
+NOT_YET = -1
+
+
+@dataclass(frozen=True)
+class Compared:
+    """How often the keypoints of a query agree with those of its candidates.
+
+    Attributes:
+        ranking: database rows of the candidates, nearest first, ``(num_queries, k)``.
+        inliers: of each, ``(num_queries, k)``; 0 for queries that were not looked at.
+        looked: which queries were, ``(num_queries,)``.
+        seconds: what it took, detection included; what an earlier call had done is not counted.
+    """
+
+    ranking: NDArray[np.int64]
+    inliers: NDArray[np.int64]
+    looked: NDArray[np.bool_]
+    seconds: float
+
+    def order(self) -> NDArray[np.int64]:
+        """Candidates with most inliers first, those with equally many as they were, ``(num_queries, k)``."""
+        return np.argsort(-self.inliers, axis=1, kind="stable")
+
+    def reranked(self) -> NDArray[np.int64]:
+        """Database rows in that order."""
+        found: NDArray[np.int64] = np.take_along_axis(self.ranking, self.order(), axis=1)
+        return found
+
+
+def compare(
+    described: DescribedSet, ranking: NDArray[np.int64], looked: NDArray[np.bool_], params: RerankParams
+) -> Compared:
+    """Count the inliers between queries and their candidates.
+
+    Args:
+        ranking: candidates, ``(num_queries, k)``, nearest first.
+        looked: the queries to look at.
+
+    Raises:
+        UserError: if an image can't be read.
+    """
+    started = time.monotonic()
+    queries, database = described.queries, described.database
+    rows = np.flatnonzero(looked)
+    wanted = np.unique(ranking[rows])
+    paths = [*(queries.paths[row] for row in rows), *(database.paths[row] for row in wanted)]
+    contents = [*queries.rows["sha256"].iloc[rows], *database.rows["sha256"].iloc[wanted]]
+    options = params.model_dump(exclude={"num_workers", "gate"})
+    key = hashlib.sha256(repr((contents, ranking[rows].tolist(), options)).encode()).hexdigest()[:16]
+    store = Store(main_root() / "data" / "scratch" / f"rerank-{key}", len(paths), params.num_keypoints, params.features)
+    store.create((len(rows), ranking.shape[1]))
+    detect_all(store, paths, params, described.name)
+    place_of = {int(row): len(rows) + k for k, row in enumerate(wanted)}
+    counts = store.open("inliers", "r+")
+    to_do = [k for k in range(len(rows)) if (counts[k] == NOT_YET).any()]
+    jobs = [(store, k, [place_of[int(candidate)] for candidate in ranking[rows[k]]]) for k in to_do]
+    with progress(len(rows), f"{described.name}: comparing", "queries", len(rows) - len(to_do)) as bar:
+        for k, found in zip(to_do, in_processes(count_inliers, jobs, params.num_workers), strict=True):
+            counts[k] = found
+            bar.update()
+    of_all = np.zeros(ranking.shape, dtype=np.int64)
+    of_all[rows] = counts
+    shutil.rmtree(store.folder)
+    return Compared(ranking, of_all, looked, time.monotonic() - started)
+
+
+@dataclass(frozen=True)
+class Store:
+    """Keypoints of images in files that processes share, each image in a slot of its own."""
+
+    folder: Path
+    num_images: int
+    num_keypoints: int
+    features: str
+
+    def create(self, compared: tuple[int, int]) -> None:
+        """Make the files, where they are not there.
+
+        Args:
+            compared: queries, and candidates of each.
+        """
+        kind = FEATURES[self.features]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        shapes: dict[str, tuple[tuple[int, ...], Any]] = {
+            "points": ((self.num_images, self.num_keypoints, 2), np.float32),
+            "descriptors": ((self.num_images, self.num_keypoints, kind.dim), kind.dtype),
+        }
+        if not (self.folder / "counts.npy").is_file():
+            for name, (shape, dtype) in shapes.items():
+                np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
+            np.save(self.folder / "inliers.npy", np.full(compared, NOT_YET, np.int32))
+            np.save(self.folder / "counts.npy", np.full(self.num_images, NOT_YET, np.int32))
+
+    def open(self, name: str, mode: Any = "r") -> NDArray[Any]:
+        """``points``, ``descriptors`` or ``counts``."""
+        found: NDArray[Any] = np.load(self.folder / f"{name}.npy", mmap_mode=mode)
+        return found
+
+    def read(self, image: int) -> Keypoints:
+        """The keypoints of an image."""
+        number = int(_opened(self, "counts")[image])
+        return Keypoints(_opened(self, "points")[image, :number], _opened(self, "descriptors")[image, :number])
+
+    def write(self, image: int, found: Keypoints) -> None:
+        """Keep the keypoints of an image."""
+        number = len(found.points)
+        self.open("points", "r+")[image, :number] = found.points
+        self.open("descriptors", "r+")[image, :number] = found.descriptors
+        self.open("counts", "r+")[image] = number
+
+
+@cache
+def _opened(store: Store, name: str) -> NDArray[Any]:
+    return store.open(name)
+
+
+@cache
+def features_of(name: str, num_keypoints: int) -> LocalFeatures:
+    """Made once in each process, with a core of its own."""
+    import torch
+
+    torch.set_num_threads(1)
+    return FEATURES[name](num_keypoints)
+
+
+def shrunk(path: Path, max_side_px: int) -> NDArray[np.uint8]:
+    """An image as RGB ``(H, W, 3)``, no side longer than ``max_side_px``."""
+    image = open_image(path)
+    scale = min(1.0, max_side_px / max(image.size))
+    if scale < 1:
+        size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    return np.array(image)
+
+
+def detect_all(store: Store, paths: Sequence[Path], params: RerankParams, name: str) -> None:
+    """Find the keypoints of each image that has none yet."""
+    to_do = np.flatnonzero(store.open("counts") == NOT_YET)
+    jobs = [
+        (store, [(int(k), paths[k]) for k in to_do[start : start + _CHUNK]], params.max_side_px)
+        for start in range(0, len(to_do), _CHUNK)
+    ]
+    with progress(len(paths), f"{name}: {params.features}", "images", len(paths) - len(to_do)) as bar:
+        for number in in_processes(detect_some, jobs, params.num_workers):
+            bar.update(number)
+
+
+def detect_some(job: tuple[Store, list[tuple[int, Path]], int]) -> int:
+    """Find and keep the keypoints of some images; how many."""
+    store, images, max_side_px = job
+    for number, path in images:
+        store.write(number, features_of(store.features, store.num_keypoints).detect(shrunk(path, max_side_px)))
+    return len(images)
+
+
+def count_inliers(job: tuple[Store, int, list[int]]) -> list[int]:
+    """Inliers between an image and each of its candidates."""
+    store, query, candidates = job
+    features, own = features_of(store.features, store.num_keypoints), store.read(query)
+    counts = []
+    for candidate in candidates:
+        other = store.read(candidate)
+        pairs = features.matches(own, other)
+        counts.append(int(inliers(own.points[pairs[:, 0]], other.points[pairs[:, 1]]).sum()))
+    return counts

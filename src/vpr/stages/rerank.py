@@ -1,0 +1,53 @@
+"""Stage ``rerank``: descriptors and images of all sets -> data/reranked, metrics/reranked.json; nothing by default."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from vpr.config.errors import run_stage
+from vpr.config.params import load, load_eval_sets, load_value
+from vpr.data.described_set import DescribedSet
+from vpr.localization.params import IndexParams
+from vpr.reranking.drawing import draw_matches
+from vpr.reranking.params import RerankParams
+from vpr.reranking.second_look import look_again
+from vpr.retrieval.params import EvaluateParams
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--descriptors", type=Path, required=True, help="folder of <set>/")
+    parser.add_argument("--reranked", type=Path, required=True, help="folder of <set>.parquet and <set>/, the drawings")
+    parser.add_argument("--metrics", type=Path, required=True)
+    args = parser.parse_args()
+    params, evaluation = load(RerankParams), load(EvaluateParams)
+    names, val_set = load_eval_sets(), load_value("datasets.${dataset}.train.val_set", str)
+    neighbours = load(IndexParams).neighbours
+    shutil.rmtree(args.reranked, ignore_errors=True)
+    args.reranked.mkdir(parents=True)
+    metrics: dict[str, Any] = {}
+    if params.features != "none":
+        sets = {name: DescribedSet.load(args.descriptors / name) for name in names}
+        looks, gate = look_again(sets, val_set, params, evaluation.positive_radius_m, neighbours)
+        metrics = {"features": params.features, "gate": gate.as_dict() if gate else None, "sets": {}}
+        for name, look in looks.items():
+            look.predictions.save(args.reranked / f"{name}.parquet")
+            draw_matches(look, params, args.reranked / name)
+            metrics["sets"][name] = found = look.metrics(evaluation.recall_at)
+            recall = (
+                f", R@1 {100 * found['before_recall_at_1']:.1f} -> {100 * found['after_recall_at_1']:.1f}"
+                if "before_recall_at_1" in found
+                else ""
+            )
+            seconds = look.compared.seconds / max(1, found["num_looked_at"])
+            print(f"{name}: {found['num_looked_at']} of {found['num_queries']} queries{recall}; {seconds:.2f} s each")
+    args.metrics.parent.mkdir(parents=True, exist_ok=True)
+    args.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(main)
