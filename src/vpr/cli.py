@@ -352,6 +352,29 @@ def import_published(args: argparse.Namespace) -> int:
     return 0
 
 
+def reproduce(args: argparse.Namespace) -> int:
+    """Evaluate a published model by the protocol of a set, and print ours beside the published recalls."""
+    import subprocess
+
+    from vpr.experiments import reproduction
+    from vpr.sources.catalogue import load_sources
+
+    rows = reproduction.read_published()
+    if args.row is None:
+        for row in rows:
+            print(row.name)
+        return 0
+    changes = reproduction.overrides(args.row, rows, load_sources(Path("data/sources.yaml")))
+    command = [sys.executable, "-m", "dvc", "exp", "run", *(part for change in changes for part in ("-S", change))]
+    done = subprocess.run(command, check=False).returncode
+    if done:
+        return done
+    row = next(row for row in rows if row.name == args.row)
+    metrics = json.loads(Path(f"metrics/recalls/{row.set}.json").read_text(encoding="utf-8"))
+    print(reproduction.beside(row, metrics))
+    return 0
+
+
 def _place(text: str) -> Path | str:
     """A path, or an address such as ``s3://bucket/photos``."""
     return text if "://" in text else Path(text)
@@ -483,12 +506,15 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("weights", type=Path, metavar="FILE", help="the published file")
     one.add_argument("--out", type=Path, help="checkpoint to write; by default data/published/NAME.ckpt")
 
+    one = command("reproduce", reproduce, "evaluate a published model, and print ours beside the published recalls")
+    one.add_argument("row", nargs="?", metavar="MODEL/SET", help="of docs/reproduction.md; without it all are listed")
+
     command("experiments", experiments, "show DVC's experiments: the components and the recalls, not every key")
     return top
 
 
 DEFAULTS = {"model": MODEL, "index": INDEX}
-NEEDS_PROJECT = ("compare", "env", "promote", "sweep", "experiments")
+NEEDS_PROJECT = ("compare", "env", "promote", "reproduce", "sweep", "experiments")
 
 
 def enter_project(args: argparse.Namespace) -> None:

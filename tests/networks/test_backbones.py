@@ -12,7 +12,11 @@ from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
-STRIDES = {"vgg16": (16, 16, 8), **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), (14, 14, 14))}
+STRIDES = {
+    "vgg16": (16, 16, 8),
+    **dict.fromkeys(("dinov2_vits14", "dinov2_vitb14", "dinov2_vitl14"), (14, 14, 14)),
+    **dict.fromkeys(("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16"), (16, 16, 16)),
+}
 
 
 @pytest.mark.filterwarnings("ignore")  # of modules made on the meta device
@@ -21,13 +25,25 @@ def test_a_backbone_says_its_channels_and_its_stride_follows_from_the_stages_cro
     for crop, stride in zip(((), (4,), (3, 4)), STRIDES.get(name, (32, 16, 8)), strict=True):
         with torch.device("meta"), torch.inference_mode():  # shapes alone: no weights, no arithmetic
             backbone = build_backbone(name, None, layers_to_crop=list(crop)).eval()
-            features = backbone(torch.rand(2, 3, 84, 112 if "dinov2" in name else 64))
+            height, width = 96 if "dinov3" in name else 84, 112 if "dino" in name else 64
+            features = backbone(torch.rand(2, 3, height, width))
         assert features.shape[:2] == (2, backbone.out_channels)
-        for size, pixels in zip(features.shape[2:], (84, 112 if "dinov2" in name else 64), strict=True):
+        for size, pixels in zip(features.shape[2:], (height, width), strict=True):
             assert pixels // stride <= size <= -(-pixels // stride)
 
 
-LARGE = ("_s", "_b", "small", "base", "101", "152", "b14", "l14")  # the same code as their smaller siblings
+LARGE = (
+    "_s",
+    "_b",
+    "small",
+    "base",
+    "101",
+    "152",
+    "b14",
+    "l14",
+    "lite1",
+    "lite2",
+)  # the same code as their smaller siblings
 
 
 @pytest.mark.parametrize("name", [n for n in BACKBONES if not n.endswith(LARGE)])
@@ -35,7 +51,7 @@ def test_freezing_stages_leaves_them_as_they_are_and_gradients_reach_the_rest(na
     torch.manual_seed(0)
     backbone = build_backbone(name, None, layers_to_crop=[4], layers_to_freeze=1).train()
     before = {k: v.clone() for k, v in backbone.state_dict().items()}
-    px = 112 if "dinov2" in name else 64
+    px = 112 if "dino" in name else 64
     (backbone(torch.rand(2, 3, px, px)) * torch.rand(px, px)[:1, :1]).square().sum().backward()
     parameters = dict(backbone.named_parameters())
     frozen = {k for k, p in parameters.items() if not p.requires_grad}

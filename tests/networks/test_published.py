@@ -154,7 +154,8 @@ def renamed_back(name: str) -> dict[str, torch.Tensor]:
         for k, module in ((0, nn.Linear(768, 512)), (2, nn.Linear(512, 256))):
             state |= {f"aggregator.token_features.{k}.{n}": v for n, v in module.state_dict().items()}
         return {**state, "aggregator.dust_bin": torch.tensor(1.0)}
-    return {f"backbone.dino.{k}": v for k, v in blocks.items() if not k.startswith("norm.")} | boq_names(768, 384)
+    unused = {f"backbone.norm.{k}": v for k, v in nn.LayerNorm(768).state_dict().items()}
+    return {f"backbone.dino.{k}": v for k, v in blocks.items()} | unused | boq_names(768, 384)
 
 
 def boq_names(channels: int, dim: int) -> dict[str, torch.Tensor]:

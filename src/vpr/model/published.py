@@ -81,7 +81,7 @@ def _dinov2(prefix: str) -> Rules:
     )
 
 
-_UNUSED = re.compile(r"(mask_token$|^backbone\.model\.fc\.|^backbone\.dino\.norm\.|\.num_batches_tracked$)")
+_UNUSED = re.compile(r"(mask_token$|^backbone\.model\.fc\.|^backbone\.(dino\.)?norm\.|\.num_batches_tracked$)")
 
 
 @dataclass(frozen=True)

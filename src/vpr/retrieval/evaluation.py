@@ -62,6 +62,8 @@ def evaluate_ranking(
     }
     if located:
         metrics["positive_radius_m"] = radius_m
+    if "protocol" in queries and len(queries) and queries["protocol"].iloc[0]:
+        metrics["protocol"] = queries["protocol"].iloc[0]
     positives = positives_of(database, queries, radius_m)
     error_m = _distances_m(ranking, database, queries) if located else None
     correct = None

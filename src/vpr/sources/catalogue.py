@@ -44,6 +44,14 @@ class SourceParams(Options):
     allow_pickle: bool = Field(
         default=False, description="unpickle any object that `ground_truth` holds; it may run code"
     )
+    protocol: str = Field(
+        default="", max_length=200, description="how it is evaluated, in words; stands beside the recalls"
+    )
+    query_list: str | None = Field(
+        default=None,
+        description="text file in the source with a key a line: queries of another key are left out. A key is the "
+        "field `pano` of a query's standard name, or its file name without the suffix",
+    )
     hold_out: bool = Field(
         default=False,
         description="of `ie_tower_train`: without every fifth clip; of `ie_tower`: queries are frames of those clips, "

@@ -37,6 +37,10 @@ class CollectionParams(Options):
     )
     share_of_places: float = Field(gt=0, le=1, description="share of each city's training places to keep")
     seed: int = Field(ge=0, le=2**32 - 1, description="seed of the choice of that share")
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        description="share of each training source in a batch, such as `{gsv_cities: 0.5, msls_train: 0.5}`; `null` "
+        "mixes their places as they come"
+    )
     places: CellParams | None = Field(
         description="how places are made from positions, for training sources of the layout `standard_train`"
     )
@@ -46,6 +50,8 @@ class CollectionParams(Options):
 @DATASETS.register("gsv_cities", "[Ali-bey 2022](https://arxiv.org/abs/2210.10239)")
 @DATASETS.register("ie_tower", "")
 @DATASETS.register("gardens_point", "")
+@DATASETS.register("benchmarks", "")
+@DATASETS.register("unified", "")
 class Collection(DatasetAdapter):
     """A dataset made of published sets."""
 
@@ -58,6 +64,12 @@ class Collection(DatasetAdapter):
             for source in names:
                 if source not in fitting:
                     raise UserError(f"{where}.{key} names {source!r}; choose from the sources {fitting}")
+        if params.shares is not None and (
+            set(params.shares) != set(params.train) or abs(sum(params.shares.values()) - 1) > 1e-6
+        ):
+            raise UserError(
+                f"{where}.shares is {params.shares}; expected a share for each of {params.train}, 1 together, or null"
+            )
         if params.dates is not None and (
             len(params.dates) != 2 or not 100001 <= params.dates[0] <= params.dates[1] <= 999912
         ):
@@ -75,13 +87,14 @@ class Collection(DatasetAdapter):
                 raise UserError(f"{where}.cities names {unknown}; choose from {sorted(known)}")
 
     def check_chosen(self, params: CollectionParams, context: Context, where: str, set_names: Sequence[str]) -> None:
-        for name in set_names:
-            if name not in params.eval_sets:
-                raise UserError(
-                    f"{where}.eval_sets has no {name!r}, which eval_sets or val_set names; it has "
-                    f"{sorted(params.eval_sets)}"
-                )
         sources = load_sources(context.catalogue)
+        for name in set_names:
+            is_source = context.only_sets is not None and name in sources  # which then goes by its own name
+            if name not in params.eval_sets and not is_source:
+                known = sorted({*params.eval_sets, *(sources if context.only_sets is not None else ())})
+                raise UserError(
+                    f"{where}.eval_sets has no {name!r}, which eval_sets or val_set names; it has {known}"
+                )
         for name in dict.fromkeys(source for source, _, _ in uses(params, context)):
             url = sources[name].url
             if url is None:
@@ -98,7 +111,7 @@ class Collection(DatasetAdapter):
         return sum(int(number) for number in most if number is not None) if None not in most else None
 
     def describe_sets(self, params: CollectionParams, set_names: Sequence[str]) -> str:
-        return ", ".join(f"{name} is {params.eval_sets[name]}" for name in set_names)
+        return ", ".join(f"{name} is {params.eval_sets.get(name, name)}" for name in set_names)
 
     def prepare(self, params: CollectionParams, context: Context) -> Manifest:
         """Fetch what is missing of the sources, and list their images.
@@ -129,6 +142,10 @@ def collect(name: str, params: CollectionParams, sources: Mapping[str, SourcePar
             rows = _from_positions(rows, params, source_name, f"params.yaml: datasets.{name}.images.places")
         rows["image"] = f"{source_name}/" + rows["image"]
         rows["source"], rows["set"] = source_name, set_name
+        if role == TRAIN and params.shares is not None:
+            rows["share"] = params.shares[source_name]
+        if role != TRAIN and source.protocol:
+            rows["protocol"] = source.protocol
         provenance[source_name] = {
             "url": redacted(source.url),
             "sha256": fetched.sha256,
@@ -156,8 +173,9 @@ def uses(params: CollectionParams, context: Context) -> list[tuple[str, str, str
     """Source, role and set of all that is needed."""
     only = context.only_sets
     training = [(source, TRAIN, "") for source in params.train] if only is None else []
-    evaluation = [(s, "", name) for name, s in params.eval_sets.items() if only is None or name in only]
-    return training + evaluation
+    if only is None:
+        return training + [(source, "", name) for name, source in params.eval_sets.items()]
+    return [(params.eval_sets.get(name, name), "", name) for name in only]
 
 
 def counts(rows: pd.DataFrame) -> dict[str, Any]:

@@ -179,9 +179,37 @@ def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tu
             raise UserError(f"{where}: {folder / part} holds no images")
         parts.append(pd.DataFrame(rows))
     database, queries = parts
+    if source.query_list is not None:
+        queries = listed_queries(where, folder / source.query_list, queries)
     if source.frame_window is not None or source.ground_truth is not None:
         frame_columns(where, folder, source, database, queries)
-    return folder, pd.concat(parts, ignore_index=True)
+    return folder, pd.concat([database, queries], ignore_index=True)
+
+
+def listed_queries(where: str, path: Path, queries: pd.DataFrame) -> pd.DataFrame:
+    """The queries whose key stands in a file.
+
+    Raises:
+        UserError: if the file is not there, or names what is no query.
+    """
+    if not path.is_file():
+        raise UserError(f"{where}.query_list: {path} is not there")
+    keys = set(path.read_text(encoding="utf-8").split())
+    stems = queries["image"].map(lambda image: PurePosixPath(image).stem)
+    panos = queries["image"].map(lambda image: _pano(PurePosixPath(image).name))
+    missing = sorted(keys - set(stems) - set(panos))
+    if missing:
+        raise UserError(
+            f"{where}.query_list: {path} has {len(keys)} keys, and {len(missing)} are no query's, {missing[0]!r} first"
+        )
+    return queries[stems.isin(keys) | panos.isin(keys)].reset_index(drop=True)
+
+
+def _pano(file_name: str) -> str:
+    try:
+        return parse_name(file_name).pano or ""
+    except ValueError:
+        return ""
 
 
 def read_standard_train(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:

@@ -77,6 +77,12 @@ class PlaceSampler(Sampler[PlaceBatch]):
         self.batches, self.similar_places, self.describe = batches, similar_places, describe
         self.augment_ops = augment_ops
         self.seed, self.epoch = seed, 0
+        self._parts = parts_of_batch(places, places_per_batch) if places.shares.any() else []
+        if self._parts and (batches != "random" or min_distance_m > 0):
+            raise UserError(
+                "the dataset gives each source its share of a batch, which goes with random batches and without "
+                "min_place_distance_m; set train.batches to random and that to 0, or shares to null"
+            )
         self._near = near_places(places, min_distance_m) if min_distance_m > 0 else []
         everything = np.arange(len(places))
         self._pools = [everything]
@@ -96,6 +102,8 @@ class PlaceSampler(Sampler[PlaceBatch]):
         self.epoch = epoch
 
     def __len__(self) -> int:
+        if self._parts:
+            return max(len(pool) // number for pool, number in self._parts)
         return sum(len(pool) // self.places_per_batch for pool in self._pools)
 
     def __iter__(self) -> Iterator[PlaceBatch]:
@@ -116,6 +124,8 @@ class PlaceSampler(Sampler[PlaceBatch]):
 
     def _batches(self, rng: np.random.Generator) -> list[list[int]]:
         """Place numbers of each batch of the epoch; another order is tried where one leaves a batch unfilled."""
+        if self._parts:
+            return self._shared(rng)
         orders = self._orders(rng)
         groups: list[list[int]] = []
         if self.batches == "similar":
@@ -137,12 +147,43 @@ class PlaceSampler(Sampler[PlaceBatch]):
             batches = [batches[k] for k in rng.permutation(len(batches))]
         return batches
 
+    def _shared(self, rng: np.random.Generator) -> list[list[int]]:
+        """Batches in which each source has its share; a source that is through begins again."""
+        of_sources = []
+        for pool, number in self._parts:
+            needed = len(self) * number
+            rounds = [rng.permutation(pool) if self.shuffle else pool for _ in range(-(-needed // len(pool)))]
+            of_sources.append(np.concatenate(rounds)[:needed].reshape(len(self), number))
+        return [[int(place) for part in batch for place in part] for batch in zip(*of_sources, strict=True)]
+
     def _orders(self, rng: np.random.Generator) -> list[list[int]]:
         return [(rng.permutation(pool) if self.shuffle else pool).tolist() for pool in self._pools]
 
     def _fill(self, orders: list[list[int]]) -> list[list[int]]:
         size = self.places_per_batch
         return [batch for order in orders for batch in fill_batches(order, len(order) // size, size, self._near)]
+
+
+def parts_of_batch(places: Places, places_per_batch: int) -> list[tuple[NDArray[np.int64], int]]:
+    """The places of each source, and how many of them a batch has: their shares, rounded to whole places.
+
+    Raises:
+        UserError: if a source has fewer places than that, or a share is less than a place.
+    """
+    names = sorted(set(places.sources))
+    pools = [np.flatnonzero(places.sources == name) for name in names]
+    exact = [places.shares[pool[0]] * places_per_batch for pool in pools]
+    numbers = [int(share) for share in exact]
+    by_remainder = sorted(range(len(names)), key=lambda k: numbers[k] - exact[k])
+    for k in by_remainder[: places_per_batch - sum(numbers)]:
+        numbers[k] += 1
+    for name, pool, number in zip(names, pools, numbers, strict=True):
+        if not 0 < number <= len(pool):
+            raise UserError(
+                f"{name} has {len(pool)} places and {number} of the {places_per_batch} of a batch; change shares or "
+                "places_per_batch"
+            )
+    return list(zip(pools, numbers, strict=True))
 
 
 def near_places(places: Places, distance_m: float) -> list[frozenset[int]]:

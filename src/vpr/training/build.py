@@ -50,8 +50,8 @@ def build_criterion(configuration: RunConfiguration, descriptor_dim: int, num_pl
     num_weights = num_own_weights(loss, descriptor_dim, num_places)
     if train.batches == "cliques" and num_weights > num_own_weights(loss, descriptor_dim, 2) and num_places > 2:
         raise UserError(
-            f"{loss.name} learns weights for each place, and batches are cliques, which are new places every time; choose "
-            "another loss or other batches"
+            f"{loss.name} learns weights for each place, and batches are cliques, which are new places every time; "
+            "choose another loss or other batches"
         )
     needed = 16 * num_weights  # weights, gradients and two averages of Adam, in float32
     if needed > limit:

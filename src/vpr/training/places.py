@@ -39,6 +39,7 @@ class Places:
         num_left_out: places that had too few images.
         cities: the city of each place; ``""`` where none is known.
         groups: the group of cells of each place; ``""`` where places are not made from positions.
+        sources, shares: the source of each place, and its share of a batch; 0 where none is asked for.
         centres, zones: mean UTM east and north ``(number, 2)`` of its images, and the zone of the first.
     """
 
@@ -51,6 +52,8 @@ class Places:
         self.cities = city_of(rows).to_numpy(dtype=object)[first]
         groups_of = rows["group"] if "group" in rows else pd.Series("", index=rows.index)
         self.groups = groups_of.fillna("").to_numpy(dtype=object)[first]
+        self.sources = rows.get("source", groups_of).fillna("").to_numpy(dtype=object)[first]
+        self.shares = rows.get("share", pd.Series(0.0, index=rows.index)).to_numpy(dtype=float)[first]
         utm = rows[["utm_east", "utm_north"]].to_numpy(dtype=np.float64)
         self.centres = np.array([utm[group].mean(axis=0) for group in self.members]).reshape(-1, 2)
         self.zones = rows["utm_zone"].iloc[first].to_list()

@@ -87,7 +87,7 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
         ({"train.min_images_per_place": 2}, r"min_images_per_place is 2, but a batch takes 4"),
         ({"datasets.synthetic.train.image_size": [10]}, r"image_size is \[10\]; expected \[height, width\] in pixels"),
         ({"datasets.custom.train.epoch": 3}, r"datasets.custom.train has unknown keys \['epoch'\]"),
-        ({"dataset": "syntetic"}, r"unknown dataset 'syntetic'; choose one of: custom, gsv_cities, gsv_xs, synthetic"),
+        ({"dataset": "syntetic"}, r"unknown dataset 'syntetic'; choose one of: benchmarks, custom, gardens_point, gsv_cities"),
         ({"datasets.nowhere": {}}, r"datasets has unknown keys \['nowhere'\]; choose from"),
         (
             {"datasets.synthetic.images.blocks": None},
@@ -109,7 +109,7 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
         ({"extract.batch_size": 0}, r"batch_size is 0"),
         (
             {"train.devices": 3},
-            r"places_per_batch is 16, which 3 devices \(devices x num_nodes\) can't share equally; make it a multiple",
+            r"places_per_batch is \d+, which 3 devices \(devices x num_nodes\) can't share equally; make it a multiple",
         ),
         ({"datasets.synthetic.train.milestones": [-1]}, r"milestones is \[-1\]"),
         ({"datasets.synthetic.train.check_val_every_n_epochs": 99}, r"no epoch would be validated"),

@@ -138,9 +138,9 @@ def test_params_yaml_lists_every_option_of_every_component():
     ):
         assert {name: entry.options for name, entry in registry.items()} == PARAMS[table]
     changed = text.replace("gem: {p: 3.0, eps: 1.0e-6}", "gem: {p: 2.5, q: 1}").replace("  avg: {}\n", "")
-    changed = changed.replace("timm: {model: convnextv2_nano}}", "gone: {a: 1},\n   timm: {model: resnet10t, b: 2}}")
+    changed = changed.replace("timm: {model: convnextv2_nano,", "gone: {a: 1},\n   timm: {model: resnet10t, b: 2,")
     completed = with_blocks(changed)
-    assert yaml.safe_load(completed)["backbones"]["timm"] == {"model": "resnet10t"}
+    assert yaml.safe_load(completed)["backbones"]["timm"] == {**PARAMS["backbones"]["timm"], "model": "resnet10t"}
     assert "gone" not in completed
     blocks = yaml.safe_load(completed)["aggregators"]
     assert (blocks["gem"], blocks["avg"]) == ({"p": 2.5, "eps": 1e-06}, {})

@@ -31,10 +31,12 @@ from vpr.data.manifest import (
     write_manifest,
     write_parts,
 )
-from vpr.data.names import format_name
+from vpr.data.names import format_name, parse_name
+from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.positives import positive_rule, positives_of
 from vpr.sources.base import Context
-from vpr.sources.catalogue import SourceParams
+from vpr.sources.catalogue import SourceParams, load_sources
+from vpr.sources.cells import CellParams
 from vpr.sources.collection import CollectionParams, collect
 from vpr.sources.ground_truth import natural_order, read_ground_truth
 from vpr.sources.layouts import find_folder, read_gsv_cities, read_standard
@@ -91,6 +93,7 @@ def collected(gsv: Path, sf: Path, tmp_path: Path, **changes):
         "cities": None,
         "dates": None,
         "share_of_places": 1.0,
+        "shares": None,
         "places": None,
     }
     sources = {
@@ -224,7 +227,7 @@ def test_cities_are_chosen_from_all_sources_together(gsv, sf, tmp_path, data_roo
         dates=None,
         share_of_places=1.0,
         seed=1,
-        places=None,
+        shares=None, places=None,
     )  # fmt: skip
     train = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json")).train()
     assert set(train["place_id"].str.rpartition("/")[0]) == {"one/osl", "two/paris"}
@@ -244,7 +247,14 @@ def test_links_are_never_changed(gsv, sf, tmp_path, data_root):
 def test_several_training_sets_are_joined(gsv, sf, tmp_path, data_root):
     sources = {s: SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train") for s in ("one", "two")}
     params = CollectionParams(
-        train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1, places=None
+        train=["one", "two"],
+        eval_sets={},
+        cities=None,
+        dates=None,
+        share_of_places=1.0,
+        seed=1,
+        shares=None,
+        places=None,
     )
     train = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json")).train()
     assert train["place_id"].nunique() == 40
@@ -273,7 +283,14 @@ def test_a_place_whose_images_are_all_broken_does_not_count(gsv, sf, tmp_path, d
 def test_the_same_image_in_two_places_is_a_warning(gsv, sf, tmp_path, data_root):
     sources = {s: SourceParams(url=f"file://{gsv}", layout="gsv_xs", folder="train") for s in ("one", "two")}
     params = CollectionParams(
-        train=["one", "two"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1, places=None
+        train=["one", "two"],
+        eval_sets={},
+        cities=None,
+        dates=None,
+        share_of_places=1.0,
+        seed=1,
+        shares=None,
+        places=None,
     )
     listing = collect("gsv_xs", params, sources, Context(known_hashes=tmp_path / "known.json"))
     problems = verify(listing, 25.0, 1).problems
@@ -661,7 +678,14 @@ def test_positions_of_a_map_of_its_own_need_no_zone(tmp_path, data_root):
             put(tmp_path / f"nordland/images/test/{part}" / f"@0@{k * 25 / 10.5:07.1f}@@@@@{k}@@@@@@@@.jpg", jpeg(k))
     source = SourceParams(url=f"file://{tmp_path / 'nordland'}", layout="standard", folder="images/test")
     params = CollectionParams(
-        train=[], eval_sets={"n": "nordland"}, cities=None, dates=None, share_of_places=1.0, seed=1, places=None
+        train=[],
+        eval_sets={"n": "nordland"},
+        cities=None,
+        dates=None,
+        share_of_places=1.0,
+        seed=1,
+        shares=None,
+        places=None,
     )
     listing = collect("gsv_xs", params, {"nordland": source}, Context(known_hashes=tmp_path / "known.json"))
     checked = verify(listing, 25.0, 1)
@@ -671,3 +695,140 @@ def test_positions_of_a_map_of_its_own_need_no_zone(tmp_path, data_root):
     assert json.loads(json.dumps(listing.metadata))
     assert listing.train().empty
     assert TRAIN not in set(listing.rows["role"])
+
+
+def ie_tower(folder: Path, shared: Path | None = None) -> Path:
+    """The repository as GitHub packs it: of drawn frames, or of the real ones."""
+    data = folder / "ie-tower-visual-place-recognition-38d694e/data"
+    if shared is None:
+        names = [(f"floor{f}", f"f0{f}_hall_c{c}", n) for f in (1, 2) for c in range(5) for n in range(1, 13)]
+        rows = [
+            {"image_path": f"processed_frames/{floor}/{clip}_frame_{n:06d}.jpg", "label": floor,
+             "split": "query" if n % 5 == 1 and n > 1 else "gallery"}
+            for floor, clip, n in names
+        ]  # fmt: skip
+        for k, row in enumerate(rows):
+            put(data / row["image_path"], jpeg(k))
+        table = pd.DataFrame(rows)
+    else:
+        listed = pd.read_csv(shared / "ie_tower/dataset.csv")
+        path = "processed_frames/" + listed["image"].str.removeprefix("images/")
+        table = pd.DataFrame({"image_path": path, "label": listed["floor"], "split": listed["split"]})
+        for image, target in zip(listed["image"], path, strict=True):
+            (data / target).parent.mkdir(parents=True, exist_ok=True)
+            os.link(shared / "ie_tower" / image, data / target)
+    (data / "metadata").mkdir(parents=True)
+    table.to_csv(data / "metadata/dataset.csv", index=False)
+    return folder
+
+
+def tower_sources(folder: Path) -> dict[str, SourceParams]:
+    real = load_sources(Path(__file__).parents[3] / "data/sources.yaml")
+    return {
+        name: real[name].model_copy(update={"url": f"file://{folder}"})
+        for name in ("ie_tower_train", "ie_tower_fit", "ie_tower_val", "ie_tower")
+    }
+
+
+def tower_listing(folder: Path, tmp_path: Path, train: str) -> Manifest:
+    params = CollectionParams(
+        train=[train], eval_sets={"val": "ie_tower_val", "test": "ie_tower"}, cities=None, dates=None,
+        share_of_places=1.0, seed=1, shares=None, places=None,
+    )  # fmt: skip
+    return collect("ie_tower", params, tower_sources(folder), Context(known_hashes=tmp_path / "known.json"))
+
+
+def test_ie_tower_is_read_as_its_repository_has_it_and_clips_are_held_out(tmp_path, data_root):
+    folder = ie_tower(tmp_path / "tower")
+    listing = tower_listing(folder, tmp_path, "ie_tower_fit")
+    train = listing.train()
+    assert "f01_hall_c4" in set(listing.part("test", QUERY)["sequence"])
+    assert not {"f01_hall_c4", "f02_hall_c4"} & set(train["sequence"]), "every fifth clip"
+    assert set(listing.part("val", QUERY)["sequence"]) == {"f01_hall_c4", "f02_hall_c4"}
+    frames = train[train["sequence"] == "f01_hall_c0"].set_index("timestamp")["place_id"].str.rpartition("/")[2]
+    assert frames.to_dict() == {
+        **dict.fromkeys(("000001", "000002", "000003", "000004", "000005"), "0"),
+        **dict.fromkeys(("000007", "000008", "000009", "000010"), "1"),
+        "000012": "2",
+    }
+    test = listing.part("test", QUERY)
+    assert set(test["timestamp"]) == {"000006", "000011"}
+    published = set(test["image"].str.rpartition("/")[2])
+    for part in (train, listing.part("val", DATABASE), listing.part("val", QUERY)):
+        assert not published & set(part["image"].str.rpartition("/")[2]), "the published queries are in nothing else"
+    put(tmp_path / "empty/a.jpg", jpeg(1))
+    with pytest.raises(UserError, match=r"holds 0 files metadata/dataset\.csv"):
+        tower_listing(tmp_path / "empty", tmp_path, "ie_tower_fit")
+
+
+def test_the_real_ie_tower_comes_out_with_all_its_counts(shared, tmp_path, data_root):
+    listing = tower_listing(ie_tower(tmp_path / "tower", shared), tmp_path, "ie_tower_train")
+    parts = (listing.train(), listing.part("test", DATABASE), listing.part("test", QUERY))
+    assert [len(part) for part in parts] == [2373, 2373, 504]
+    assert listing.part("test", QUERY)["place_id"].nunique() == 25
+    sizes = listing.train().groupby("place_id").size()
+    assert (sizes.max(), int((sizes >= 4).sum())) == (5, 528)
+
+
+def test_gardens_point_is_evaluated_within_two_frames(shared, tmp_path, data_root):
+    sources = load_sources(Path(__file__).parents[3] / "data/sources.yaml")
+    sources = {
+        name: sources[name].model_copy(update={"url": f"file://{shared / 'gardens_point'}"})
+        for name in ("gardens_point_day", "gardens_point_night")
+    }
+    params = CollectionParams(
+        train=[], eval_sets={"day": "gardens_point_day", "night": "gardens_point_night"}, cities=None, dates=None,
+        share_of_places=1.0, seed=1, shares=None, places=None,
+    )  # fmt: skip
+    listing = collect("gardens_point", params, sources, Context(known_hashes=tmp_path / "known.json"))
+    queries = listing.part("night", QUERY).sort_values("image")
+    assert len(queries) == len(listing.part("night", DATABASE)) == 200
+    assert queries["positive_frames"].iloc[[0, 100, 199]].tolist() == ["0 1 2", "98 99 100 101 102", "197 198 199"]
+    published = np.load(shared / "gardens_point/ground_truth_new.npy", allow_pickle=True)
+    in_the_walk = [[int(k) for k in frames if 0 <= k < 200] for _, frames in published]
+    assert in_the_walk == [[int(k) for k in row.split()] for row in queries["positive_frames"]]
+
+
+def test_a_list_of_keys_says_which_queries_count_and_the_protocol_stands_beside_the_recalls(tmp_path, data_root):
+    for k in range(6):
+        put(tmp_path / "msls/val/database" / name(k, 30 * k), jpeg(k))
+        put(tmp_path / "msls/val/queries" / name(10 + k, 30 * k), jpeg(10 + k))
+    keys = [parse_name(name(10 + k, 30 * k)).pano for k in (1, 4)]
+    (tmp_path / "msls/val/keys.txt").write_text("\n".join(keys), encoding="utf-8")
+    source = SourceParams(
+        url=f"file://{tmp_path / 'msls'}", layout="standard", folder="val", query_list="keys.txt", protocol="two, 25 m"
+    )
+    params = CollectionParams(
+        train=[],
+        eval_sets={"val": "msls"},
+        cities=None,
+        dates=None,
+        share_of_places=1.0,
+        seed=1,
+        shares=None,
+        places=None,
+    )
+    listing = collect("benchmarks", params, {"msls": source}, Context(known_hashes=tmp_path / "known.json"))
+    database, queries = listing.part("val", DATABASE), listing.part("val", QUERY)
+    assert (len(database), len(queries)) == (6, 2)
+    ranking = np.array([[1], [0]])
+    metrics = evaluate_ranking(ranking, np.zeros((2, 1), np.float32), database, queries, [1], 25.0).metrics
+    assert (metrics["protocol"], metrics["num_queries"], metrics["recall_at_1"]) == ("two, 25 m", 2, 0.5)
+    (tmp_path / "msls/val/keys.txt").write_text("not-there", encoding="utf-8")
+    with pytest.raises(UserError, match="has 1 keys, and 1 are no query's, 'not-there' first"):
+        collect("benchmarks", params, {"msls": source}, Context(known_hashes=tmp_path / "known.json"))
+
+
+def test_places_of_a_folder_in_the_standard_naming_are_cells(tmp_path, data_root):
+    for k in range(8):
+        put(tmp_path / "sf/train" / name(k, 4 * k), jpeg(k))
+    cells = CellParams(by="cells", side_m=10.0, sector_deg=360.0, groups=3, sector_groups=1, focal_m=10.0)
+    params = CollectionParams(
+        train=["sf_xl"], eval_sets={}, cities=None, dates=None, share_of_places=1.0, seed=1, shares=None, places=cells
+    )
+    source = SourceParams(url=f"file://{tmp_path / 'sf'}", layout="standard_train", folder="train")
+    train = collect("gsv_xs", params, {"sf_xl": source}, Context(known_hashes=tmp_path / "known.json")).train()
+    assert len(train) == 8
+    assert (train["utm_east"] // 10).astype(int).nunique() == train["place_id"].nunique()
+    assert train["place_id"].str.startswith("sf_xl/").all()
+    assert set(train["group"]) <= {f"{a}_{b}_0" for a in range(3) for b in range(3)}

@@ -219,3 +219,48 @@ def test_similar_batches_have_groups_that_look_similar_and_follow_from_seed_epoc
     assert plain(one) != plain(first)
     assert len(asked) == 3
     assert asked[0] == asked[1] != asked[2], "another epoch shows other images"
+
+
+def two_sources(shares: tuple[float, float]) -> Places:
+    """Twelve places of one source and four of another, in groups of three."""
+    rows = pd.DataFrame(
+        {
+            "image": [f"{k}.jpg" for k in range(32)],
+            "place_id": [f"{k // 2:02d}" for k in range(32)],
+            "source": ["large" if k < 24 else "small" for k in range(32)],
+            "share": [shares[0] if k < 24 else shares[1] for k in range(32)],
+            "group": [str(k // 2 % 3) for k in range(32)],
+            "utm_east": 0.0,
+            "utm_north": 0.0,
+            "utm_zone": "",
+        }
+    )
+    return Places(rows, 2)
+
+
+def test_each_source_has_its_share_of_every_batch_and_the_one_that_lasts_longest_is_seen_once():
+    places = two_sources((0.7, 0.3))
+    batches = list(sampler(places, places_per_batch=4))
+    assert len(batches) == 12 // 3
+    of_large = [label for batch in batches for label in batch.labels[::2] if places.sources[label] == "large"]
+    assert sorted(of_large) == list(range(12))
+    for batch in batches:
+        assert [places.sources[label] for label in batch.labels[::2]] == ["large"] * 3 + ["small"]
+    small = [label for batch in batches for label in batch.labels[::2] if places.sources[label] == "small"]
+    assert sorted(small) == [12, 13, 14, 15]
+
+
+def test_shares_that_can_t_be_kept_are_refused():
+    with pytest.raises(UserError, match="small has 4 places and 0 of the 4 of a batch"):
+        sampler(two_sources((0.95, 0.05)), places_per_batch=4)
+    with pytest.raises(UserError, match="goes with random batches"):
+        sampler(two_sources((0.5, 0.5)), places_per_batch=4, batches="group")
+
+
+def test_batches_of_groups_mix_none():
+    places = two_sources((0.0, 0.0))
+    batches = list(sampler(places, places_per_batch=2, batches="group"))
+    assert len(batches) == 3 + 2 + 2
+    assert all(len({places.groups[label] for label in batch.labels}) == 1 for batch in batches)
+    with pytest.raises(UserError, match="batches are of one group, and no group has places_per_batch 9 places"):
+        sampler(places, places_per_batch=9, batches="group")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from vpr.model.backbones.adapters import adapt
 from vpr.model.backbones.base import BACKBONES, NUM_STAGES, Backbone, num_kept
 from vpr.model.backbones.weights import timm_model, with_file
 
@@ -114,11 +115,18 @@ def _size(name: str) -> Callable[..., nn.Module]:
         layers_to_freeze: int | None = None,
         trained_blocks: int | None = None,
         final_norm: bool = True,
+        adapter: str = "none",
+        adapter_dim: int = 16,
     ) -> Backbone:
+        if adapter != "none" and (trained_blocks is not None or layers_to_freeze is not None):
+            raise ValueError("an adapter freezes all else: set trained_blocks and layers_to_freeze to null")
+
         def dinov2(network: Any) -> DINOv2:
             return DINOv2(network, layers_to_crop, layers_to_freeze, trained_blocks, final_norm)
 
-        return with_file(dinov2, timm_model(name, weights), name, weights)
+        backbone = with_file(dinov2, timm_model(name, weights), name, weights)
+        assert isinstance(backbone, DINOv2), "it was made here"
+        return adapt(backbone, backbone.blocks, adapter, adapter_dim)
 
     build.__doc__ = f"timm's {name}; ``imagenet`` stands for its published weights."
     return build

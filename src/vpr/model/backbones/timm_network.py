@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from vpr.model.backbones.adapters import adapt
 from vpr.model.backbones.base import BACKBONES, NUM_STAGES, Backbone, num_kept
 from vpr.model.backbones.weights import timm_model, with_file
 from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD
@@ -16,19 +17,30 @@ class TimmBackbone(Backbone):
     """A timm network up to the feature map of one of its stages.
 
     A stage ends where the stride changes, and the last four count; in a transformer of equal blocks a stage is a
-    quarter of the blocks.
+    quarter of the blocks. A transformer's class token is the token for the whole image; registers are left out of the
+    map.
 
     Args:
         network: timm's, with ``feature_info`` and ``forward_intermediates``.
         layers_to_crop: stages to leave out, the last ones.
         layers_to_freeze: ``n`` freezes the first ``n`` stages and what comes before them, ``0`` the latter alone,
             ``None`` nothing.
+        trained_blocks: of a transformer, how many of the last blocks are trained, everything before them frozen;
+            ``None`` leaves it to ``layers_to_freeze``.
+        final_norm: whether a transformer's last layer norm is applied.
 
     Raises:
         ValueError: if the network gives no feature maps, or the layers do not fit.
     """
 
-    def __init__(self, network: Any, layers_to_crop: Sequence[int] = (), layers_to_freeze: int | None = None) -> None:
+    def __init__(
+        self,
+        network: Any,
+        layers_to_crop: Sequence[int] = (),
+        layers_to_freeze: int | None = None,
+        trained_blocks: int | None = None,
+        final_norm: bool = False,
+    ) -> None:
         super().__init__()
         kept = num_kept(layers_to_crop, layers_to_freeze)
         if not getattr(network, "feature_info", None) or not hasattr(network, "forward_intermediates"):
@@ -39,7 +51,32 @@ class TimmBackbone(Backbone):
         if layers_to_freeze is not None:
             self._freeze_to(network, ends, layers_to_freeze)
         self.network = network
-        network.prune_intermediate_layers(indices=[self._index], prune_norm=True, prune_head=True)
+        self._final_norm, self._has_token = final_norm, getattr(network, "cls_token", None) is not None
+        network.prune_intermediate_layers(indices=[self._index], prune_norm=not final_norm, prune_head=True)
+        if trained_blocks is not None:
+            self._train_last(trained_blocks, layers_to_freeze)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """A transformer's blocks that are kept; of other networks none."""
+        return list(getattr(self.network, "blocks", ())) if self._has_token else []
+
+    def _train_last(self, number: int, layers_to_freeze: int | None) -> None:
+        if layers_to_freeze is not None:
+            raise ValueError("trained_blocks and layers_to_freeze are both given; set one of them to null")
+        if not 0 <= number <= len(self.blocks) or not self.blocks:
+            raise ValueError(f"trained_blocks is {number}; the model has {len(self.blocks)} blocks of a transformer")
+        last = self.blocks[len(self.blocks) - number :]
+        trained = {id(module) for block in last for module in block.modules()}
+        norm = getattr(self.network, "norm", None)
+        if norm is not None:
+            trained |= {id(module) for module in norm.modules()}
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(False)
+        for module in (*last, *([norm] if norm is not None else [])):
+            module.requires_grad_(True)
+        frozen = [m for m in self.network.modules() if id(m) not in trained and not list(m.children())]
+        self.freeze(frozen)
 
     def _freeze_to(self, network: Any, ends: list[int], num_stages: int) -> None:
         """Freeze by timm's own grouping of parameters into layers, from the input on."""
@@ -67,10 +104,21 @@ class TimmBackbone(Backbone):
                 parameter.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        (features,) = self.network.forward_intermediates(
-            images, indices=[self._index], intermediates_only=True, output_fmt="NCHW", stop_early=True
-        )
+        (features,) = self._intermediates(images)
         return features
+
+    def forward_with_token(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        if not self._has_token:
+            return super().forward_with_token(images)
+        ((features, prefix),) = self._intermediates(images, return_prefix_tokens=True)
+        return features, prefix[:, 0]
+
+    def _intermediates(self, images: Tensor, **options: Any) -> Any:
+        if self._final_norm:
+            options["norm"] = True
+        return self.network.forward_intermediates(
+            images, indices=[self._index], intermediates_only=True, output_fmt="NCHW", stop_early=True, **options
+        )
 
 
 def _stage_ends(network: Any) -> list[int]:
@@ -94,21 +142,70 @@ def _normalisation(options: Mapping[str, Any]) -> tuple[Any, Any]:
     return (tuple(stated.mean), tuple(stated.std)) if stated else (IMAGENET_MEAN, IMAGENET_STD)
 
 
+def _timm(
+    model: str,
+    weights: str | None,
+    layers_to_crop: Sequence[int],
+    layers_to_freeze: int | None,
+    trained_blocks: int | None,
+    final_norm: bool,
+    adapter: str,
+    adapter_dim: int,
+) -> Backbone:
+    import timm  # takes seconds to import
+
+    if not timm.is_model(model):
+        near = ", ".join(timm.list_models(f"*{model.partition('_')[0][:6]}*")[:8])
+        raise ValueError(f"timm has no model {model!r}{f'; it has {near}' if near else ''}")
+    if adapter != "none" and (trained_blocks is not None or layers_to_freeze is not None):
+        raise ValueError("an adapter freezes all else: set trained_blocks and layers_to_freeze to null")
+
+    def take_apart(network: Any) -> TimmBackbone:
+        return TimmBackbone(network, layers_to_crop, layers_to_freeze, trained_blocks, final_norm)
+
+    network = timm_model(model, weights)
+    embed = getattr(network, "patch_embed", None)
+    if embed is not None and hasattr(embed, "strict_img_size"):
+        embed.strict_img_size = False
+    backbone = with_file(take_apart, network, model, weights)
+    assert isinstance(backbone, TimmBackbone), "it was made here"
+    return adapt(backbone, backbone.blocks, adapter, adapter_dim)
+
+
 @BACKBONES.register("timm", "[timm](https://huggingface.co/docs/timm)", normalisation=_normalisation)
 def timm_network(
     weights: str | None = None,
     layers_to_crop: Sequence[int] = (),
     layers_to_freeze: int | None = None,
     model: str = "convnextv2_nano",
+    trained_blocks: int | None = None,
+    final_norm: bool = False,
+    adapter: str = "none",
+    adapter_dim: int = 16,
 ) -> Backbone:
     """The timm model of this name; ``imagenet`` stands for its published weights."""
-    import timm  # takes seconds to import
+    return _timm(model, weights, layers_to_crop, layers_to_freeze, trained_blocks, final_norm, adapter, adapter_dim)
 
-    if not timm.is_model(model):
-        near = ", ".join(timm.list_models(f"*{model.partition('_')[0][:6]}*")[:8])
-        raise ValueError(f"timm has no model {model!r}{f'; it has {near}' if near else ''}")
-    network = timm_model(model, weights)
-    embed = getattr(network, "patch_embed", None)
-    if embed is not None and hasattr(embed, "strict_img_size"):
-        embed.strict_img_size = False
-    return with_file(lambda whole: TimmBackbone(whole, layers_to_crop, layers_to_freeze), network, model, weights)
+
+def _dinov3(model: str) -> Callable[..., nn.Module]:
+    def build(
+        weights: str | None = None,
+        layers_to_crop: Sequence[int] = (),
+        layers_to_freeze: int | None = None,
+        trained_blocks: int | None = None,
+        final_norm: bool = True,
+        adapter: str = "none",
+        adapter_dim: int = 16,
+    ) -> Backbone:
+        return _timm(model, weights, layers_to_crop, layers_to_freeze, trained_blocks, final_norm, adapter, adapter_dim)
+
+    build.__doc__ = f"timm's {model}; ``imagenet`` stands for its published weights."
+    return build
+
+
+for _name, _model in (
+    ("dinov3_vits16", "vit_small_patch16_dinov3"),
+    ("dinov3_vitb16", "vit_base_patch16_dinov3"),
+    ("dinov3_vitl16", "vit_large_patch16_dinov3"),
+):
+    BACKBONES.add(_name, _dinov3(_model), "[Siméoni 2025](https://arxiv.org/abs/2508.10104)", size_multiple=16)
