@@ -38,7 +38,7 @@ repro: $(READY)  ## run what has changed, from images to recalls
 	@python -m vpr.experiments.summary
 
 real: setup-photos  ## train and evaluate on real photos, of one tower; needs a network
-	dvc exp run --name ie-tower -S dataset=ie_tower -S backbone=efficientnet_lite0 -S agg=gem -S loss=NTXentLoss -S miner=none -S 'eval_sets=[val,test]' -S export.checkpoint=last
+	dvc exp run -S dataset=ie_tower -S backbone=efficientnet_lite0 -S agg=gem -S loss=NTXentLoss -S miner=none -S train.batches=similar -S train.layers_to_freeze=1 -S export.checkpoint=last -S export.pca_dim=768 -S 'eval_sets=[val,test]'
 
 test: setup-photos  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder

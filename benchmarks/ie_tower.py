@@ -1,56 +1,76 @@
-"""Real photos of one tower (IE Tower, 25 floors) as a custom dataset: write its table and print the command to run.
+"""Real photos: IE Tower trained and evaluated over seeds, and the same models on Gardens Point, which they never saw.
 
-Data: JSebastianIEU/ie-tower-visual-place-recognition, MIT; a folder with dataset.csv (image, floor, clip, frame,
-split). A query is found if its first prediction is on its floor. Training places are windows of 5 frames of a clip
-of the gallery: a floor, or a whole clip, shows too many different things to be one place.
+Needs a network, or `data/sources.yaml` with `file://` addresses of your copies, and `make setup-photos`. Each seed is
+the command of `make real`; the rest are evaluations of its checkpoint. Settings were chosen on `ie_tower_val`, frames
+of clips held out of the gallery, by models that were not trained on these clips.
 
-Run: python benchmarks/ie_tower.py ../shared/data/ie_tower data/ie_tower.csv
+Run: python benchmarks/ie_tower.py benchmarks/ie_tower.json --seeds 1 2 42
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
-FRAMES_PER_PLACE = 5
-SETTINGS = {
-    "dataset": "custom",
-    "eval_sets": "[tower]",
-    "loss": "NTXentLoss",
-    "export.checkpoint": "last",
-    "datasets.custom.train.val_set": "tower",
-    "datasets.custom.train.image_size": "[72,128]",
-    "datasets.custom.train.lr": "0.001",
-    "datasets.custom.train.warmup_steps": "50",
-    "datasets.custom.train.max_epochs": "26",
-    "datasets.custom.train.milestones": "[16,22]",
-    "datasets.custom.train.check_val_every_n_epochs": "13",
-    "datasets.custom.train.num_workers": "0",
-}
+KEPT = ("recall_at_1", "recall_at_5", "sequence_recall_at_1", "num_queries", "num_database")
+TOWER = Path("data/tower.ckpt")
+GARDENS = ["dataset=gardens_point", f"train.checkpoint={TOWER}", "eval_sets=[day,night]", "export.pca_dim=null"]
+SECOND_LOOK = ["rerank.features=xfeat"]
+DRIVES = ["evaluate.sequence={reach: 5, step_m: null, jump: 0.01, temperature: 0.07}"]
 
 
-def table(source: pd.DataFrame) -> pd.DataFrame:
-    """A row for each image and role: gallery images are training images and database."""
-    gallery, queries = source[source["split"] == "gallery"], source[source["split"] == "query"]
-    window = gallery["clip"] + "/" + (gallery["frame"] // FRAMES_PER_PLACE).astype(str)
-    parts = [
-        gallery.assign(split="train", place_id=window),
-        gallery.assign(split="tower/database", place_id=gallery["floor"]),
-        queries.assign(split="tower/queries", place_id=queries["floor"]),
-    ]
-    return pd.concat(parts)[["image", "split", "place_id", "floor", "area"]]
+def real_settings() -> list[str]:
+    """What `make real` sets."""
+    printed = subprocess.run(
+        ["make", "--dry-run", "--always-make", "real"], check=True, capture_output=True, text=True
+    ).stdout
+    words = shlex.split(next(line for line in printed.splitlines() if "dvc exp run" in line))
+    return [value for flag, value in zip(words, words[1:], strict=False) if flag == "-S"]
+
+
+def run(name: str, settings: list[str]) -> float:
+    """Run an experiment in the workspace; seconds."""
+    started = time.monotonic()
+    changes = [part for setting in settings for part in ("-S", setting)]
+    subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes], check=True)
+    return time.monotonic() - started
+
+
+def recalls(sets: list[str]) -> dict[str, Any]:
+    """Recalls of each set, and those after a second look."""
+    found = {}
+    for name in sets:
+        metrics = json.loads(Path(f"metrics/recalls/{name}.json").read_text(encoding="utf-8"))
+        found[name] = {key: metrics[key] for key in KEPT if key in metrics}
+    looks = json.loads(Path("metrics/reranked.json").read_text(encoding="utf-8")).get("sets", {})
+    return {name: {**values, "second_look": looks.get(name)} for name, values in found.items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="of dataset.csv and images/")
-    parser.add_argument("table", type=Path, help="CSV to write")
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 42])
     args = parser.parse_args()
-    table(pd.read_csv(args.folder / "dataset.csv")).to_csv(args.table, index=False)
-    places = {"datasets.custom.images.source": args.table, "datasets.custom.images.root": args.folder.resolve()}
-    print("dvc exp run --name ie-tower " + " ".join(f"-S '{k}={v}'" for k, v in {**places, **SETTINGS}.items()))
+    rows = json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else []
+    for seed in args.seeds:
+        stamp = int(time.time())
+        settings = [*real_settings(), f"train.seed={seed}"]
+        row: dict[str, Any] = {"seed": seed, "settings": settings, "seconds": run(f"tower-{seed}-{stamp}", settings)}
+        row["tower"] = recalls(["val", "test"])
+        run(f"tower-look-{seed}-{stamp}", [*settings, *SECOND_LOOK, *DRIVES])
+        row["tower_again"] = recalls(["val", "test"])
+        shutil.copy("data/model.ckpt", TOWER)
+        run(f"gardens-{seed}-{stamp}", [*GARDENS, *SECOND_LOOK, *DRIVES, "rerank.gate=false"])
+        row["gardens"] = recalls(["day", "night"])
+        rows.append(row)
+        args.results.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

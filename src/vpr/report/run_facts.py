@@ -32,6 +32,10 @@ def write_run_facts(page: Path, model: Path, log: TrainingLog | None, run_id: st
         parts.append(", ".join(f"{name} {log.versions[name]}" for name in SHOWN if name in log.versions))
     else:
         parts.append("trained on another machine")
+    rerank_times = page.with_name("rerank_times.json")  # of the rerank stage, where it ran on this machine
+    if rerank_times.is_file():
+        times = json.loads(rerank_times.read_text(encoding="utf-8"))
+        parts.append("second look " + ", ".join(f"{name} {seconds:.2f} s a query" for name, seconds in times.items()))
     if run_id is not None:
         parts.append(f"MLflow run {run_id}")
     content = {"model_sha256": file_sha256(model), "text": "; ".join(parts)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vpr.report.sections import Drawing, SecondLookOfSet
@@ -51,6 +51,7 @@ def _drawings(folder: Path) -> list[Drawing]:
     for number, drawn in enumerate(json.loads((folder / "drawn.json").read_text(encoding="utf-8"))):
         picture = base64.b64encode((folder / f"{number}.jpg").read_bytes()).decode("ascii")
         change = {(False, True): "now right", (True, False): "now wrong"}.get((drawn["was_right"], drawn["right"]), "")
-        text = f"{drawn['inliers']} inliers{', ' + change if change else ''}: {drawn['query']}, {drawn['prediction']}"
+        names = " in ".join(PurePosixPath(drawn[key]).name for key in ("query", "prediction"))
+        text = f"{change + ', ' if change else ''}{drawn['inliers']} inliers: {names}"
         drawings.append(Drawing(picture, text))
     return drawings

@@ -92,9 +92,7 @@ class Collection(DatasetAdapter):
             is_source = context.only_sets is not None and name in sources  # which then goes by its own name
             if name not in params.eval_sets and not is_source:
                 known = sorted({*params.eval_sets, *(sources if context.only_sets is not None else ())})
-                raise UserError(
-                    f"{where}.eval_sets has no {name!r}, which eval_sets or val_set names; it has {known}"
-                )
+                raise UserError(f"{where}.eval_sets has no {name!r}, which eval_sets or val_set names; it has {known}")
         for name in dict.fromkeys(source for source, _, _ in uses(params, context)):
             url = sources[name].url
             if url is None:

@@ -29,7 +29,10 @@ def main() -> None:
     neighbours = load(IndexParams).neighbours
     shutil.rmtree(args.reranked, ignore_errors=True)
     args.reranked.mkdir(parents=True)
+    of_this_run = args.reranked.with_name("rerank_times.json")  # beside the page, whose foot shows it
+    of_this_run.unlink(missing_ok=True)
     metrics: dict[str, Any] = {}
+    times: dict[str, float] = {}
     if params.features != "none":
         sets = {name: DescribedSet.load(args.descriptors / name) for name in names}
         looks, gate = look_again(sets, val_set, params, evaluation.positive_radius_m, neighbours)
@@ -43,8 +46,11 @@ def main() -> None:
                 if "before_recall_at_1" in found
                 else ""
             )
-            seconds = look.compared.seconds / max(1, found["num_looked_at"])
-            print(f"{name}: {found['num_looked_at']} of {found['num_queries']} queries{recall}; {seconds:.2f} s each")
+            times[name] = round(look.compared.seconds / max(1, found["num_looked_at"]), 3)
+            print(
+                f"{name}: {found['num_looked_at']} of {found['num_queries']} queries{recall}; {times[name]:.2f} s each"
+            )
+        of_this_run.write_text(json.dumps(times), encoding="utf-8")
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 

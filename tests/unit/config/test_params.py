@@ -87,7 +87,10 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
         ({"train.min_images_per_place": 2}, r"min_images_per_place is 2, but a batch takes 4"),
         ({"datasets.synthetic.train.image_size": [10]}, r"image_size is \[10\]; expected \[height, width\] in pixels"),
         ({"datasets.custom.train.epoch": 3}, r"datasets.custom.train has unknown keys \['epoch'\]"),
-        ({"dataset": "syntetic"}, r"unknown dataset 'syntetic'; choose one of: benchmarks, custom, gardens_point, gsv_cities"),
+        (
+            {"dataset": "syntetic"},
+            r"unknown dataset 'syntetic'; choose one of: benchmarks, custom, gardens_point, gsv_cities",
+        ),
         ({"datasets.nowhere": {}}, r"datasets has unknown keys \['nowhere'\]; choose from"),
         (
             {"datasets.synthetic.images.blocks": None},
