@@ -10,6 +10,7 @@ Run: python benchmarks/ie_tower.py benchmarks/ie_tower.json --seeds 1 2 42
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import shlex
 import shutil
@@ -22,7 +23,7 @@ from typing import Any
 KEPT = ("recall_at_1", "recall_at_5", "sequence_recall_at_1", "num_queries", "num_database")
 TOWER = Path("data/tower.ckpt")
 GARDENS = ["dataset=gardens_point", f"train.checkpoint={TOWER}", "eval_sets=[day,night]", "export.pca_dim=null"]
-SECOND_LOOK = ["rerank.features=xfeat"]
+SECOND_LOOK = ["rerank.features=xfeat", "rerank.num_candidates=20"]
 DRIVES = ["evaluate.sequence={reach: 5, step_m: null, jump: 0.01, temperature: 0.07}"]
 
 
@@ -32,7 +33,7 @@ def real_settings() -> list[str]:
         ["make", "--dry-run", "--always-make", "real"], check=True, capture_output=True, text=True
     ).stdout
     words = shlex.split(next(line for line in printed.splitlines() if "dvc exp run" in line))
-    return [value for flag, value in zip(words, words[1:], strict=False) if flag == "-S"]
+    return [value for flag, value in itertools.pairwise(words) if flag == "-S"]
 
 
 def run(name: str, settings: list[str]) -> float:
