@@ -39,6 +39,7 @@ SENDS = ("gloo:all_gather", "gloo:all_reduce")
 CASES = {
     "pairs": ("MultiSimilarityLoss", "MultiSimilarityMiner", {}),
     "triplets": ("TripletMarginLoss", "TripletMarginMiner", {"batches": "similar", "similar_places": 2}),
+    "cliques": ("MultiSimilarityLoss", "MultiSimilarityMiner", {"batches": "cliques", "similar_places": 2}),
     "proxies": ("ProxyNCALoss", "none", {}),
     "memory": ("ContrastiveLoss", "PairMarginMiner", {"memory_size": 20}),
     "drawn": ("MarginLoss", "DistanceWeightedMiner", {}),

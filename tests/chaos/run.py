@@ -42,6 +42,7 @@ STAGES = [
     "extract",
     "evaluate",
     "index",
+    "rerank",
     "report",
     "record",
 ]

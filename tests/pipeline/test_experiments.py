@@ -33,6 +33,7 @@ def test_another_aggregator_reruns_what_depends_on_it_and_stands_beside_the_firs
         "extract@val",
         "evaluate@val",
         "index",
+        "rerank",
         "report",
         "record",
     }

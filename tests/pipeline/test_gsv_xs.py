@@ -91,6 +91,7 @@ def test_another_evaluation_set_trains_nothing_again_and_fetches_nothing(publish
         "extract@more",
         "evaluate@more",
         "index",
+        "rerank",
         "report",
         "record",
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,7 @@ import pytest
 def test_images_become_recalls_and_all_files_are_there(project, first_run):
     assert project.stages_run(first_run) == {
         "check", "download", "verify", "sets@val", "resize", "train", "export", "extract@val", "evaluate@val", "index",
-        "report", "record",
+        "rerank", "report", "record",
     }  # fmt: skip
     recalls = project.recalls("val")
     assert recalls["num_queries"] == 8
@@ -38,3 +40,19 @@ def test_mlflow_has_one_run_with_parameters_curve_and_recalls(project, first_run
     assert not [c for c in runs.columns if c.startswith("params.") and "mixvpr" in c]
     assert run["tags.dvc.experiment"] == "first"
     assert run["metrics.training/loss"] > 0
+
+
+def test_a_second_look_compares_predictions_again_and_trains_nothing(project, first_run):
+    pytest.importorskip("cv2")
+    before = project.recalls("val")
+    looked = ("rerank.features=sift", "rerank.gate=false", "rerank.num_candidates=5")
+    output = project("dvc", "exp", "run", *(part for setting in looked for part in ("-S", setting)))
+    assert project.stages_run(output) == {"check", "rerank", "report", "record"}
+    metrics = json.loads((project.folder / "metrics/reranked.json").read_text(encoding="utf-8"))["sets"]["val"]
+    assert metrics["num_looked_at"] == metrics["num_queries"] == 8
+    assert metrics["before_recall_at_1"] == before["recall_at_1"]
+    assert metrics["after_recall_at_5"] == metrics["before_recall_at_5"], "the first five, in another order"
+    assert "A second look" in (project.folder / "data/report.html").read_text(encoding="utf-8")
+    assert "s a query" in (project.folder / "data/run.js").read_text(encoding="utf-8")
+    runs = project.runs()
+    assert metrics["after_recall_at_1"] in runs["metrics.val/second_look/after_recall_at_1"].tolist()

@@ -51,6 +51,7 @@ def main() -> None:
                 f"{name}: {found['num_looked_at']} of {found['num_queries']} queries{recall}; {times[name]:.2f} s each"
             )
         of_this_run.write_text(json.dumps(times), encoding="utf-8")
+    (args.reranked / "sets.json").write_text(json.dumps(list(metrics.get("sets", []))) + "\n", encoding="utf-8")
     args.metrics.parent.mkdir(parents=True, exist_ok=True)
     args.metrics.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
