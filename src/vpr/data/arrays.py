@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 
-def create_array(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A ``.npy`` file of float32 to be filled in, for which the disk has the room.
+def create_array(path: Path, shape: tuple[int, ...], dtype: Any = np.float32) -> NDArray[Any]:
+    """A ``.npy`` file to be filled in, for which the disk has the room.
 
     Raises:
         OSError: if it has not. Without asking first, a full disk would end the process in the middle of the filling.
     """
-    array = open_memmap(path, "w+", np.float32, shape)
+    array = open_memmap(path, "w+", dtype, shape)
     if hasattr(os, "posix_fallocate"):  # not on macOS
         try:
             with path.open("r+b") as file:

@@ -23,15 +23,16 @@ def second_look_sections(reranked: Path, metrics: dict[str, Any]) -> tuple[list[
         return [], ""
     sections = []
     for name, found in metrics["sets"].items():
-        recalls = [
-            (f"R@{n}", 100 * found[f"before_recall_at_{n}"], 100 * found[f"after_recall_at_{n}"])
-            for n in _SHOWN
-            if f"before_recall_at_{n}" in found
-        ]
+        before, after = ([_percent(found.get(f"{when}_recall_at_{n}")) for n in _SHOWN] for when in ("before", "after"))
+        recalls = list(zip([f"R@{n}" for n in _SHOWN], before, after, strict=True))
         looked = (found["num_looked_at"], found["num_queries"])
         changed = (found["fixed"], found["broken"]) if "fixed" in found else None
         sections.append(SecondLookOfSet(name, looked, recalls, changed, _drawings(reranked / name)))
     return sections, _in_words(metrics)
+
+
+def _percent(recall: float | None) -> str:
+    return "–" if recall is None else f"{100 * recall:.1f}"
 
 
 def _in_words(metrics: dict[str, Any]) -> str:

@@ -161,13 +161,13 @@ class SecondLookOfSet:
 
     Attributes:
         looked: queries that were looked at, of how many.
-        recalls: name, before and after, in percent.
+        recalls: name, before and after, in percent; a dash for those that are not known.
         changed: first predictions that became right, and wrong; ``None`` for an unlabelled set.
     """
 
     name: str
     looked: tuple[int, int]
-    recalls: list[tuple[str, float, float]]
+    recalls: list[tuple[str, str, str]]
     changed: tuple[int, int] | None
     drawings: list[Drawing]
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from vpr.config.progress import progress
 from vpr.config.project import main_root
+from vpr.data.arrays import create_array
 from vpr.data.described_set import DescribedSet
 from vpr.data.images import open_image
 from vpr.data.processes import in_processes
@@ -68,6 +69,9 @@ def compare(
     started = time.monotonic()
     queries, database = described.queries, described.database
     rows = np.flatnonzero(looked)
+    of_all = np.zeros(ranking.shape, dtype=np.int64)
+    if not len(rows):
+        return Compared(ranking, of_all, looked, 0.0)
     wanted = np.unique(ranking[rows])
     paths = [*(queries.paths[row] for row in rows), *(database.paths[row] for row in wanted)]
     contents = [*queries.rows["sha256"].iloc[rows], *database.rows["sha256"].iloc[wanted]]
@@ -84,7 +88,6 @@ def compare(
         for k, found in zip(to_do, in_processes(count_inliers, jobs, params.num_workers), strict=True):
             counts[k] = found
             bar.update()
-    of_all = np.zeros(ranking.shape, dtype=np.int64)
     of_all[rows] = counts
     shutil.rmtree(store.folder)
     return Compared(ranking, of_all, looked, time.monotonic() - started)
@@ -113,7 +116,7 @@ class Store:
         }
         if not (self.folder / "counts.npy").is_file():
             for name, (shape, dtype) in shapes.items():
-                np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", dtype, shape)
+                create_array(self.folder / f"{name}.npy", shape, dtype)
             np.save(self.folder / "inliers.npy", np.full(compared, NOT_YET, np.int32))
             np.save(self.folder / "counts.npy", np.full(self.num_images, NOT_YET, np.int32))
 

@@ -156,6 +156,19 @@ def test_the_gate_spares_what_is_sure_and_needs_the_validation_set(described):
         look_again({"test": described}, "val", gated, 25.0, 5)
 
 
+def test_where_a_second_look_gains_nothing_no_query_is_looked_at(described, monkeypatch):
+    monkeypatch.setattr(rerank, "count_inliers", lambda job: [0] * len(job[2]))
+    looks, gate = look_again(
+        {"val": described, "test": described}, "val", PARAMS.model_copy(update={"gate": True}), 25.0, 5
+    )
+    assert gate is not None
+    assert (gate.below, gate.fixed, gate.broken) == (0.0, 0, 0)
+    for look in looks.values():
+        found = look.metrics([1, 5])
+        assert (found["num_looked_at"], found["fixed"], found["broken"]) == (0, 0, 0)
+        assert np.array_equal(look.predictions.ranking, look.candidates.predictions.ranking)
+
+
 def test_what_was_compared_before_an_interruption_is_not_compared_again(described, monkeypatch, tmp_path):
     whole = look_again({"val": described}, "val", PARAMS, 25.0, 5)[0]["val"]
     detected, compared = [], []
