@@ -36,7 +36,7 @@ class Compared:
         ranking: database rows of the candidates, nearest first, ``(num_queries, k)``.
         inliers: of each, ``(num_queries, k)``; 0 for queries that were not looked at.
         looked: which queries were, ``(num_queries,)``.
-        seconds: what it took, detection included; what an earlier call had done is not counted.
+        seconds: what it took for a query, detection included; what an earlier call had done is not counted.
     """
 
     ranking: NDArray[np.int64]
@@ -90,7 +90,7 @@ def compare(
             bar.update()
     of_all[rows] = counts
     shutil.rmtree(store.folder)
-    return Compared(ranking, of_all, looked, time.monotonic() - started)
+    return Compared(ranking, of_all, looked, (time.monotonic() - started) / len(rows))
 
 
 @dataclass(frozen=True)

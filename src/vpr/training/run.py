@@ -179,7 +179,8 @@ def train_model(
     tell(
         f"training on {len(rows):,} images of {len(places):,} places ({places.num_left_out} places have fewer than "
         f"{settings.min_images_per_place} images), {len(sampler)} batches an epoch{shared}; {spec.backbone} "
-        f"+ {spec.aggregator}, descriptor {model.descriptor_dim}; {configuration.loss.name}, {configuration.miner.name}"
+        f"+ {spec.aggregator}, descriptor {model.descriptor_dim}, {weights_in_words(model)}; "
+        f"{configuration.loss.name}, {configuration.miner.name}"
     )
     for caution in few_batches(len(places), settings.places_per_batch):
         tell(f"note: {caution}")
@@ -215,6 +216,14 @@ def train_model(
         num_images=len(rows),
     )
     return pd.DataFrame(trained.history), summary
+
+
+def weights_in_words(model: VPRModel) -> str:
+    """How many weights are trained, of how many."""
+    weights = list(model.parameters())
+    trained = sum(weight.numel() for weight in weights if weight.requires_grad)
+    total = sum(weight.numel() for weight in weights)
+    return f"{trained / 1e6:.2f} M of {total / 1e6:.2f} M weights trained"
 
 
 def _say_nothing(*_: Any) -> None:
