@@ -9,9 +9,12 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: setup setup-scale setup-photos repro real test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
+.PHONY: help clean setup setup-scale setup-photos repro real test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
 
-setup: $(READY)
+help:  ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(READY)  ## the environment, in .venv
 
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
@@ -91,6 +94,10 @@ lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale 
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-scale.in -o requirements-scale.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-photos.in -o requirements-photos.txt
+
+clean:  ## remove what tests and tools leave; data, models and runs stay
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache site dvc_plots
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 licences: $(READY)  ## the packages that are installed, and their licences
 	pip-licenses --from=mixed --order=license

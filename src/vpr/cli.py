@@ -26,6 +26,7 @@ MODEL, INDEX = Path("data/model.ckpt"), Path("data/index")
 def localize(args: argparse.Namespace) -> int:
     """Print where photos were taken; 1 if one of them could not be read."""
     from vpr.localization.filters import parse_where
+    from vpr.localization.formats import FORMATS
     from vpr.localization.lance_index import open_index
     from vpr.localization.localizer import Localizer, locate_photo
     from vpr.localization.photos import from_file
@@ -47,10 +48,10 @@ def localize(args: argparse.Namespace) -> int:
                 locate_photo(localizer, name, content, args.num_predictions, args.min_confidence, where=where)
             )
         failed |= "error" in answers[-1]
-        if not args.json:
+        if args.format == "text":
             _print_answer(answers[-1])
-    if args.json:
-        print(json.dumps(answers, indent=2))
+    if args.format != "text":
+        print(FORMATS[args.format](answers))
     elif index.calibration is None:
         print(
             f"no confidence: none was learnt for {args.index}; docs/using-a-model.md says how one is",
@@ -151,6 +152,28 @@ def index(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     print(f"{args.out}: {len(built):,} photos; locate others with: vpr localize --index {args.out} PHOTO")
+    return 0
+
+
+def describe(args: argparse.Namespace) -> int:
+    """Write the descriptors of a folder's images, as hloc reads them."""
+    from vpr.localization.exchange import describe_folder, write_descriptors
+
+    names, descriptors = describe_folder(args.photos, args.model, None)
+    write_descriptors(args.h5, names, descriptors)
+    print(f"{args.h5}: {len(names):,} descriptors of {descriptors.shape[1]}")
+    return 0
+
+
+def pairs(args: argparse.Namespace) -> int:
+    """Write each image with its nearest ones, as hloc and COLMAP match them."""
+    from vpr.localization.exchange import describe_folder, nearest_pairs, write_pairs
+
+    queries = describe_folder(args.photos, args.model, None)
+    database = describe_folder(args.database, args.model, None) if args.database else None
+    found = nearest_pairs(queries, database, args.top)
+    write_pairs(args.out, found)
+    print(f"{args.out}: {len(found):,} pairs of {len(queries[0]):,} images")
     return 0
 
 
@@ -428,7 +451,25 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--exact", action="store_true", help="compare all photos, also with an approximate index")
     one.add_argument("--num-predictions", type=int, default=5, help="nearest database images to show")
     one.add_argument("--min-confidence", type=float, default=0.0, help="answer `unknown` below this probability")
-    one.add_argument("--json", action="store_true", help="print JSON, the same as the served model answers")
+    one.add_argument(
+        "--format",
+        choices=("text", "json", "geojson", "csv", "gpx"),
+        default="text",
+        help="json is what the served model answers; geojson and gpx are for maps",
+    )
+    one.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
+
+    one = command("describe", describe, "write the descriptors of a folder's images, for hloc")
+    one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")
+    one.add_argument("--h5", type=Path, required=True, help="HDF5 file to write")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+
+    one = command("pairs", pairs, "write pairs of images to match, for hloc and COLMAP")
+    one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")
+    one.add_argument("--database", type=Path, help="folder to look in; by default the images among themselves")
+    one.add_argument("--top", type=_positive(int), default=50, help="nearest images of each")
+    one.add_argument("--out", type=Path, required=True, help="text file to write")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
 
     one = command("index", index, "build an index from photos with positions in names, EXIF GPS tags or a table")
     one.add_argument(
