@@ -50,7 +50,7 @@ def test_archives_become_the_recalls_that_their_images_have(published, project):
     server.script = [("break", 1 << 16), 503]
     output = ours("dvc", "repro")
     assert "attempt 2 of 6" in output
-    assert ours.recalls("val") == project.recalls("val")
+    assert ours.recalls("val") == {**project.recalls("val"), "protocol": "25 m"}
     counts = json.loads((ours.folder / "metrics/dataset.json").read_text(encoding="utf-8"))
     assert counts["sources"]["gsv_xs"]["found"] == {
         "images": counts["train"]["num_images"], "places": 12, "cities": 1, "city_names": ["aldora"],
