@@ -84,7 +84,9 @@ def scratch() -> Iterator[Path]:
 def listing_of(source: Path) -> Manifest:
     """The images of a table or folder."""
     return Custom("custom").prepare(
-        CustomParams(source=str(source), root=None, columns={}, splits={}, ground_truth={}, allow_pickle=False),
+        CustomParams(
+            source=str(source), root=None, columns={}, splits={}, ground_truth={}, allow_pickle=False, places=None
+        ),
         Context(),
     )
 

@@ -44,7 +44,8 @@ def _in_words(metrics: dict[str, Any]) -> str:
     if not gate["below"]:
         return f"{text}. On {gate['calibration']['set']} that gained nothing beyond chance, so no query is looked at."
     learnt = f"as learnt on {gate['calibration']['num_queries']} queries of {gate['calibration']['set']}"
-    return f"{text}, where the confidence in the first is below {100 * gate['below']:.0f} %, {learnt}."
+    needed = f", of candidates with at least {gate['at_least']}" if gate["at_least"] else ""
+    return f"{text}{needed}, where the confidence in the first is below {100 * gate['below']:.0f} %, {learnt}."
 
 
 def _drawings(folder: Path) -> list[Drawing]:

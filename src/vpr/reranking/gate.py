@@ -1,11 +1,13 @@
-"""Which queries deserve a second look: those whose first prediction is doubtful.
+"""Which queries deserve a second look, and what has to be seen to change the first prediction.
 
-Re-ranking finds what a descriptor confuses, and breaks some of what it had right. The confidence of the first
-prediction tells the two apart; below which confidence a second look pays is learnt on the validation set.
+Re-ranking finds what a descriptor confuses, and breaks some of what it had right. Two thresholds keep them apart, both
+learnt on the validation set: below which confidence of the first prediction a second look pays, and from how many
+inliers on a candidate may move.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,18 +16,22 @@ from numpy.typing import NDArray
 
 from vpr.localization.confidence import Calibration
 
+EVIDENCE = (0, 8, 12, 16, 24, 32, 48, 64, 96)  # inliers that are tried
+
 
 @dataclass(frozen=True)
 class Gate:
     """Looks again where the confidence is below a threshold.
 
     Attributes:
-        below: the threshold; 0 looks at none.
-        fixed, broken: queries of the validation set whose first prediction became right, or wrong, below it.
+        below: the threshold of the confidence; 0 looks at none.
+        at_least: inliers that a candidate needs to move before others.
+        fixed, broken: queries of the validation set whose first prediction became right, or wrong, by these.
         calibration: of the confidence.
     """
 
     below: float
+    at_least: int
     fixed: int
     broken: int
     calibration: Calibration
@@ -36,27 +42,32 @@ class Gate:
 
 
 def learn_gate(
-    confidence: NDArray[np.float64], before: NDArray[np.bool_], after: NDArray[np.bool_], calibration: Calibration
+    confidence: NDArray[np.float64],
+    before: NDArray[np.bool_],
+    after: Callable[[int], NDArray[np.bool_]],
+    calibration: Calibration,
 ) -> Gate:
-    """The threshold at which most is gained on the validation set, with a margin for chance.
+    """The thresholds by which most is gained on the validation set, with a margin for chance.
 
-    Of the thresholds the one with the greatest gain less its standard error, the root of the number of queries that
-    change; none, if that is not above 0.
+    Those with the greatest gain less its standard error, the root of the number of queries that change; no query is
+    looked at, if that is not above 0.
 
     Args:
         confidence: of each query's first prediction.
-        before, after: whether the first prediction is right, without and with a second look.
+        before: whether the first prediction is right without a second look.
+        after: whether it is with one, for a number of inliers that a candidate needs.
     """
     order = np.argsort(confidence, kind="stable")
-    fixed = np.cumsum((~before & after)[order])
-    broken = np.cumsum((before & ~after)[order])
-    sure = fixed - broken - np.sqrt(fixed + broken)
-    # Queries of equal confidence pass together.
-    last = np.append(np.diff(confidence[order]) > 0, True)
-    candidates = np.flatnonzero(last & (sure > 0))
-    if not len(candidates):
-        return Gate(0.0, 0, 0, calibration)
-    best = int(candidates[np.argmax(sure[candidates])])
     ranked = confidence[order]
-    below = float((ranked[best] + ranked[best + 1]) / 2) if best + 1 < len(ranked) else 1.0
-    return Gate(below, int(fixed[best]), int(broken[best]), calibration)
+    last = np.append(np.diff(ranked) > 0, True)  # queries of equal confidence pass together
+    best, most = Gate(0.0, 0, 0, 0, calibration), 0.0
+    for at_least in EVIDENCE:
+        right = after(at_least)
+        fixed, broken = (np.cumsum(changed[order]) for changed in (~before & right, before & ~right))
+        sure = np.where(last, fixed - broken - np.sqrt(fixed + broken), -np.inf)
+        k = int(np.argmax(sure))
+        if sure[k] > most:
+            most = float(sure[k])
+            below = float((ranked[k] + ranked[k + 1]) / 2) if k + 1 < len(ranked) else 1.0
+            best = Gate(below, at_least, int(fixed[k]), int(broken[k]), calibration)
+    return best

@@ -44,14 +44,13 @@ class Compared:
     looked: NDArray[np.bool_]
     seconds: float
 
-    def order(self) -> NDArray[np.int64]:
-        """Candidates with most inliers first, those with equally many as they were, ``(num_queries, k)``."""
-        return np.argsort(-self.inliers, axis=1, kind="stable")
+    def order(self, at_least: int = 0) -> NDArray[np.int64]:
+        """Candidates with most inliers first, ``(num_queries, k)``.
 
-    def reranked(self) -> NDArray[np.int64]:
-        """Database rows in that order."""
-        found: NDArray[np.int64] = np.take_along_axis(self.ranking, self.order(), axis=1)
-        return found
+        Those with equally many, or with fewer than ``at_least``, are as they were.
+        """
+        counted = np.where(self.inliers >= at_least, self.inliers, 0)
+        return np.argsort(-counted, axis=1, kind="stable")
 
 
 def compare(

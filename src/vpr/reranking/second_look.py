@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.config.errors import UserError
@@ -47,11 +49,18 @@ class SecondLook:
         candidates: before.
         compared: what was looked at.
         predictions: after.
+        inliers: of these, ``(num_queries, k)``.
     """
 
     candidates: Candidates
     compared: Compared
     predictions: Predictions
+    inliers: NDArray[np.int64]
+
+    def save(self, path: Path) -> None:
+        """Write the predictions as ``Predictions.save`` does, with a column ``inliers``."""
+        self.predictions.save(path)
+        pd.read_parquet(path).assign(inliers=self.inliers.ravel()).to_parquet(path)
 
     def metrics(self, recall_at_n: Sequence[int]) -> dict[str, Any]:
         """Counts and recalls; no times, which no two runs share."""
@@ -111,23 +120,31 @@ def look_again(
     except NoConfidence as error:
         raise UserError(f"rerank.gate can't be learnt: {error}; set it to false") from None
     all_looked = _look(learnt_on, None, params)
-    assert learnt_on.positives is not None, "a set without labels teaches no confidence"
-    before, after = (
-        is_positive(found.ranking[:, :1], learnt_on.positives)[:, 0]
-        for found in (learnt_on.predictions, all_looked.predictions)
-    )
-    gate = learn_gate(confidence_of(learnt_on, calibration, radius_m), before, after, calibration)
+    positives = learnt_on.positives
+    assert positives is not None, "a set without labels teaches no confidence"
+    ranking, compared = learnt_on.predictions.ranking, all_looked.compared
+
+    def right(order: NDArray[np.int64]) -> NDArray[np.bool_]:
+        return is_positive(np.take_along_axis(ranking, order[:, :1], axis=1), positives)[:, 0]
+
+    confidence = confidence_of(learnt_on, calibration, radius_m)
+    before = is_positive(ranking[:, :1], positives)[:, 0]
+    gate = learn_gate(confidence, before, lambda at_least: right(compared.order(at_least)), calibration)
     looks = {}
     for name, each in sets.items():
         candidates = learnt_on if name == val_set else candidates_of(each, params.num_candidates, radius_m)
         looked = confidence_of(candidates, calibration, radius_m) < gate.below
         known = all_looked.compared if name == val_set else None
-        looks[name] = _look(candidates, looked, params, known)
+        looks[name] = _look(candidates, looked, params, known, gate.at_least)
     return looks, gate
 
 
 def _look(
-    candidates: Candidates, looked: NDArray[np.bool_] | None, params: RerankParams, known: Compared | None = None
+    candidates: Candidates,
+    looked: NDArray[np.bool_] | None,
+    params: RerankParams,
+    known: Compared | None = None,
+    at_least: int = 0,
 ) -> SecondLook:
     """Compare the chosen queries, all without ``looked``; ``known`` has compared all of them before."""
     found = candidates.predictions
@@ -136,7 +153,7 @@ def _look(
         compared = Compared(known.ranking, np.where(looked[:, None], known.inliers, 0), looked, known.seconds)
     else:
         compared = compare(candidates.described, found.ranking, looked, params)
-    order = compared.order()
+    order = compared.order(at_least)
 
     def sorted_by_inliers(values: NDArray[Any]) -> NDArray[Any]:
         return np.take_along_axis(values, order, axis=1)
@@ -149,4 +166,4 @@ def _look(
         sorted_by_inliers(found.distance_m),
         None if found.is_positive is None else sorted_by_inliers(found.is_positive),
     )
-    return SecondLook(candidates, compared, after)
+    return SecondLook(candidates, compared, after, sorted_by_inliers(compared.inliers))

@@ -38,7 +38,7 @@ def main() -> None:
         looks, gate = look_again(sets, val_set, params, evaluation.positive_radius_m, neighbours)
         metrics = {"features": params.features, "gate": gate.as_dict() if gate else None, "sets": {}}
         for name, look in looks.items():
-            look.predictions.save(args.reranked / f"{name}.parquet")
+            look.save(args.reranked / f"{name}.parquet")
             draw_matches(look, params, args.reranked / name)
             metrics["sets"][name] = found = look.metrics(evaluation.recall_at)
             recall = (

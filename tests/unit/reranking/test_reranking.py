@@ -18,7 +18,7 @@ from vpr.data.manifest import make_manifest
 from vpr.localization.confidence import Calibration
 from vpr.reranking import rerank
 from vpr.reranking.drawing import draw_matches
-from vpr.reranking.gate import learn_gate
+from vpr.reranking.gate import EVIDENCE, learn_gate
 from vpr.reranking.local_features import FEATURES, inliers, mutual_nearest
 from vpr.reranking.params import RerankParams
 from vpr.reranking.second_look import look_again
@@ -85,20 +85,36 @@ def test_an_image_agrees_with_itself_moved_and_not_with_another(name):
     assert len(features.matches(one, blank)) < 10
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans()), min_size=1, max_size=60))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans(), st.integers(0, 40)), min_size=1, max_size=60)
+)
 def test_the_gate_is_where_most_is_gained_with_a_margin_for_chance(queries):
-    confidence = np.array([c / 10 for c, _, _ in queries])
-    before, after = (np.array([query[k] for query in queries]) for k in (1, 2))
+    confidence = np.array([c / 10 for c, _, _, _ in queries])
+    before, if_moved, inliers_of = (np.array([query[k] for query in queries]) for k in (1, 2, 3))
+
+    def after(at_least: int) -> np.ndarray:
+        return np.where(inliers_of >= at_least, if_moved, before)
+
+    def gained(looked: np.ndarray, at_least: int) -> tuple[int, int]:
+        right = after(at_least)
+        return int((looked & ~before & right).sum()), int((looked & before & ~right).sum())
+
     best = 0.0
     for below in np.unique(confidence):
-        looked = confidence <= below
-        fixed, broken = int((looked & ~before & after).sum()), int((looked & before & ~after).sum())
-        best = max(best, fixed - broken - (fixed + broken) ** 0.5)
+        for at_least in EVIDENCE:
+            fixed, broken = gained(confidence <= below, at_least)
+            best = max(best, fixed - broken - (fixed + broken) ** 0.5)
     gate = learn_gate(confidence, before, after, CALIBRATION)
-    looked = confidence < gate.below
-    fixed, broken = int((looked & ~before & after).sum()), int((looked & before & ~after).sum())
+    fixed, broken = gained(confidence < gate.below, gate.at_least)
     assert (gate.fixed, gate.broken) == (fixed, broken)
     assert fixed - broken - (fixed + broken) ** 0.5 == pytest.approx(best)
+
+
+def test_candidates_with_too_few_inliers_stay_where_they_are():
+    compared = rerank.Compared(np.array([[7, 8, 9, 6]]), np.array([[5, 20, 9, 30]]), np.array([True]), 0.0)
+    assert compared.order().tolist() == [[3, 1, 2, 0]]
+    assert compared.order(10).tolist() == [[3, 1, 0, 2]]
+    assert compared.order(40).tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.fixture
