@@ -344,11 +344,12 @@ def sweep(args: argparse.Namespace) -> int:
     changed = sweeping.git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!dvc.lock", ":!metrics")
     if changed:
         raise UserError(f"the queue runs committed files only; commit or stash {changed.split()[1::2]}")
+    jobs = args.jobs or (None if args.launcher == "slurm" else 1)
 
     def run(todo: Sequence[sweeping.Experiment]) -> Iterator[tuple[str, str]]:
         if args.launcher:
-            return launcher.run_as_jobs(todo, args.launcher, args.jobs, args.job)
-        return dvc_queue.run_in_queue(todo, args.jobs or 1)
+            return launcher.run_as_jobs(todo, args.launcher, jobs, args.job)
+        return dvc_queue.run_in_queue(todo, jobs or 1)
 
     outcome = sweeping.run_sweep(wanted, run, args.share)
     failed = {name: why for name, why in outcome.items() if why != "done"}
@@ -533,7 +534,7 @@ def parser() -> argparse.ArgumentParser:
     one = command("sweep", sweep, "queue a grid of experiments, continue where it stopped, say what failed")
     one.add_argument("settings", nargs="*", metavar="KEY=VALUE,VALUE", help="keys of params.yaml and values to try")
     one.add_argument("--paper", action="store_true", help="the runs of sweeps/paper.csv")
-    one.add_argument("--jobs", type=int, help="experiments at a time; by default 1, on a cluster all")
+    one.add_argument("--jobs", type=_positive(int), help="experiments at a time; by default 1, on a cluster all")
     one.add_argument("--launcher", choices=("slurm", "local"), help="jobs of submitit, not DVC's queue")
     one.add_argument(
         "--job", action="append", default=[], metavar="KEY=VALUE", help="for the launcher: timeout_min=240"

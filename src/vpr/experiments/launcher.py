@@ -94,9 +94,9 @@ def _submit(
         executor = submitit.AutoExecutor(folder, cluster=launcher)
         executor.update_parameters(name=experiment.name[:40], **settings)
         return executor.submit(submitit.helpers.CommandFunction(command, cwd=Path.cwd(), env=own_env))
-    except (AssertionError, NameError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise UserError(f"--launcher {launcher}: {error}") from None
-    except submitit.core.utils.FailedJobError as error:
+    except (
+        AssertionError, NameError, TypeError, ValueError, RuntimeError, OSError, submitit.core.utils.FailedJobError,
+    ) as error:  # fmt: skip
         raise UserError(f"--launcher {launcher}: {error}") from None
 
 
