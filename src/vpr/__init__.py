@@ -1,1 +1,37 @@
-"""Visual place recognition: train, extract, evaluate."""
+"""Visual place recognition: train, extract, evaluate; and use what was trained.
+
+    model = vpr.load("megaloc")
+    descriptors = model.describe(["one.jpg", "another.jpg"])
+
+Nothing is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vpr.config.errors import UserError
+    from vpr.library.localizing import localize
+    from vpr.library.models import Model, load
+    from vpr.localization.index import Index
+
+__all__ = ["Index", "Model", "UserError", "load", "localize"]
+_HOMES = {
+    "Index": "vpr.localization.index",
+    "Model": "vpr.library.models",
+    "UserError": "vpr.config.errors",
+    "load": "vpr.library.models",
+    "localize": "vpr.library.localizing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'vpr' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

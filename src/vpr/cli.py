@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import importlib
 import importlib.metadata
 import json
 import os
@@ -35,9 +36,16 @@ def localize(args: argparse.Namespace) -> int:
     photos = _photos(args.photos, args.here)
     where = parse_where(args.near, args.within, args.since, args.where)
     index = open_index(args.index, args.exact)
-    localizer = Localizer(args.model, index, pick_device("auto"))
+    localizer = Localizer.open(args.model, index, pick_device("auto"))
+    shown = None
+    if args.page is not None:
+        from vpr.library.commands import photos_of
+        from vpr.localization.answers_page import Shown
+
+        shown = Shown.of("Where these photos were taken", index, photos_of(index, args.database_photos))
     failed = False
-    answers = []
+    answers: list[dict[str, Any]] = []
+    pictured: list[dict[str, Any]] = []
     for name, path in photos:
         try:
             content = from_file(path)
@@ -47,6 +55,8 @@ def localize(args: argparse.Namespace) -> int:
             answers.append(
                 locate_photo(localizer, name, content, args.num_predictions, args.min_confidence, where=where)
             )
+            if shown is not None:
+                pictured.append(shown.answer(answers[-1], content))
         failed |= "error" in answers[-1]
         if args.format == "text":
             _print_answer(answers[-1])
@@ -57,6 +67,10 @@ def localize(args: argparse.Namespace) -> int:
             f"no confidence: none was learnt for {args.index}; docs/using-a-model.md says how one is",
             file=sys.stderr,
         )
+    if shown is not None:
+        args.page.parent.mkdir(parents=True, exist_ok=True)
+        args.page.write_text(shown.render(pictured, live=False), encoding="utf-8")
+        print(f"{args.page}: {len(pictured)} photos", file=sys.stderr)
     return int(failed)
 
 
@@ -228,7 +242,7 @@ def serve(args: argparse.Namespace) -> int:
     if not 0 <= args.port < 2**16:
         raise UserError(f"--port is {args.port}; expected 0 to 65535")
     limits = Limits(args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests)
-    localizer = Localizer(args.model, open_index(args.index), pick_device("auto"))
+    localizer = Localizer.open(args.model, open_index(args.index), pick_device("auto"))
     print(f"answering POST http://{args.host}:{args.port}/invocations; Ctrl-C ends it", flush=True)
     serve(localizer, args.host, args.port, limits)
     return 0
@@ -370,7 +384,7 @@ def experiments(args: argparse.Namespace) -> int:
 
 def import_published(args: argparse.Namespace) -> int:
     """Turn published weights into a checkpoint of this project."""
-    from vpr.model.published import convert_file
+    from vpr.library.published import convert_file
 
     convert_file(args.name, args.weights, args.out or Path("data/published") / f"{args.name}.ckpt")
     return 0
@@ -399,6 +413,15 @@ def reproduce(args: argparse.Namespace) -> int:
     return 0
 
 
+def of_library(name: str) -> Callable[[argparse.Namespace], int]:
+    """A command of ``vpr.library.commands``, imported when it is called."""
+
+    def call(args: argparse.Namespace) -> int:
+        return int(getattr(importlib.import_module("vpr.library.commands"), name)(args))
+
+    return call
+
+
 def _place(text: str) -> Path | str:
     """A path, or an address such as ``s3://bucket/photos``."""
     return text if "://" in text else Path(text)
@@ -423,6 +446,15 @@ def _positive(kind: type[int] | type[float]) -> Callable[[str], float]:
 
     read.__name__ = "number above 0"
     return read
+
+
+def _add_limits(one: argparse.ArgumentParser) -> None:
+    """What a server lets a request ask for."""
+    one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request, in 10^6 bytes")
+    one.add_argument("--max-photos", type=_positive(int), default=32, help="photos in a request")
+    one.add_argument("--max-megapixels", type=_positive(float), default=50, help="pixels of a photo, in millions")
+    one.add_argument("--max-seconds", type=_positive(float), default=30, help="time for a request, in seconds")
+    one.add_argument("--max-requests", type=_positive(int), default=64, help="requests at a time")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -459,6 +491,8 @@ def parser() -> argparse.ArgumentParser:
         help="json is what the served model answers; geojson and gpx are for maps",
     )
     one.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
+    one.add_argument("--page", type=Path, help="write an HTML page with photos, predictions and maps as well")
+    one.add_argument("--database-photos", type=Path, help="folder of the index's photos, for --page")
 
     one = command("describe", describe, "write the descriptors of a folder's images, for hloc")
     one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")
@@ -506,11 +540,43 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
     one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any that is free")
-    one.add_argument("--max-body-mb", type=_positive(float), default=32, help="size of a request, in 10^6 bytes")
-    one.add_argument("--max-photos", type=_positive(int), default=32, help="photos in a request")
-    one.add_argument("--max-megapixels", type=_positive(float), default=50, help="pixels of a photo, in millions")
-    one.add_argument("--max-seconds", type=_positive(float), default=30, help="time for a request, in seconds")
-    one.add_argument("--max-requests", type=_positive(int), default=64, help="requests at a time")
+    _add_limits(one)
+
+    one = command("demo", of_library("demo"), "serve a page to drop photos on")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
+    one.add_argument("--photos", type=Path, help="folder of the index's photos, to show the nearest ones")
+    one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
+    one.add_argument("--port", type=int, default=5002, help="port to listen on")
+    _add_limits(one)
+    one.add_argument("--per-minute", type=int, default=60, help="photos of one address; 0 for any number")
+
+    one = command("models", of_library("models"), "list models by name, fetch one, or say what is known of one")
+    one.add_argument("action", nargs="?", choices=("list", "pull", "info"), default="list", help="what to do")
+    one.add_argument("name", nargs="?", metavar="NAME", help="of the model")
+    one.add_argument("--mirror", metavar="URL", help="another address of the same weights, such as file://...")
+
+    one = command("export", of_library("export"), "write a model in another format")
+    one.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="ONNX file to write")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+
+    one = command("push", of_library("push"), "put a model on the Hugging Face Hub, with a model card")
+    one.add_argument("name", nargs="?", metavar="OWNER/NAME", help="repository on the hub")
+    one.add_argument("--folder", type=Path, help="write what would be uploaded into a folder instead")
+    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument("--recalls", type=Path, help="folder of <set>.json for the card, such as metrics/recalls")
+    one.add_argument("--license", default="mit", help="identifier for the card")
+    one.add_argument("--private", action="store_true", help="make the repository private")
+
+    one = command("fetch", of_library("fetch"), "fetch photos of an area as a dataset")
+    one.add_argument("source", choices=("mapillary",), help="where from; wants MAPILLARY_TOKEN")
+    one.add_argument("--bbox", required=True, metavar="W,S,E,N", help="west, south, east and north, in degrees")
+    one.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is continued")
+    one.add_argument("--since", default="", metavar="DATE", help="no photos from before, such as 2019 or 2019-06-30")
+    one.add_argument("--panoramas", action="store_true", help="keep them")
+    one.add_argument("--queries", type=float, default=0.2, help="share of the photos that are queries, by drives")
+    one.add_argument("--radius-m", type=_positive(float), default=25.0, help="a database photo within it is a positive")
+    one.add_argument("--seed", type=int, default=1, help="of the choice of drives")
 
     one = command("compare", compare, "show runs of MLflow side by side; two of them also query by query")
     one.add_argument("runs", nargs="*", metavar="RUN", help="name, or id or its beginning; all runs if none is given")
@@ -556,6 +622,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 DEFAULTS = {"model": MODEL, "index": INDEX}
+# Packages that a plain `pip install vpr` leaves out, and what brings them.
+EXTRA_OF = {
+    "cv2": "match", "dvc": "pipeline", "fastapi": "demo", "filelock": "hub", "gdown": "hub", "h5py": "match",
+    "huggingface_hub": "hub", "kagglehub": "pipeline", "lancedb": "scale", "lightning": "train", "mlflow": "pipeline",
+    "pytorch_metric_learning": "train", "ray": "scale", "scipy": "pipeline", "submitit": "scale", "uvicorn": "demo",
+}  # fmt: skip
 NEEDS_PROJECT = ("compare", "env", "promote", "reproduce", "sweep", "experiments")
 
 
@@ -593,7 +665,18 @@ def main() -> None:
 
     def call() -> int:
         enter_project(args)
-        return int(args.call(args))
+        try:
+            done = int(args.call(args))
+            sys.stdout.flush()
+            return done
+        except BrokenPipeError:  # as of `vpr models | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        except ModuleNotFoundError as error:
+            extra = EXTRA_OF.get((error.name or "").partition(".")[0])
+            if extra is None:
+                raise
+            raise UserError(f"this needs {error.name}, which is not installed: pip install 'vpr[{extra}]'") from None
 
     sys.exit(exit_code(f"vpr {args.command}", call, ""))
 

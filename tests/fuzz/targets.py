@@ -343,7 +343,7 @@ def served() -> Localizer:
     index = Index(
         known.descriptors, known.images, IndexFacts(file_sha256(folder / "m.ckpt"), "", "", 25.0), known.calibration
     )
-    localizer = Localizer(folder / "m.ckpt", index, torch.device("cpu"))
+    localizer = Localizer.open(folder / "m.ckpt", index, torch.device("cpu"))
     shutil.rmtree(folder)
     return localizer
 

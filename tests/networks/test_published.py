@@ -12,8 +12,8 @@ from torch import nn
 
 from vpr import cli
 from vpr.config.errors import UserError
+from vpr.library.published import PUBLISHED, convert
 from vpr.model.checkpoint import load_checkpoint
-from vpr.model.published import PUBLISHED, convert
 
 ROOT = Path(__file__).parents[2]
 

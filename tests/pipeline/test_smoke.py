@@ -44,10 +44,11 @@ def test_mlflow_has_one_run_with_parameters_curve_and_recalls(project, first_run
 
 def test_a_second_look_compares_predictions_again_and_trains_nothing(project, first_run):
     pytest.importorskip("cv2")
-    before = project.recalls("val")
-    looked = ("rerank.features=sift", "rerank.gate=false", "rerank.num_candidates=5")
+    looked = ("rerank.features=sift", "rerank.gate=false", "rerank.num_candidates=5", "evaluate.centred=true")
     output = project("dvc", "exp", "run", *(part for setting in looked for part in ("-S", setting)))
-    assert project.stages_run(output) == {"check", "rerank", "report", "record"}
+    assert project.stages_run(output) == {"check", "evaluate@val", "rerank", "report", "record"}
+    before = project.recalls("val")
+    assert before["centred"] is True
     metrics = json.loads((project.folder / "metrics/reranked.json").read_text(encoding="utf-8"))["sets"]["val"]
     assert metrics["num_looked_at"] == metrics["num_queries"] == 8
     assert metrics["before_recall_at_1"] == before["recall_at_1"]

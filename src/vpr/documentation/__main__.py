@@ -22,7 +22,7 @@ def main() -> None:
     (DOCS / "parameters.md").write_text(parameters.page(PARAMS), encoding="utf-8")
     speed = performance.page(Path("benchmarks/results"), DOCS / "performance.png")
     (DOCS / "performance.md").write_text(speed, encoding="utf-8")
-    published = reproduction.page(Path("sweeps/published.csv"), Path("data/sources.yaml"))
+    published = reproduction.page(Path("src/vpr/library/published.csv"), Path("data/sources.yaml"))
     (DOCS / "reproduction.md").write_text(published, encoding="utf-8")
     page = DOCS / "pipeline.md"
     text = with_chaos(with_tables(page.read_text(encoding="utf-8"), PIPELINE), CHAOS)

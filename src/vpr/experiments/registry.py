@@ -49,3 +49,13 @@ def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str
     client.update_model_version(name, version.version, description=reason)
     client.set_registered_model_alias(name, alias, version.version)
     return f"{run.name} is now {name}@{alias}, version {version.version}: {reason}"
+
+
+def registered_models() -> list[tuple[str, str]]:
+    """The address of each alias of a registered model, such as ``models:/vpr@champion``, and its run's id."""
+    client = connect().tracking.MlflowClient()
+    return [
+        (f"models:/{model.name}@{alias}", client.get_model_version(model.name, version).run_id or "")
+        for model in client.search_registered_models()
+        for alias, version in model.aliases.items()
+    ]

@@ -10,7 +10,7 @@ from typing import Any
 from vpr.config.errors import UserError
 from vpr.sources.catalogue import SourceParams
 
-TABLE = Path("sweeps/published.csv")
+TABLE = Path("src/vpr/library/published.csv")
 CHECKPOINTS = Path("data/published")
 DATASET = "benchmarks"
 
@@ -104,4 +104,5 @@ def beside(row: Row, metrics: dict[str, Any]) -> str:
         ours = 100 * float(metrics[f"recall_at_{n}"])
         parts.append(f"R@{n} {ours:.1f}" + (f", published {published:.1f}" if published is not None else ""))
     counts = f"{metrics['num_queries']} queries, {metrics['num_database']} database images"
-    return f"{row.name}: {'; '.join(parts)} ({counts}, {metrics.get('protocol') or metrics['positives']})"
+    how = (metrics.get("protocol") or metrics["positives"]) + (", centred" if metrics.get("centred") else "")
+    return f"{row.name}: {'; '.join(parts)} ({counts}, {how})"

@@ -25,7 +25,7 @@ class LocalizingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
     def load_context(self, context: Any) -> None:
         self.one_at_a_time = threading.Lock()  # decoded photos are large
         index = load_index(Path(context.artifacts["index"]))
-        self.localizer = Localizer(Path(context.artifacts["checkpoint"]), index, pick_device("auto"))
+        self.localizer = Localizer.open(Path(context.artifacts["checkpoint"]), index, pick_device("auto"))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:
         options = params or {}

@@ -36,7 +36,7 @@ def recall_table(folder: Path, set_names: list[str]) -> str:
             "database": metrics["num_database"],
             "positives": metrics["positives"],
             "image": f"{metrics['image_height_px']}x{metrics['image_width_px']}",
-            "dim": metrics["descriptor_dim"],
+            "dim": f"{metrics['descriptor_dim']}" + (", centred" if metrics.get("centred") else ""),
         }
         recalls = {k: v for k, v in metrics.items() if k.startswith("recall_at_")}
         row |= {k.replace("recall_at_", "R@"): f"{100 * v:.1f}" for k, v in recalls.items()}

@@ -21,6 +21,7 @@ from vpr.localization.filters import ANYWHERE, Where
 from vpr.localization.index import Database, Found
 from vpr.localization.photos import from_base64, read_photo
 from vpr.model.checkpoint import load_checkpoint
+from vpr.model.vpr_model import VPRModel
 
 MAX_PREDICTIONS = 1000
 
@@ -29,32 +30,36 @@ class Localizer:
     """Photos -> positions.
 
     Args:
-        checkpoint: of the model that described the index.
+        model: that described the index; on the device to describe photos on.
+        sha256: of its checkpoint.
         index: the database.
-        device: to describe photos on.
 
     Raises:
         UserError: if the index was described by another model, or its descriptors are of another size.
     """
 
-    def __init__(self, checkpoint: Path, index: Database, device: torch.device) -> None:
-        self.model, _ = load_checkpoint(checkpoint)
-        self.model.to(device)
-        self.index, self.device = index, device
-        sha256 = file_sha256(checkpoint)
+    def __init__(self, model: VPRModel, sha256: str, index: Database) -> None:
+        self.model, self.index = model, index
+        self.device = next(model.parameters()).device
         if index.facts.model_sha256 != sha256:
             raise UserError(
-                f"the index was described by another model ({index.facts.model_sha256[:12]}) than {checkpoint} "
+                f"the index was described by another model ({index.facts.model_sha256[:12]}) than this one "
                 f"({sha256[:12]}); build it again with `dvc repro index` or `vpr index`"
             )
         size = index.descriptor_dim
         if size != self.model.descriptor_dim:
             raise UserError(
-                f"the index holds descriptors of {size}, {checkpoint} makes some of {self.model.descriptor_dim}; build "
+                f"the index holds descriptors of {size}, the model makes some of {self.model.descriptor_dim}; build "
                 "the index again"
             )
         self.preprocess = self.model.spec.preprocess()
         index.search(np.eye(1, size, dtype=np.float32), 1, ANYWHERE)  # what is damaged is found now
+
+    @classmethod
+    def open(cls, checkpoint: Path, index: Database, device: torch.device) -> Localizer:
+        """With the model of a checkpoint."""
+        model, _ = load_checkpoint(checkpoint)
+        return cls(model.to(device), file_sha256(checkpoint), index)
 
     def describe(self, photos: Iterable[Image.Image]) -> NDArray[np.float32]:
         """Descriptors ``(number, D)``, each photo on its own, so that an answer does not depend on the others."""

@@ -1,32 +1,42 @@
 """Photos over HTTP -> positions, with a limit on everything that a stranger may ask for.
 
 ``POST /invocations`` takes what ``mlflow models serve`` takes, and gives the same answers. ``GET /ping`` says that the
-server is up.
+server is up, ``GET /openapi.json`` what it takes and gives, and ``/docs`` shows that. With a page to drop photos on,
+``GET /`` is that page, and ``POST /answers`` gives answers with pictures.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Annotated, Any
 
 import uvicorn
+from fastapi import FastAPI
 from pydantic import Field, ValidationError, model_validator
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.responses import HTMLResponse, JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vpr.config.errors import UserError
 from vpr.config.params import Options
+from vpr.localization.answers_page import Shown
 from vpr.localization.localizer import MAX_PREDICTIONS, Localizer, locate_encoded
+from vpr.localization.photos import from_base64
 
 HEADERS_S = 10.0  # for a client to say what it wants
+MAX_ADDRESSES = 10_000  # whose requests are counted, before those of a minute ago are forgotten
+# The page brings its own style and script, and asks no other server for anything.
+_ONLY_OURS = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class Limits:
         megapixels: of a photo.
         seconds: from the first byte of the body to the answer; photos that are not looked at by then get an error.
         requests: at the same time; more are answered 503.
+        per_minute: requests of one address; more are answered 429. 0 for no limit.
     """
 
     body_mb: float = 32
@@ -46,6 +57,7 @@ class Limits:
     megapixels: float = 50
     seconds: float = 30
     requests: int = 64
+    per_minute: int = 0
 
 
 class Params(Options):
@@ -96,11 +108,42 @@ class Asked(Options):
         return [record.photo for record in self.dataframe_records or []]
 
 
-def make_app(localizer: Localizer, limits: Limits) -> Starlette:
-    """The server as an ASGI application; photos are looked at one after the other, as they are large."""
-    one_at_a_time = ThreadPoolExecutor(1)
+class Rate:
+    """Counts the requests of each address in the last minute.
 
-    def answer(body: bytes, deadline: float) -> list[dict[str, Any]]:
+    Args:
+        per_minute: that an address may make; 0 for any number.
+        clock: seconds that never go back.
+    """
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.per_minute, self.clock = per_minute, clock
+        self.seen: dict[str, deque[float]] = {}
+
+    def wait_s(self, address: str) -> int:
+        """Seconds until the address may ask again; 0 if it may now, and then that counts."""
+        if not self.per_minute:
+            return 0
+        now = self.clock()
+        if len(self.seen) > MAX_ADDRESSES:
+            self.seen = {who: times for who, times in self.seen.items() if now - times[-1] < 60}
+        times = self.seen.setdefault(address, deque(maxlen=self.per_minute))
+        if len(times) == self.per_minute and now - times[0] < 60:
+            return max(1, math.ceil(60 - (now - times[0])))
+        times.append(now)
+        return 0
+
+
+def make_app(localizer: Localizer, limits: Limits, shown: Shown | None = None) -> FastAPI:
+    """The server as an ASGI application; photos are looked at one after the other, as they are large.
+
+    Args:
+        shown: what a page to drop photos on shows; ``None`` for no page.
+    """
+    one_at_a_time = ThreadPoolExecutor(1)
+    rate = Rate(limits.per_minute)
+
+    def answer(body: bytes, deadline: float, with_pictures: bool) -> list[dict[str, Any]]:
         if time.monotonic() > deadline:
             raise HTTPException(503, "busy; try again later")
         try:
@@ -114,7 +157,7 @@ def make_app(localizer: Localizer, limits: Limits) -> Starlette:
             raise HTTPException(413, f"{len(photos)} photos; the limit is {limits.photos} a request")
         max_pixels = int(limits.megapixels * 10**6)
         try:
-            return locate_encoded(
+            answers = locate_encoded(
                 localizer,
                 photos,
                 params.num_predictions,
@@ -125,36 +168,66 @@ def make_app(localizer: Localizer, limits: Limits) -> Starlette:
             )
         except UserError as error:
             raise HTTPException(400, str(error)) from None
+        if with_pictures and shown is not None:
+            return [
+                shown.answer(each, b"" if "error" in each else from_base64(photo, each["photo"]))
+                for each, photo in zip(answers, photos, strict=True)
+            ]
+        return answers
 
     num_requests = 0
 
-    async def invocations(request: Request) -> JSONResponse:
+    async def answered(request: Request, with_pictures: bool) -> JSONResponse:
         nonlocal num_requests
+        wait_s = rate.wait_s(request.client.host if request.client else "")
+        if wait_s:
+            message = f"the limit is {limits.per_minute} requests a minute; try again in {wait_s} s"
+            raise HTTPException(429, message, {"Retry-After": str(wait_s)})
         if num_requests >= limits.requests:  # silent connections do not count
             raise HTTPException(503, "busy; try again later")
         num_requests += 1
         try:
-            return await answered(request)
+            deadline = time.monotonic() + limits.seconds
+            try:
+                async with asyncio.timeout(limits.seconds):
+                    body = await _body(request, int(limits.body_mb * 10**6))
+            except TimeoutError:
+                raise HTTPException(408, f"the request was not whole after {limits.seconds:g} s") from None
+            loop = asyncio.get_running_loop()
+            found = await loop.run_in_executor(one_at_a_time, answer, body, deadline, with_pictures)
+            return JSONResponse({"predictions": found})
         finally:
             num_requests -= 1
 
-    async def answered(request: Request) -> JSONResponse:
-        deadline = time.monotonic() + limits.seconds
-        try:
-            async with asyncio.timeout(limits.seconds):
-                body = await _body(request, int(limits.body_mb * 10**6))
-        except TimeoutError:
-            raise HTTPException(408, f"the request was not whole after {limits.seconds:g} s") from None
-        found = await asyncio.get_running_loop().run_in_executor(one_at_a_time, answer, body, deadline)
-        return JSONResponse({"predictions": found})
+    async def invocations(request: Request) -> JSONResponse:
+        """Where the photos were taken: an answer for each, as `vpr localize --json` gives it."""
+        return await answered(request, with_pictures=False)
 
-    async def ping(_: Request) -> JSONResponse:
+    async def answers(request: Request) -> JSONResponse:
+        """The same, with pictures of the photos and of their predictions."""
+        return await answered(request, with_pictures=True)
+
+    async def ping() -> JSONResponse:
+        """Whether the server is up."""
         return JSONResponse({"status": "up"})
 
-    return Starlette(
-        routes=[Route("/invocations", invocations, methods=["POST"]), Route("/ping", ping)],
+    async def page() -> HTMLResponse:
+        assert shown is not None, "there is a route only with it"
+        return HTMLResponse(shown.render([], live=True), headers={"Content-Security-Policy": _ONLY_OURS})
+
+    app = FastAPI(
+        title="vpr",
+        version=metadata.version("vpr"),
         exception_handlers={HTTPException: _refused, Exception: _failed},
+        redoc_url=None,
     )
+    body = {"requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}}
+    app.post("/invocations", openapi_extra=body)(invocations)
+    app.get("/ping")(ping)
+    if shown is not None:
+        app.post("/answers", openapi_extra=body)(answers)
+        app.get("/", include_in_schema=False)(page)
+    return app
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:
@@ -206,7 +279,7 @@ def protocol(life_s: float) -> type[_Protocol]:
     return type("Protocol", (_Protocol,), {"life_s": life_s})
 
 
-def _closing(app: Starlette) -> Callable[..., Awaitable[None]]:
+def _closing(app: FastAPI) -> Callable[..., Awaitable[None]]:
     """The application with ``Connection: close`` in each answer."""
 
     async def call(scope: Any, receive: Any, send: Any) -> None:
@@ -220,10 +293,10 @@ def _closing(app: Starlette) -> Callable[..., Awaitable[None]]:
     return call
 
 
-def serve(localizer: Localizer, host: str, port: int, limits: Limits) -> None:
-    """Answer until interrupted."""
+def serve(localizer: Localizer, host: str, port: int, limits: Limits, shown: Shown | None = None) -> None:
+    """Answer until interrupted; see ``make_app``."""
     uvicorn.run(
-        _closing(make_app(localizer, limits)),
+        _closing(make_app(localizer, limits, shown)),
         host=host,
         port=port,
         # To ask, to be answered, and as long again to read the answer.

@@ -56,6 +56,18 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is not a checkpoint fails in many ways
         raise UserError(f"{path}: not a checkpoint of this project: {str(error)[:200]}") from None
+    return model_of(path, content)
+
+
+def model_of(path: Path, content: Any) -> tuple[VPRModel, dict[str, Any]]:
+    """The model of a checkpoint's content, in evaluation mode, and its metadata.
+
+    Args:
+        path: of the file, for messages.
+
+    Raises:
+        UserError: if it is not a whole checkpoint of this project.
+    """
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} of this project")
     try:

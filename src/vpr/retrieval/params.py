@@ -34,6 +34,11 @@ class EvaluateParams(Section):
     recall_at: list[Annotated[int, Field(ge=1, le=10_000)]] = Field(min_length=1, description="the N of recall@N")
     positive_radius_m: float = Field(gt=0, le=1e8, description="a database image within it is a positive")
     num_predictions: int = Field(ge=1, le=10_000, description="predictions kept of each query")
+    centred: bool = Field(
+        description="subtract from the queries their own mean descriptor, and from the database its own, before "
+        "anything is compared: what all photos of one night have in common tells no places apart. All queries of a set "
+        "have to be known for it, so it is of no use for a single photo, and such recalls say `centred`"
+    )
     index: str | None = Field(
         max_length=200,
         description="`null`, or a FAISS factory string: the recalls of that index, and how many of the exact "

@@ -15,6 +15,7 @@ from vpr.localization.params import IndexParams
 from vpr.reranking.drawing import draw_matches
 from vpr.reranking.params import RerankParams
 from vpr.reranking.second_look import look_again
+from vpr.retrieval.centring import centred
 from vpr.retrieval.params import EvaluateParams
 
 
@@ -35,6 +36,8 @@ def main() -> None:
     times: dict[str, float] = {}
     if params.features != "none":
         sets = {name: DescribedSet.load(args.descriptors / name) for name in names}
+        if evaluation.centred:
+            sets = {name: centred(each) for name, each in sets.items()}
         looks, gate = look_again(sets, val_set, params, evaluation.positive_radius_m, neighbours)
         metrics = {"features": params.features, "gate": gate.as_dict() if gate else None, "sets": {}}
         for name, look in looks.items():

@@ -20,7 +20,7 @@ from vpr.data.manifest import DATABASE, KEY, QUERY, TRAIN, VERIFIED_COLUMNS, Man
 from vpr.retrieval.positives import positives_of
 from vpr.verification.counts import count_differences, sound_counts
 from vpr.verification.files import read_all_files
-from vpr.verification.likeness import cautions, place_likeness
+from vpr.verification.likeness import cautions, place_likeness, same_drive
 
 MAX_DISAGREEMENT_M = 2.0  # of a name's UTM and its degrees, which have 5 decimals
 MAX_PLACE_SPAN_M = 50.0
@@ -123,6 +123,11 @@ def verify(
     likeness = place_likeness(manifest.folder, manifest.train())
     if likeness is not None:
         statistics["train"]["place_likeness"] = likeness
+    shares = {
+        name: same_drive(manifest.part(name, QUERY), manifest.part(name, DATABASE)) for name in manifest.set_names()
+    }
+    if any(share is not None for share in shares.values()):
+        statistics["same_drive"] = {name: share for name, share in shares.items() if share is not None}
     statistics["cautions"] = cautions(statistics)
     return Verified(manifest, table, differences, statistics)
 

@@ -51,8 +51,22 @@ def place_likeness(folder: Path, train: pd.DataFrame) -> float | None:
     return round(float(above / (same * other)), 3)
 
 
+def same_drive(queries: pd.DataFrame, database: pd.DataFrame) -> float | None:
+    """Share of the queries whose drive, column ``sequence``, is in the database too; ``None`` without drives.
+
+    Neighbouring frames of one drive look alike for other reasons than the place: light, traffic, the car's bonnet.
+    """
+    if "sequence" not in queries or "sequence" not in database:
+        return None
+    of_queries = queries["sequence"].fillna("").astype(str)
+    known = of_queries != ""
+    if not known.any():
+        return None
+    return round(float((known & of_queries.isin(set(database["sequence"].fillna("").astype(str)))).mean()), 4)
+
+
 def cautions(statistics: dict[str, Any]) -> list[str]:
-    """What of a training set keeps a model from learning, in sentences.
+    """What of a dataset keeps a model from learning, or makes a recall say more than it should, in sentences.
 
     Args:
         statistics: of ``vpr.verification.checks.Verified``.
@@ -66,6 +80,12 @@ def cautions(statistics: dict[str, Any]) -> list[str]:
         )
     if num_wide:
         said.append(f"{num_wide:,} training place{'s are' if num_wide > 1 else ' is'} more than 50 m wide")
+    for name, share in statistics.get("same_drive", {}).items():
+        if share:
+            said.append(
+                f"{100 * share:.0f} % of the queries of {name} are from a drive that is in its database too, so its "
+                "recalls are higher than those of another day"
+            )
     return said
 
 

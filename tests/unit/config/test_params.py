@@ -76,7 +76,10 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
     ("changes", "message"),
     [
         ({"evalute": {}}, r"unknown keys \['evalute'\]; choose from \['agg', "),
-        ({"evaluate.recal_at": [1]}, r"evaluate has unknown keys \['recal_at'\]; choose from \['faiss_gpu', "),
+        (
+            {"evaluate.recal_at": [1]},
+            r"evaluate has unknown keys \['recal_at'\]; choose from \['centred', 'faiss_gpu', ",
+        ),
         ({"evaluate.faiss_gpu": "False"}, r"evaluate.faiss_gpu is 'False'; expected true or false"),
         ({"evaluate.recall_at": ["1"]}, r"evaluate.recall_at is \['1'\]; expected a list of whole numbers from 1"),
         ({"evaluate.faiss_gpu": ...}, r"evaluate lacks the key 'faiss_gpu'"),

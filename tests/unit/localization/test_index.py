@@ -108,7 +108,7 @@ def test_an_index_of_descriptors_of_another_size_is_refused(city, tmp_path):
         np.eye(len(rows), 32, dtype=np.float32), rows, IndexFacts(file_sha256(tmp_path / "m.ckpt"), "", "", 25.0), None
     )
     with pytest.raises(UserError, match=r"descriptors of 32, .* makes some of 64; build the index again"):
-        Localizer(tmp_path / "m.ckpt", index, torch.device("cpu"))
+        Localizer.open(tmp_path / "m.ckpt", index, torch.device("cpu"))
 
 
 def test_a_full_disk_is_named_before_descriptors_are_written(city, small_disk):

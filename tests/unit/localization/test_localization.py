@@ -50,8 +50,8 @@ def localizer(city, checkpoint) -> Localizer:
     facts = IndexFacts(file_sha256(checkpoint), "city", "val", 25.0)
     unknown = Index(np.zeros((1, 64), np.float32), rows.head(1), facts, None)
     photos = [Image.open(city.folder / image).convert("RGB") for image in rows["image"]]
-    descriptors = Localizer(checkpoint, unknown, torch.device("cpu")).describe(photos)
-    return Localizer(checkpoint, Index(descriptors, rows, facts, CALIBRATION), torch.device("cpu"))
+    descriptors = Localizer.open(checkpoint, unknown, torch.device("cpu")).describe(photos)
+    return Localizer.open(checkpoint, Index(descriptors, rows, facts, CALIBRATION), torch.device("cpu"))
 
 
 def test_an_image_of_the_database_is_found_at_its_own_position(city, localizer):
@@ -124,7 +124,7 @@ def test_an_index_is_written_read_and_held_against_its_model(localizer, checkpoi
     other = tmp_path / "other.ckpt"
     save_checkpoint(other, SPEC, VPRModel(SPEC).state_dict(), {})
     with pytest.raises(UserError, match="the index was described by another model"):
-        Localizer(other, again, torch.device("cpu"))
+        Localizer.open(other, again, torch.device("cpu"))
     with pytest.raises(UserError, match=r"no index, descriptors\.npy, images\.parquet, index\.json is not"):
         load_index(tmp_path)
 
@@ -169,7 +169,7 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     with pytest.raises(UserError, match="is for 25 m, not 10; leave out --radius-m"):
         index_photos(folder, checkpoint, tmp_path / "other", tmp_path / "run", 10.0, 4)
     assert index_photos(folder, checkpoint, tmp_path / "other", None, 10.0, 4).calibration is None
-    again = Localizer(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
+    again = Localizer.open(checkpoint, load_index(tmp_path / "index"), torch.device("cpu"))
     answer = locate_photo(again, "p", (folder / "phone.jpg").read_bytes())
     assert (answer["lat"], answer["lon"]) == pytest.approx((45.0703, 7.6869), abs=1e-5)
     (folder / "phone.jpg").unlink()
@@ -246,7 +246,7 @@ def test_a_confidence_says_where_it_does_not_hold(localizer, checkpoint, tmp_pat
     def note(facts=localizer.index.facts, **changes):
         calibration = replace(CALIBRATION, **changes)
         index = Index(localizer.index.descriptors, localizer.index.images, facts, calibration)
-        return Localizer(checkpoint, index, torch.device("cpu")).locate(index.descriptors[:1] * -1)[0][
+        return Localizer.open(checkpoint, index, torch.device("cpu")).locate(index.descriptors[:1] * -1)[0][
             "confidence_note"
         ]
 

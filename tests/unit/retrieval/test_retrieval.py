@@ -87,8 +87,9 @@ def test_an_index_that_faiss_does_not_make_is_refused(factory, number):
 
 def test_an_index_is_refused_before_any_work_for_the_size_that_descriptors_will_have():
     params = EvaluateParams(
-        recall_at=[1], positive_radius_m=25.0, num_predictions=1, index="PQ48", sequence=None, faiss_gpu=False
-    )
+        recall_at=[1], positive_radius_m=25.0, num_predictions=1, centred=False, index="PQ48", sequence=None,
+        faiss_gpu=False,
+    )  # fmt: skip
     check_search(params, 384)
     with pytest.raises(UserError, match="makes no such index of descriptors of 512"):
         check_search(params, 512)

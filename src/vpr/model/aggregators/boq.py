@@ -34,7 +34,7 @@ class QueryBlock(nn.Module):
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         features = self.encoder(features)
-        queries = self.queries.expand(len(features), -1, -1)
+        queries = self.queries.expand(features.shape[0], -1, -1)
         queries = self.norm_queries(queries + self.self_attention(queries, queries, queries, need_weights=False)[0])
         answers = self.cross_attention(queries, features, features, need_weights=False)[0]
         return features, self.norm_answers(answers)

@@ -2,6 +2,7 @@
 
 Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition", CVPR 2024.
 https://arxiv.org/abs/2311.15937
+With a linear layer at the end it is MegaLoc's: Berton and Masone, CVPR workshops 2025, https://arxiv.org/abs/2502.17237.
 Made for DINOv2's class token; other backbones hand on the mean of their features.
 """
 
@@ -28,10 +29,11 @@ class SALAD(Aggregator):
         hidden_dim: width of the three small networks.
         dropout: in the networks of clusters and scores.
         iterations: of Sinkhorn's algorithm.
+        descriptor_dim: of a linear layer at the end, as MegaLoc has one; ``None`` for none.
 
     Shape:
-        features ``(B, C, H, W)`` and token ``(B, C)`` -> descriptors ``(B, token_dim + cluster_dim * num_clusters)``,
-        rows of unit L2 norm.
+        features ``(B, C, H, W)`` and token ``(B, C)`` -> descriptors of unit L2 norm, ``(B, descriptor_dim)`` or
+        ``(B, token_dim + cluster_dim * num_clusters)``.
 
     Raises:
         ValueError: if there are no more positions than clusters, or an argument is not positive.
@@ -49,20 +51,25 @@ class SALAD(Aggregator):
         hidden_dim: int = 512,
         dropout: float = 0.3,
         iterations: int = 3,
+        descriptor_dim: int | None = None,
     ) -> None:
         super().__init__()
+        if descriptor_dim is not None and descriptor_dim < 1:
+            raise ValueError(f"descriptor_dim must be > 0, got {descriptor_dim}")
         if min(num_clusters, cluster_dim, token_dim, hidden_dim, iterations) < 1 or not 0 <= dropout < 1:
             raise ValueError(
                 "num_clusters, cluster_dim, token_dim, hidden_dim, iterations must be > 0 and dropout in [0, 1), got "
                 f"{num_clusters}, {cluster_dim}, {token_dim}, {hidden_dim}, {iterations} and {dropout}"
             )
         _require_positions(map_size[0] * map_size[1], num_clusters)
-        self.descriptor_dim = token_dim + cluster_dim * num_clusters
+        own_dim = token_dim + cluster_dim * num_clusters
+        self.descriptor_dim = own_dim if descriptor_dim is None else descriptor_dim
         self.iterations = iterations
         self.token = nn.Sequential(nn.Linear(in_channels, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, token_dim))
         self.reduce = _pointwise(in_channels, hidden_dim, cluster_dim, dropout)
         self.score = _pointwise(in_channels, hidden_dim, num_clusters, dropout)
         self.dustbin = nn.Parameter(torch.tensor(1.0))
+        self.project = nn.Identity() if descriptor_dim is None else nn.Linear(own_dim, descriptor_dim)
 
     def forward(self, features: Tensor, token: Tensor) -> Tensor:
         scores = self.score(features).flatten(2)
@@ -70,7 +77,7 @@ class SALAD(Aggregator):
         weights = transport(scores, self.dustbin, self.iterations).exp()[:, :-1]
         clusters = self.reduce(features).flatten(2) @ weights.transpose(1, 2)
         parts = [normalize(self.token(token), dim=1), normalize(clusters, dim=1).flatten(1)]
-        return normalize(torch.cat(parts, dim=1), dim=1)
+        return normalize(self.project(normalize(torch.cat(parts, dim=1), dim=1)), dim=1)
 
 
 def transport(scores: Tensor, dustbin: Tensor, iterations: int) -> Tensor:

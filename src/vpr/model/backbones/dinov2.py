@@ -82,12 +82,12 @@ class DINOv2(Backbone):
             )
         rows, columns = height // PATCH_PX, width // PATCH_PX
         patches = self.patch_embed(images).flatten(2).transpose(1, 2)
-        tokens = torch.cat([self.cls_token.expand(len(images), -1, -1), patches], dim=1)
+        tokens = torch.cat([self.cls_token.expand(images.shape[0], -1, -1), patches], dim=1)
         tokens = tokens + self.positions(rows, columns)
         for block in self.blocks:
             tokens = block(tokens)
         tokens = self.norm(tokens)
-        features = tokens[:, 1:].transpose(1, 2).reshape(len(images), self.out_channels, rows, columns)
+        features = tokens[:, 1:].transpose(1, 2).reshape(images.shape[0], self.out_channels, rows, columns)
         return features, tokens[:, 0]
 
     def positions(self, rows: int, columns: int) -> Tensor:

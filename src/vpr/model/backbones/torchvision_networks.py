@@ -75,6 +75,24 @@ BACKBONES.add(
     "[Xie 2017](https://arxiv.org/abs/1611.05431)",
     library="torchvision",
 )
-BACKBONES.add(
-    "vgg16", _family(_vgg16, "vgg16"), "[Simonyan 2015](https://arxiv.org/abs/1409.1556)", library="torchvision"
-)
+
+
+@BACKBONES.register("vgg16", "[Simonyan 2015](https://arxiv.org/abs/1409.1556)", library="torchvision")
+def vgg16(
+    weights: str | None = None,
+    layers_to_crop: Sequence[int] = (4,),
+    layers_to_freeze: int | None = None,
+    last_relu: bool = True,
+) -> nn.Module:
+    """torchvision's vgg16.
+
+    Args:
+        last_relu: of the last stage; CosPlace and EigenPlaces end before it.
+    """
+
+    def staged(network: Any) -> StagedBackbone:
+        stem, stages = _vgg16(network)
+        stages[-1] = stages[-1] if last_relu else stages[-1][:-1]  # type: ignore[index]
+        return StagedBackbone(stem, stages, layers_to_crop, layers_to_freeze)
+
+    return with_file(staged, torchvision_network("vgg16", weights), "vgg16", weights)

@@ -6,6 +6,6 @@ splices a file that changed between two runs.
 """
 
 from vpr.sources.download.addresses import check_url, redacted
-from vpr.sources.download.cache import Fetched, fetch
+from vpr.sources.download.cache import Fetched, fetch, fetch_file
 
-__all__ = ["Fetched", "check_url", "fetch", "redacted"]
+__all__ = ["Fetched", "check_url", "fetch", "fetch_file", "redacted"]

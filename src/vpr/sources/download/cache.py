@@ -110,6 +110,31 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
     return Fetched(unpacked, found)
 
 
+def fetch_file(where: str, url: str, sha256: str | None, folder: Path, known_hashes: Path) -> Path:
+    """Download one file into a folder, if it is not there yet, and hold it against its hash.
+
+    Args:
+        where: what errors should name.
+        sha256: ``None`` where its publisher gives none; then it has to equal that of the first download.
+        known_hashes: see ``fetch``.
+
+    Raises:
+        UserError: as ``fetch``.
+    """
+    check_url(where, url)
+    if url.startswith("file://"):
+        found = {path_on_disk(url).name: path_on_disk(url)}
+    else:
+        found = _FETCHERS[url.partition("://")[0]](where, url, folder)
+    hashes = {name: file_sha256(path) for name, path in found.items()}
+    remedy = f"delete {folder} to fetch it again"
+    _compare(where, hashes, sha256, remedy)
+    if sha256 is None and not url.startswith("file://"):
+        _compare_with_first(where, url, hashes, known_hashes, remedy)
+        _remember(where, url, hashes, known_hashes)
+    return next(iter(found.values()))
+
+
 def _unpack_one(archive: Path, folder: Path, remote: bool, one_of_several: bool) -> None:
     """Unpack an archive; what is not an archive is copied if it came in a folder, and otherwise put aside."""
     if one_of_several and not is_archive(archive):

@@ -1,4 +1,4 @@
-"""Published weights -> a checkpoint of this project, by mapping the names of their state dicts.
+"""Published models by name, and their weights -> a checkpoint of this project, by mapping the names of state dicts.
 
 ``vpr import mixvpr_resnet50_4096 weights.ckpt`` writes ``data/published/mixvpr_resnet50_4096.ckpt``. Then name the
 result in ``train.checkpoint``: extract and evaluate run on it as on our own.
@@ -38,6 +38,17 @@ _CHILDREN_RESNET: Rules = (
     (r"^backbone\.6\.", "backbone.stages.2."),
     (r"^backbone\.7\.", "backbone.stages.3."),
 )
+_CHILDREN_VGG16: Rules = tuple(
+    (rf"^backbone\.{layer}\.", f"backbone.{part}.{layer}.")
+    for part, layers in (
+        ("stem", (0, 2)),
+        ("stages.0", (5, 7)),
+        ("stages.1", (10, 12, 14)),
+        ("stages.2", (17, 19, 21)),
+        ("stages.3", (24, 26, 28)),
+    )
+    for layer in layers
+)
 _BOQ_RESNET: Rules = (
     (r"^backbone\.frozen_layers\.0\.", "backbone.stem."),
     (r"^backbone\.frozen_layers\.1\.", "backbone.stages.0."),
@@ -70,6 +81,10 @@ _SALAD: Rules = (
     (r"^aggregator\.score\.", "aggregator.score."),
     (r"^aggregator\.dust_bin$", "aggregator.dustbin"),
 )
+_MEGALOC: Rules = (
+    *((pattern.replace("^aggregator", r"^aggregator\.agg"), ours) for pattern, ours in _SALAD),
+    (r"^aggregator\.linear\.", "aggregator.project."),
+)
 _COSPLACE: Rules = ((r"^aggregation\.1\.p$", "aggregator.p"), (r"^aggregation\.3\.", "aggregator.project."))
 _CONVAP: Rules = ((r"^aggregator\.channel_pool\.", "aggregator.reduce."),)
 
@@ -82,6 +97,7 @@ def _dinov2(prefix: str) -> Rules:
 
 
 _UNUSED = re.compile(r"(mask_token$|^backbone\.model\.fc\.|^backbone\.(dino\.)?norm\.|\.num_batches_tracked$)")
+_NO_LICENCE = "none stated; see its repository"
 
 
 @dataclass(frozen=True)
@@ -91,76 +107,112 @@ class Published:
     Attributes:
         spec: ours of the same model.
         rules: its names -> ours.
-        source: where its weights are published.
+        source: the page of its authors.
+        url: of the weights.
+        trained_on: the images.
+        licence: of the weights.
     """
 
     spec: ModelSpec
     rules: Rules
     source: str
+    url: str
+    trained_on: str
+    licence: str
 
 
-def _cosplace(network: str, dimension: int, method: str) -> Published:
-    release = {
-        "cosplace": "https://github.com/gmberton/CosPlace",
-        "eigenplaces": "https://github.com/gmberton/EigenPlaces",
-    }[method]
-    spec = ModelSpec(network, {"layers_to_crop": []}, "cosplace", {"descriptor_dim": dimension}, (512, 512))
-    return Published(spec, (*_CHILDREN_RESNET, *_COSPLACE), release)
+_GITHUB = "https://github.com"
+_TORCHVISION_NAMES = {"vgg16": "VGG16", **{f"resnet{depth}": f"ResNet{depth}" for depth in (18, 50, 101, 152)}}
+
+
+def _of_berton(method: str, network: str, dimension: int) -> Published:
+    """CosPlace or EigenPlaces. Their VGG-16 ends before its last ReLU."""
+    repository = f"{_GITHUB}/gmberton/{ {'cosplace': 'CosPlace', 'eigenplaces': 'EigenPlaces'}[method] }"
+    options: dict[str, Any] = {"layers_to_crop": []} | ({"last_relu": False} if network == "vgg16" else {})
+    spec = ModelSpec(network, options, "cosplace", {"descriptor_dim": dimension}, (512, 512))
+    rules = _CHILDREN_VGG16 if network == "vgg16" else _CHILDREN_RESNET
+    url = f"{repository}/releases/download/v1.0/{_TORCHVISION_NAMES[network]}_{dimension}_{method}.pth"
+    return Published(spec, (*rules, *_COSPLACE), repository, url, "SF-XL", "MIT")
 
 
 def _convap(dimension: int) -> Published:
     """ConvAP on a whole ResNet-50; gsv-cities crops no stage for it."""
     options = {"out_channels": dimension // 4, "s1": 2, "s2": 2}
     spec = ModelSpec("resnet50", {"layers_to_crop": []}, "convap", options, (320, 320))
-    return Published(spec, (*_TORCHVISION_RESNET, *_CONVAP), "https://github.com/amaralibey/gsv-cities")
+    url = f"gdrive://1VYPw9uGD11NgiGFgfWueLt3noJYOIuhL/resnet50_ConvAP_{dimension // 4}_2x2.ckpt"
+    rules = (*_TORCHVISION_RESNET, *_CONVAP)
+    return Published(spec, rules, f"{_GITHUB}/amaralibey/gsv-cities", url, "GSV-Cities", _NO_LICENCE)
 
+
+def _mixvpr(dimension: int, channels: int, rows: int, drive_id: str) -> Published:
+    options = {"out_channels": channels, "out_rows": rows, "mix_depth": 4, "mlp_ratio": 1.0}
+    assert channels * rows == dimension
+    spec = ModelSpec("resnet50", {"layers_to_crop": [4]}, "mixvpr", options, (320, 320))
+    rules = (*_TORCHVISION_RESNET, *_MIXVPR)
+    return Published(spec, rules, f"{_GITHUB}/amaralibey/MixVPR", f"gdrive://{drive_id}", "GSV-Cities", _NO_LICENCE)
+
+
+def _boq(backbone: str, dimension: int, size: int, options: dict[str, Any], rules: Rules) -> Published:
+    head = {"proj_channels": dimension // 32, "num_queries": 64, "num_layers": 2, "row_dim": 32}
+    repository = f"{_GITHUB}/amaralibey/Bag-of-Queries"
+    name = f"{backbone.removesuffix('_vitb14')}_{dimension}"
+    url = f"{repository}/releases/download/v1.0/{name}.pth"
+    spec = ModelSpec(backbone, options, "boq", head, (size, size))
+    return Published(spec, (*rules, *_BOQ), repository, url, "GSV-Cities", "MIT")
+
+
+_SALAD_SPEC = ModelSpec("dinov2_vitb14", {"layers_to_crop": []}, "salad", {}, (322, 322))
+_MEGALOC_SPEC = ModelSpec(
+    "dinov2_vitb14", {"layers_to_crop": []}, "salad", {"cluster_dim": 256, "descriptor_dim": 8448}, (322, 322)
+)
+_COSPLACE_SIZES = {
+    "vgg16": (64, 128, 256, 512),
+    "resnet18": (32, 64, 128, 256, 512),
+    **{f"resnet{depth}": (32, 64, 128, 256, 512, 1024, 2048) for depth in (50, 101, 152)},
+}
+_EIGENPLACES_SIZES = {
+    "vgg16": (512,),
+    "resnet18": (256, 512),
+    **{f"resnet{depth}": (128, 256, 512, 1024, 2048) for depth in (50, 101)},
+}
 
 PUBLISHED: dict[str, Published] = {
-    **{f"convap_resnet50_{dimension}": _convap(dimension) for dimension in (512, 2048, 4096, 8192)},
-    "mixvpr_resnet50_4096": Published(
-        ModelSpec(
-            "resnet50",
-            {"layers_to_crop": [4]},
-            "mixvpr",
-            {"out_channels": 1024, "out_rows": 4, "mix_depth": 4, "mlp_ratio": 1.0},
-            (320, 320),
-        ),
-        (*_TORCHVISION_RESNET, *_MIXVPR),
-        "https://github.com/amaralibey/MixVPR",
+    "megaloc": Published(
+        _MEGALOC_SPEC,
+        (*_dinov2("model"), *_MEGALOC),
+        f"{_GITHUB}/gmberton/MegaLoc",
+        f"{_GITHUB}/gmberton/MegaLoc/releases/download/v1.0/megaloc.torch",
+        "GSV-Cities, MSLS, SF-XL, MegaScenes and ScanNet",
+        "MIT",
     ),
-    **{
-        f"{method}_{network}_512": _cosplace(network, 512, method)
-        for method in ("cosplace", "eigenplaces")
-        for network in ("resnet18", "resnet50")
-    },
-    **{f"{method}_resnet50_2048": _cosplace("resnet50", 2048, method) for method in ("cosplace", "eigenplaces")},
     "salad_dinov2_8448": Published(
-        ModelSpec("dinov2_vitb14", {"layers_to_crop": []}, "salad", {}, (322, 322)),
+        _SALAD_SPEC,
         (*_dinov2("model"), *_SALAD),
-        "https://github.com/serizba/salad",
+        f"{_GITHUB}/serizba/salad",
+        f"{_GITHUB}/serizba/salad/releases/download/v1.0.0/dino_salad.ckpt",
+        "GSV-Cities",
+        _NO_LICENCE,
     ),
-    "boq_resnet50_16384": Published(
-        ModelSpec(
-            "resnet50",
-            {"layers_to_crop": [4]},
-            "boq",
-            {"proj_channels": 512, "num_queries": 64, "num_layers": 2, "row_dim": 32},
-            (384, 384),
-        ),
-        (*_BOQ_RESNET, *_BOQ),
-        "https://github.com/amaralibey/Bag-of-Queries",
+    "cliquemining_dinov2_8448": Published(
+        _SALAD_SPEC,
+        (*_dinov2("model"), *_SALAD),
+        f"{_GITHUB}/serizba/cliquemining",
+        "gdrive://1B06ysb-Wjb4KDcNrl-7pyj1mJve1jqdk",
+        "GSV-Cities and MSLS",
+        _NO_LICENCE,
     ),
-    "boq_dinov2_12288": Published(
-        ModelSpec(
-            "dinov2_vitb14",
-            {"layers_to_crop": [], "final_norm": False},
-            "boq",
-            {"proj_channels": 384, "num_queries": 64, "num_layers": 2, "row_dim": 32},
-            (322, 322),
-        ),
-        (*_dinov2("dino"), *_BOQ),
-        "https://github.com/amaralibey/Bag-of-Queries",
-    ),
+    "boq_dinov2_12288": _boq("dinov2_vitb14", 12288, 322, {"layers_to_crop": [], "final_norm": False}, _dinov2("dino")),
+    "boq_resnet50_16384": _boq("resnet50", 16384, 384, {"layers_to_crop": [4]}, _BOQ_RESNET),
+    "mixvpr_resnet50_4096": _mixvpr(4096, 1024, 4, "1vuz3PvnR7vxnDDLQrdHJaOA04SQrtk5L"),
+    "mixvpr_resnet50_512": _mixvpr(512, 256, 2, "1khiTUNzZhfV2UUupZoIsPIbsMRBYVDqj"),
+    "mixvpr_resnet50_128": _mixvpr(128, 64, 2, "1DQnefjk1hVICOEYPwE4-CZAZOvi1NSJz"),
+    **{f"convap_resnet50_{dimension}": _convap(dimension) for dimension in (512, 2048, 4096, 8192)},
+    **{
+        f"{method}_{network}_{dimension}": _of_berton(method, network, dimension)
+        for method, sizes in (("cosplace", _COSPLACE_SIZES), ("eigenplaces", _EIGENPLACES_SIZES))
+        for network, dimensions in sizes.items()
+        for dimension in dimensions
+    },
 }
 
 

@@ -1,0 +1,169 @@
+"""What the commands ``models``, ``push``, ``export``, ``demo`` and ``fetch`` do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from vpr.config.errors import UserError
+from vpr.config.project import find_project
+
+
+def models(args: argparse.Namespace) -> int:
+    """List models, fetch one, or say what is known of one."""
+    from vpr.library import names
+
+    if args.action == "list":
+        return _list_models()
+    if not args.name:
+        raise UserError(f"name a model: vpr models {args.action} megaloc")
+    if args.action == "pull":
+        print(names.pull(args.name, args.mirror))
+        return 0
+    known = names.facts(args.name)
+    width = max(len(key) for key in known)
+    for key, value in known.items():
+        print(f"{key.replace('_', ' '):<{width}}  {value}")
+    for row in names.published_recalls(args.name):
+        values = ", ".join(f"R@{n} {row[f'recall_at_{n}']}" for n in (1, 5) if row[f"recall_at_{n}"])
+        print(f"{'published':<{width}}  {row['set']}: {values}, by {row['source']}")
+    return 0
+
+
+def _list_models() -> int:
+    from tabulate import tabulate
+
+    from vpr.library import names
+    from vpr.library.published import PUBLISHED
+
+    columns = ("name", "descriptor_dim", "image_size", "trained_on", "licence")
+    rows: list[dict[str, Any]] = []
+    for name in PUBLISHED:
+        known = names.facts(name)
+        fetched = known["checkpoint"] != "not fetched"
+        rows.append({key.replace("_", " "): known[key] for key in columns} | {"fetched": "yes" if fetched else ""})
+    print(tabulate(rows, headers="keys", disable_numparse=True))
+    if find_project(Path.cwd()) is None:
+        return 0
+    from vpr.experiments.registry import registered_models
+    from vpr.experiments.runs import finished_runs
+
+    own = [{"name": name, "run": run, "recall": ""} for name, run in registered_models()]
+    for run in finished_runs():
+        recalls = ", ".join(
+            f"{name} {100 * value:.1f}"
+            for name in run.sets()
+            if (value := run.metrics.get(f"{name}/recall_at_1")) is not None
+        )
+        own.append({"name": f"runs:/{run.id}", "run": run.name, "recall": recalls})
+    if own:
+        print()
+        print(tabulate([{**row, "recall@1": row.pop("recall")} for row in own], headers="keys", disable_numparse=True))
+    return 0
+
+
+def push(args: argparse.Namespace) -> int:
+    """Put a model on the Hugging Face Hub, or into a folder."""
+    from dataclasses import asdict
+    from tempfile import TemporaryDirectory
+
+    from vpr.config.project import git_commit
+    from vpr.library import hub
+    from vpr.model.checkpoint import load_checkpoint
+
+    if (args.name is None) == (args.folder is None):
+        raise UserError("name the repository, owner/name, or a --folder to write instead")
+    model, metadata = load_checkpoint(args.model)
+    recalls = {}
+    if args.recalls is not None:
+        files = sorted(args.recalls.glob("*.json"))
+        if not files:
+            raise UserError(
+                f"{args.recalls}: no recalls, which are <set>.json; run `dvc repro`, or leave --recalls out"
+            )
+        recalls = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+    name = args.name or args.folder.name
+    described = {**metadata, "commit": git_commit()} if recalls else metadata
+    card = hub.model_card(name, described, asdict(model.spec), recalls, args.license)
+    if args.folder is not None:
+        hub.write_folder(args.model, args.folder, card)
+        print(f"{args.folder}: {hub.WEIGHTS}, {hub.CONFIG} and {hub.CARD}")
+        return 0
+    with TemporaryDirectory() as folder:
+        hub.write_folder(args.model, Path(folder), card)
+        print(hub.upload(Path(folder), args.name, args.private))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int:
+    """Write a model in another format."""
+    from vpr.library.onnx_export import export_onnx
+
+    facts = export_onnx(args.model, args.onnx)
+    size = "×".join(map(str, facts["image_size"]))
+    print(
+        f"{args.onnx}: {facts['bytes'] / 10**6:.1f} MB, images {size} -> {facts['descriptor_dim']} numbers; "
+        f"onnxruntime's differ from torch's by at most {facts['largest_difference']:.0e}"
+    )
+    return 0
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Serve a page to drop photos on, until interrupted."""
+    from vpr.localization.answers_page import Shown
+    from vpr.localization.lance_index import open_index
+    from vpr.localization.localizer import Localizer
+    from vpr.localization.server import Limits, serve
+    from vpr.model.device import pick_device
+
+    if not 0 <= args.port < 2**16:
+        raise UserError(f"--port is {args.port}; expected 0 to 65535")
+    limits = Limits(
+        args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests, args.per_minute
+    )
+    index = open_index(args.index)
+    localizer = Localizer.open(args.model, index, pick_device("auto"))
+    shown = Shown.of("Where was this photo taken?", index, photos_of(index, args.photos))
+    print(f"drop photos on http://{args.host}:{args.port}/; Ctrl-C ends it", flush=True)
+    serve(localizer, args.host, args.port, limits, shown)
+    return 0
+
+
+def photos_of(index: Any, given: Path | None) -> Path | None:
+    """The folder of a database's photos: as given, or where the index says; ``None`` where they are not here.
+
+    Raises:
+        UserError: if the folder that was given is not there.
+    """
+    from vpr.data.described_set import DescribedSet
+
+    if given is not None:
+        if not given.is_dir():
+            raise UserError(f"{given}: no such folder")
+        return given
+    name = index.facts.name
+    if name and Path(name).is_dir():
+        return Path(name)
+    if name and Path(name).is_file():
+        return Path(name).parent  # a table's
+    described = Path("data/descriptors") / name
+    if index.facts.dataset and name and described.is_dir():
+        return DescribedSet.load(described).database.manifest.folder
+    return None
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """Fetch photos of an area as a dataset."""
+    from vpr.sources.download.mapillary import Area, fetch_area, parse_box
+
+    if not 0 < args.queries < 1:
+        raise UserError(f"--queries is {args.queries:g}; expected a share between 0 and 1")
+    area = Area(parse_box(args.bbox), args.since, args.panoramas)
+    table = fetch_area(area, args.out, args.queries, args.seed, args.radius_m)
+    print(
+        f"{table}: evaluate on it with dataset custom, datasets.custom.images.source {table}, and eval_sets [street]; "
+        "images are CC BY-SA 4.0, and the table says who made each"
+    )
+    return 0
