@@ -18,40 +18,16 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from small_model import CALIBRATION, SPEC
 from vpr import cli
 from vpr.config.errors import UserError
-from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, QUERY
-from vpr.localization.confidence import Calibration
-from vpr.localization.index import Index, IndexFacts, load_index
+from vpr.localization.index import Index, load_index
 from vpr.localization.localizer import Localizer, locate_photo
 from vpr.localization.photo_folder import gps_position, index_photos, located_photos
 from vpr.localization.photos import from_file, read_photo
 from vpr.model.checkpoint import save_checkpoint
-from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
-
-SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
-CALIBRATION = Calibration("city", "val", 100, "within 25 m", 20, (0.5, 0.1), (0.1, 0.1), (-1.0, 1.0), 0.0, 1.2)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("model") / "model.ckpt"
-    save_checkpoint(path, SPEC, VPRModel(SPEC).state_dict(), {"checkpoint": "best"})
-    return path
-
-
-@pytest.fixture(scope="module")
-def localizer(city, checkpoint) -> Localizer:
-    """Locates in the city's database."""
-    rows = city.part("val", DATABASE)
-    facts = IndexFacts(file_sha256(checkpoint), "city", "val", 25.0)
-    unknown = Index(np.zeros((1, 64), np.float32), rows.head(1), facts, None)
-    photos = [Image.open(city.folder / image).convert("RGB") for image in rows["image"]]
-    descriptors = Localizer.open(checkpoint, unknown, torch.device("cpu")).describe(photos)
-    return Localizer.open(checkpoint, Index(descriptors, rows, facts, CALIBRATION), torch.device("cpu"))
 
 
 def test_an_image_of_the_database_is_found_at_its_own_position(city, localizer):
