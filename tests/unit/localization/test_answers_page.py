@@ -100,7 +100,8 @@ def test_photos_that_are_dropped_are_placed_on_a_map(browser, city, localizer, s
         page.evaluate(
             """() => { const dataTransfer = new DataTransfer();
             dataTransfer.items.add(new File(["x"], "dropped.jpg"));
-            document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true })) }"""
+            const dropped = new DragEvent("drop", { dataTransfer, cancelable: true });
+            document.getElementById("drop").dispatchEvent(dropped) }"""
         )
         page.wait_for_selector("text=1 photo looked at")
         assert "dropped.jpg" in page.locator(".answer").nth(0).inner_text()
