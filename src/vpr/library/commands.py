@@ -148,7 +148,7 @@ def photos_of(index: Any, given: Path | None) -> Path | None:
         return Path(name)
     if name and Path(name).is_file():
         return Path(name).parent  # a table's
-    described = Path("data/descriptors") / name
+    described = Path("data/descriptors") / name.removeprefix(f"{index.facts.dataset} ")  # of a run, by its set
     if index.facts.dataset and name and described.is_dir():
         return DescribedSet.load(described).database.manifest.folder
     return None

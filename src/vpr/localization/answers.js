@@ -40,7 +40,8 @@ function map(answer) {
 function place(answer) {
   if (answer.lat != null) {
     const where = `${answer.lat.toFixed(6)}, ${answer.lon.toFixed(6)}`;
-    return make("p", {}, make("b", {}, where), " ", make("a", { href: `geo:${answer.lat},${answer.lon}` }, "open in a map"));
+    const there = `https://www.openstreetmap.org/?mlat=${answer.lat}&mlon=${answer.lon}#map=18/${answer.lat}/${answer.lon}`;
+    return make("p", {}, make("b", {}, where), " ", make("a", { href: there, rel: "noreferrer" }, "open in a map"));
   }
   if (answer.utm_east != null) return make("p", {}, make("b", {}, `${answer.utm_east.toFixed(1)} E ${answer.utm_north.toFixed(1)} N`));
   return make("p", {}, make("b", {}, answer.known ? `place ${answer.place_id || "of the first prediction"}` : "unknown"));

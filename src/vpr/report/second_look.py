@@ -37,15 +37,18 @@ def _percent(recall: float | None) -> str:
 
 def _in_words(metrics: dict[str, Any]) -> str:
     most = max(found["num_candidates"] for found in metrics["sets"].values())
-    text = f"The first {most} predictions of a query, compared again by {metrics['features']}; most inliers first"
-    gate = metrics["gate"]
+    weight, gate = metrics["weight"], metrics["gate"]
+    order = "most inliers first" if weight is None else f"sorted by similarity + {weight:g} × log(1 + inliers)"
+    text = f"The first {most} predictions of a query, compared again by {metrics['features']}; {order}"
     if gate is None:
         return f"{text}."
     if not gate["below"]:
-        return f"{text}. On {gate['calibration']['set']} that gained nothing beyond chance, so no query is looked at."
+        learnt_on = gate["calibration"]["set"]
+        return (
+            f"The gate is closed: on {learnt_on} a second look by {metrics['features']} gained nothing beyond chance."
+        )
     learnt = f"as learnt on {gate['calibration']['num_queries']} queries of {gate['calibration']['set']}"
-    needed = f", of candidates with at least {gate['at_least']}" if gate["at_least"] else ""
-    return f"{text}{needed}, where the confidence in the first is below {100 * gate['below']:.0f} %, {learnt}."
+    return f"{text}, where the confidence in the first is below {100 * gate['below']:.0f} %, {learnt}."
 
 
 def _drawings(folder: Path) -> list[Drawing]:

@@ -31,8 +31,10 @@ class RerankParams(Section):
     num_candidates: int = Field(ge=2, le=1000, description="predictions of a query that are compared again")
     num_keypoints: int = Field(ge=16, le=10_000, description="strongest keypoints of an image")
     max_side_px: int = Field(ge=64, le=8192, description="the longer side that larger images are shrunk to")
-    gate: bool = Field(
-        description="compare only where the confidence in the first prediction is low; how low is learnt on the "
-        "validation set, which has to be in `eval_sets`"
+    gate: bool | Annotated[float, Field(gt=0, le=100)] = Field(
+        description="`true`: compare only where the confidence in the first prediction is low; how low, and how much "
+        "inliers weigh beside the similarity, is learnt on the validation set, which has to be in `eval_sets`. A "
+        "number is that weight, for all queries: candidates are sorted by similarity + weight × log(1 + inliers). "
+        "`false`: all queries, sorted by inliers alone"
     )
     num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(description="processes; `null` takes all cores")

@@ -44,13 +44,17 @@ class Compared:
     looked: NDArray[np.bool_]
     seconds: float
 
-    def order(self, at_least: int = 0) -> NDArray[np.int64]:
-        """Candidates with most inliers first, ``(num_queries, k)``.
+    def order(self, distances: NDArray[np.float32], weight: float | None) -> NDArray[np.int64]:
+        """The best candidates first, ``(num_queries, k)``; equal ones are as they were.
 
-        Those with equally many, or with fewer than ``at_least``, are as they were.
+        Args:
+            distances: of the descriptors.
+            weight: candidates are sorted by similarity + weight × log(1 + inliers); ``None`` for inliers alone.
         """
-        counted = np.where(self.inliers >= at_least, self.inliers, 0)
-        return np.argsort(-counted, axis=1, kind="stable")
+        if weight is None:
+            return np.argsort(-self.inliers, axis=1, kind="stable")
+        similarity = 1 - distances.astype(np.float64) ** 2 / 2
+        return np.argsort(-(similarity + weight * np.log1p(self.inliers)), axis=1, kind="stable")
 
 
 def compare(

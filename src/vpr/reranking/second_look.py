@@ -100,9 +100,10 @@ def look_again(
     Raises:
         UserError: if the gate can't be learnt, or an image can't be read.
     """
-    if not params.gate:
+    if params.gate is not True:
+        weight = float(params.gate) or None
         return {
-            name: _look(candidates_of(each, params.num_candidates, radius_m), None, params)
+            name: _look(candidates_of(each, params.num_candidates, radius_m), None, params, weight)
             for name, each in sets.items()
         }, None
     if val_set not in sets:
@@ -119,23 +120,23 @@ def look_again(
         )  # fmt: skip
     except NoConfidence as error:
         raise UserError(f"rerank.gate can't be learnt: {error}; set it to false") from None
-    all_looked = _look(learnt_on, None, params)
+    all_looked = _look(learnt_on, None, params, None)
     positives = learnt_on.positives
     assert positives is not None, "a set without labels teaches no confidence"
-    ranking, compared = learnt_on.predictions.ranking, all_looked.compared
+    found, compared = learnt_on.predictions, all_looked.compared
 
     def right(order: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return is_positive(np.take_along_axis(ranking, order[:, :1], axis=1), positives)[:, 0]
+        return is_positive(np.take_along_axis(found.ranking, order[:, :1], axis=1), positives)[:, 0]
 
     confidence = confidence_of(learnt_on, calibration, radius_m)
-    before = is_positive(ranking[:, :1], positives)[:, 0]
-    gate = learn_gate(confidence, before, lambda at_least: right(compared.order(at_least)), calibration)
+    before = is_positive(found.ranking[:, :1], positives)[:, 0]
+    gate = learn_gate(confidence, before, lambda weight: right(compared.order(found.distances, weight)), calibration)
     looks = {}
     for name, each in sets.items():
         candidates = learnt_on if name == val_set else candidates_of(each, params.num_candidates, radius_m)
         looked = confidence_of(candidates, calibration, radius_m) < gate.below
         known = all_looked.compared if name == val_set else None
-        looks[name] = _look(candidates, looked, params, known, gate.at_least)
+        looks[name] = _look(candidates, looked, params, gate.weight, known)
     return looks, gate
 
 
@@ -143,17 +144,21 @@ def _look(
     candidates: Candidates,
     looked: NDArray[np.bool_] | None,
     params: RerankParams,
+    weight: float | None,
     known: Compared | None = None,
-    at_least: int = 0,
 ) -> SecondLook:
-    """Compare the chosen queries, all without ``looked``; ``known`` has compared all of them before."""
+    """Compare the chosen queries, all without ``looked``; ``known`` has compared all of them before.
+
+    Args:
+        weight: see ``Compared.order``.
+    """
     found = candidates.predictions
     looked = np.ones(len(found), dtype=bool) if looked is None else looked
     if known is not None:
         compared = Compared(known.ranking, np.where(looked[:, None], known.inliers, 0), looked, known.seconds)
     else:
         compared = compare(candidates.described, found.ranking, looked, params)
-    order = compared.order(at_least)
+    order = compared.order(found.distances, weight)
 
     def sorted_by_inliers(values: NDArray[Any]) -> NDArray[Any]:
         return np.take_along_axis(values, order, axis=1)

@@ -39,7 +39,9 @@ def main() -> None:
         if evaluation.centred:
             sets = {name: centred(each) for name, each in sets.items()}
         looks, gate = look_again(sets, val_set, params, evaluation.positive_radius_m, neighbours)
-        metrics = {"features": params.features, "gate": gate.as_dict() if gate else None, "sets": {}}
+        weight = gate.weight if gate else float(params.gate) or None
+        gated = gate.as_dict() if gate else None
+        metrics = {"features": params.features, "gate": gated, "weight": weight, "sets": {}}
         for name, look in looks.items():
             look.save(args.reranked / f"{name}.parquet")
             draw_matches(look, params, args.reranked / name)

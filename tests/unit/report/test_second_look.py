@@ -20,10 +20,10 @@ def test_it_shows_what_changed_and_the_matches_and_a_dash_where_there_are_no_lab
         (tmp_path / name).mkdir()
         (tmp_path / name / "drawn.json").write_text(json.dumps(pictures), encoding="utf-8")
     Image.new("RGB", (40, 20)).save(tmp_path / "val" / "0.jpg")
-    gate = {"below": 0.4, "at_least": 16, "calibration": {"set": "val", "num_queries": 200}}
+    gate = {"below": 0.4, "weight": 0.1, "calibration": {"set": "val", "num_queries": 200}}
     sets = {"photos": {**FOUND, "num_looked_at": 3}, "val": {**FOUND, **RECALLS}}
     del sets["photos"]["fixed"], sets["photos"]["broken"]
-    looks, text = second_look_sections(tmp_path, {"features": "xfeat", "gate": gate, "sets": sets})
+    looks, text = second_look_sections(tmp_path, {"features": "xfeat", "gate": gate, "weight": 0.1, "sets": sets})
     assert text == (
         "The first 20 predictions of a query, compared again by xfeat; most inliers first, of candidates with at least "
         "16, where the confidence in the first is below 40 %, as learnt on 200 queries of val."

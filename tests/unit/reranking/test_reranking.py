@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -18,7 +20,7 @@ from vpr.data.manifest import make_manifest
 from vpr.localization.confidence import Calibration
 from vpr.reranking import rerank
 from vpr.reranking.drawing import draw_matches
-from vpr.reranking.gate import EVIDENCE, learn_gate
+from vpr.reranking.gate import WEIGHTS, learn_gate
 from vpr.reranking.local_features import FEATURES, inliers, mutual_nearest
 from vpr.reranking.params import RerankParams
 from vpr.reranking.second_look import look_again
@@ -85,36 +87,40 @@ def test_an_image_agrees_with_itself_moved_and_not_with_another(name):
     assert len(features.matches(one, blank)) < 10
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans(), st.integers(0, 40)), min_size=1, max_size=60)
-)
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans(), st.booleans(), st.floats(0, 1)), min_size=1, max_size=60))
 def test_the_gate_is_where_most_is_gained_with_a_margin_for_chance(queries):
     confidence = np.array([c / 10 for c, _, _, _ in queries])
-    before, if_moved, inliers_of = (np.array([query[k] for query in queries]) for k in (1, 2, 3))
+    before, if_moved, moves_from = (np.array([query[k] for query in queries]) for k in (1, 2, 3))
 
-    def after(at_least: int) -> np.ndarray:
-        return np.where(inliers_of >= at_least, if_moved, before)
+    def after(weight: float) -> np.ndarray:
+        return np.where(weight >= moves_from, if_moved, before)
 
-    def gained(looked: np.ndarray, at_least: int) -> tuple[int, int]:
-        right = after(at_least)
+    def gained(looked: np.ndarray, weight: float) -> tuple[int, int]:
+        right = after(weight)
         return int((looked & ~before & right).sum()), int((looked & before & ~right).sum())
 
     best = 0.0
     for below in np.unique(confidence):
-        for at_least in EVIDENCE:
-            fixed, broken = gained(confidence <= below, at_least)
+        for weight in WEIGHTS:
+            fixed, broken = gained(confidence <= below, weight)
             best = max(best, fixed - broken - (fixed + broken) ** 0.5)
     gate = learn_gate(confidence, before, after, CALIBRATION)
-    fixed, broken = gained(confidence < gate.below, gate.at_least)
+    fixed, broken = gained(confidence < gate.below, gate.weight)
     assert (gate.fixed, gate.broken) == (fixed, broken)
     assert fixed - broken - (fixed + broken) ** 0.5 == pytest.approx(best)
 
 
-def test_candidates_with_too_few_inliers_stay_where_they_are():
-    compared = rerank.Compared(np.array([[7, 8, 9, 6]]), np.array([[5, 20, 9, 30]]), np.array([True]), 0.0)
-    assert compared.order().tolist() == [[3, 1, 2, 0]]
-    assert compared.order(10).tolist() == [[3, 1, 0, 2]]
-    assert compared.order(40).tolist() == [[0, 1, 2, 3]]
+@given(st.lists(st.integers(0, 200), min_size=4, max_size=4), st.floats(0.01, 2))
+def test_inliers_and_similarity_are_weighed(counts, weight):
+    distances = np.float32([[0.1, 0.5, 0.6, 1.2]])
+    compared = rerank.Compared(np.array([[7, 8, 9, 6]]), np.array([counts]), np.array([True]), 0.0)
+    assert compared.order(distances, None).tolist() == [sorted(range(4), key=lambda k: -counts[k])]
+    cosine = [1 - float(d) ** 2 / 2 for d in distances[0]]
+    score = [c + weight * math.log(1 + n) for c, n in zip(cosine, counts, strict=True)]
+    (order,) = compared.order(distances, weight)
+    assert all(score[one] >= score[other] - 1e-9 for one, other in itertools.pairwise(order))
+    nothing_seen = rerank.Compared(compared.ranking, np.zeros((1, 4), int), np.array([False]), 0.0)
+    assert nothing_seen.order(distances, weight).tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.fixture
@@ -170,6 +176,11 @@ def test_the_gate_spares_what_is_sure_and_needs_the_validation_set(described):
     assert looks["val"].metrics([1]) == looks["again"].metrics([1])
     with pytest.raises(UserError, match="val is not in eval_sets"):
         look_again({"test": described}, "val", gated, 25.0, 5)
+    looks, none = look_again({"test": described}, "val", PARAMS.model_copy(update={"gate": 0.1}), 25.0, 5)
+    assert none is None
+    assert looks["test"].compared.looked.all(), "a number is the weight, for all queries"
+    found = looks["test"].metrics([1])
+    assert found["after_recall_at_1"] > found["before_recall_at_1"]
 
 
 def test_where_a_second_look_gains_nothing_no_query_is_looked_at(described, monkeypatch):
