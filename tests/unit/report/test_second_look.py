@@ -25,8 +25,8 @@ def test_it_shows_what_changed_and_the_matches_and_a_dash_where_there_are_no_lab
     del sets["photos"]["fixed"], sets["photos"]["broken"]
     looks, text = second_look_sections(tmp_path, {"features": "xfeat", "gate": gate, "weight": 0.1, "sets": sets})
     assert text == (
-        "The first 20 predictions of a query, compared again by xfeat; most inliers first, of candidates with at least "
-        "16, where the confidence in the first is below 40 %, as learnt on 200 queries of val."
+        "The first 20 predictions of a query, compared again by xfeat; sorted by similarity + 0.1 × log(1 + "
+        "inliers), where the confidence in the first is below 40 %, as learnt on 200 queries of val."
     )
     shown = shown_city(city)
     page = render(report_of("a", ["a"], [shown.section], shown.thumbnails, second_look=looks, second_look_text=text))
