@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := src
 unexport PYTHONDONTWRITEBYTECODE
-.PHONY: help clean setup setup-scale setup-photos repro real test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
+.PHONY: help clean setup setup-scale setup-photos setup-onnx repro real test test-fast test-scale train-node smoke lint chaos fuzz bench ui record sweep paper docs site lock licences
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,6 +36,12 @@ $(VENV)/.photos: requirements-photos.txt $(READY)
 	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-photos.txt
 	@touch $@
 
+setup-onnx: $(VENV)/.onnx  ## what `vpr export --onnx` needs
+
+$(VENV)/.onnx: requirements-onnx.txt $(READY)
+	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements-onnx.txt
+	@touch $@
+
 repro: $(READY)  ## run what has changed, from images to recalls
 	dvc repro
 	@python -m vpr.experiments.summary
@@ -43,7 +49,7 @@ repro: $(READY)  ## run what has changed, from images to recalls
 real: setup-photos  ## train and evaluate on real photos, of one tower; needs a network
 	dvc exp run -S dataset=ie_tower -S backbone=efficientnet_lite0 -S agg=gem -S loss=NTXentLoss -S miner=none -S train.batches=similar -S train.layers_to_freeze=1 -S export.checkpoint=last -S export.pca_dim=768 -S 'eval_sets=[val,test]' -S rerank.features=xfeat -S rerank.num_candidates=20 -S 'evaluate.sequence={reach: 5, step_m: null, jump: 0.01, temperature: 0.07}'
 
-test: setup-photos  ## all tests, the smoke run included
+test: setup-photos setup-onnx  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 test-scale: setup-scale  ## several processes, killed; minutes
@@ -90,10 +96,11 @@ docs: $(READY)  ## the pages of docs/ and the blocks of params.yaml that follow 
 site: $(READY)  ## the documentation as pages in site/
 	mkdocs build --strict --quiet
 
-lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale and -photos
+lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale, -photos and -onnx
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-scale.in -o requirements-scale.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-photos.in -o requirements-photos.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-onnx.in -o requirements-onnx.txt
 
 clean:  ## remove what tests and tools leave; data, models and runs stay
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache site dvc_plots

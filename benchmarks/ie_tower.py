@@ -1,10 +1,10 @@
-"""Real photos: IE Tower trained and evaluated over seeds, and the same models on Gardens Point, which they never saw.
+"""Real photos: IE Tower trained and evaluated over seeds, the same on all clips, and frozen features.
 
-Needs a network, or `data/sources.yaml` with `file://` addresses of your copies, and `make setup-photos`. Each seed is
-the command of `make real`; the rest are evaluations of its checkpoint. Settings were chosen on `ie_tower_val`, frames
-of clips held out of the gallery, by models that were not trained on these clips.
+Needs a network, or `data/sources.yaml` with `file://` addresses of your copies, and `make setup-photos`. Settings were
+chosen on `ie_tower_val`, frames of clips held out of the gallery, by models that were not trained on them. Gardens
+Point is never trained or chosen on.
 
-Run: python benchmarks/ie_tower.py benchmarks/ie_tower.json --seeds 1 2 42
+Run: python benchmarks/ie_tower.py benchmarks/ie_tower.json fit-1 fit-2 fit-42 frozen all-1
 """
 
 from __future__ import annotations
@@ -13,19 +13,35 @@ import argparse
 import itertools
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-KEPT = ("recall_at_1", "recall_at_5", "sequence_recall_at_1", "num_queries", "num_database")
-TOWER = Path("data/tower.ckpt")
-GARDENS = ["dataset=gardens_point", f"train.checkpoint={TOWER}", "eval_sets=[day,night]", "export.pca_dim=null"]
-# Of one set nothing is learnt that is used on the other, so all queries are looked at again.
-GARDENS += ["rerank.features=xfeat", "rerank.num_candidates=20", "rerank.gate=false"]
-GARDENS += ["evaluate.sequence={reach: 5, step_m: null, jump: 0.01, temperature: 0.07}"]
+KEPT = ("recall_at_1", "recall_at_5", "sequence_recall_at_1", "sequence_recall_at_5", "num_queries", "num_database")
+ALL_SETS = "eval_sets=[val,test,day,night]"
+
+
+def settings_of(name: str) -> dict[str, list[str]]:
+    """What is set for the evaluations of a row: at first, and for those that add to it.
+
+    Args:
+        name: `fit-<seed>`, `make real` with that seed; `all-<seed>`, on all clips, with the weight of inliers that the
+            other learns; `frozen`, ImageNet's weights as they are.
+    """
+    kind, _, seed = name.partition("-")
+    real = [each for each in real_settings() if not each.startswith("eval_sets")]
+    if kind == "fit":
+        plain = [*real, f"train.seed={seed}", ALL_SETS if seed == "1" else "eval_sets=[val,test]"]
+    elif kind == "all":
+        trained_on = "datasets.ie_tower.images.train=[ie_tower_train]"
+        plain = [*real, f"train.seed={seed}", trained_on, "eval_sets=[test]", "rerank.gate=0.1"]
+    else:
+        kept = [each for each in real if not each.startswith(("export", "train"))]
+        plain = [*kept, "train.checkpoint=untrained", ALL_SETS]
+    centred = {"centred": [*plain, "evaluate.centred=true"]} if ALL_SETS in plain else {}
+    return {"plain": plain, **centred}
 
 
 def real_settings() -> list[str]:
@@ -58,19 +74,22 @@ def recalls(sets: list[str]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 42])
+    parser.add_argument("rows", nargs="+", help="fit-1, all-1, frozen")
     args = parser.parse_args()
-    rows = json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else []
-    for seed in args.seeds:
-        stamp = int(time.time())
-        settings = [*real_settings(), f"train.seed={seed}"]
-        row: dict[str, Any] = {"seed": seed, "settings": settings, "seconds": run(f"tower-{seed}-{stamp}", settings)}
-        row |= recalls(["val", "test"])
-        shutil.copy("data/model.ckpt", TOWER)
-        run(f"gardens-{seed}-{stamp}", GARDENS)
-        row |= recalls(["day", "night"])
-        rows.append(row)
-        args.results.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    known = json.loads(args.results.read_text(encoding="utf-8")) if args.results.is_file() else {}
+    for name in args.rows:
+        row: dict[str, Any] = {}
+        for how, settings in settings_of(name).items():
+            seconds = run(f"tower-{name}-{how}-{int(time.time())}", settings)
+            sets = (
+                next(each for each in settings if each.startswith("eval_sets="))
+                .partition("=")[2]
+                .strip("[]")
+                .split(",")
+            )
+            row[how] = {"settings": settings, "seconds": round(seconds), **recalls(sets)}
+            known[name] = row
+            args.results.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -422,6 +422,20 @@ def of_library(name: str) -> Callable[[argparse.Namespace], int]:
     return call
 
 
+def completion(args: argparse.Namespace) -> int:
+    """Print what a shell reads to complete this command."""
+    import shtab
+
+    whole = parser()
+    (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type in (Path, _place):
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+    print(shtab.complete(whole, shell=args.shell))
+    return 0
+
+
 def _place(text: str) -> Path | str:
     """A path, or an address such as ``s3://bucket/photos``."""
     return text if "://" in text else Path(text)
@@ -616,6 +630,9 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("reproduce", reproduce, "evaluate a published model, and print ours beside the published recalls")
     one.add_argument("row", nargs="?", metavar="MODEL/SET", help="of docs/reproduction.md; without it all are listed")
+
+    one = command("completion", completion, "print what a shell reads to complete this command")
+    one.add_argument("shell", choices=("bash", "zsh", "tcsh"), help='for bash: eval "$(vpr completion bash)"')
 
     command("experiments", experiments, "show DVC's experiments: the components and the recalls, not every key")
     return top

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
-from vpr.documentation import components, parameters, performance, reproduction
+from vpr.documentation import components, model_names, parameters, performance, reproduction
 from vpr.documentation.blocks import write_blocks
 from vpr.documentation.chaos import with_chaos
 from vpr.documentation.reruns import with_tables
@@ -22,6 +22,7 @@ def main() -> None:
     (DOCS / "parameters.md").write_text(parameters.page(PARAMS), encoding="utf-8")
     speed = performance.page(Path("benchmarks/results"), DOCS / "performance.png")
     (DOCS / "performance.md").write_text(speed, encoding="utf-8")
+    (DOCS / "published-weights.md").write_text(model_names.page(), encoding="utf-8")
     published = reproduction.page(Path("src/vpr/library/published.csv"), Path("data/sources.yaml"))
     (DOCS / "reproduction.md").write_text(published, encoding="utf-8")
     page = DOCS / "pipeline.md"

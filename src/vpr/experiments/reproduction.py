@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,34 +68,36 @@ def read_published(path: Path = TABLE) -> list[Row]:
         ]
 
 
+def imported_or_pulled(model: str) -> Path:
+    """The checkpoint of a published model: what ``vpr import`` wrote, or else fetched."""
+    from vpr.library.names import pull
+
+    imported = CHECKPOINTS / f"{model}.ckpt"
+    return imported if imported.is_file() else pull(model)
+
+
 def overrides(
-    name: str, rows: list[Row], sources: dict[str, SourceParams], checkpoints: Path = CHECKPOINTS
+    name: str, rows: list[Row], sources: dict[str, SourceParams], find: Callable[[str], Path] = imported_or_pulled
 ) -> list[str]:
     """What ``dvc exp run -S`` needs to run a row.
 
     Args:
         name: ``<model>/<set>``.
-        checkpoints: folder of what ``vpr import`` writes.
+        find: the checkpoint of a model, by its name.
 
     Raises:
-        UserError: for an unknown row, weights that are not there, or a set without a source; with what to do.
+        UserError: for an unknown row, a set without a source, or weights that can't be had; with what to do.
     """
     known = {row.name: row for row in rows}
     if name not in known:
         raise UserError(f"{name!r} is not in {TABLE}; it has {', '.join(sorted(known))}")
     row = known[name]
-    checkpoint = checkpoints / f"{row.model}.ckpt"
-    if not checkpoint.is_file():
-        raise UserError(
-            f"{checkpoint}: not there; fetch the weights from the address in docs/published-weights.md, then run "
-            f"`vpr import {row.model} FILE`"
-        )
     if sources[row.set].url is None:
         raise UserError(
             f"data/sources.yaml: {row.set}.url is null: its owner has to be asked for it, see docs/datasets.md; set "
             "the url to file:// followed by the path of your copy"
         )
-    return [f"dataset={DATASET}", f"train.checkpoint={checkpoint}", f"eval_sets=[{row.set}]"]
+    return [f"dataset={DATASET}", f"train.checkpoint={find(row.model)}", f"eval_sets=[{row.set}]"]
 
 
 def beside(row: Row, metrics: dict[str, Any]) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ def models(args: argparse.Namespace) -> int:
     if not args.name:
         raise UserError(f"name a model: vpr models {args.action} megaloc")
     if args.action == "pull":
-        print(names.pull(args.name, args.mirror))
+        with redirect_stdout(sys.stderr):  # the path alone is for $(...)
+            checkpoint = names.pull(args.name, args.mirror)
+        print(checkpoint)
         return 0
     known = names.facts(args.name)
     width = max(len(key) for key in known)
@@ -28,7 +32,7 @@ def models(args: argparse.Namespace) -> int:
         print(f"{key.replace('_', ' '):<{width}}  {value}")
     for row in names.published_recalls(args.name):
         values = ", ".join(f"R@{n} {row[f'recall_at_{n}']}" for n in (1, 5) if row[f"recall_at_{n}"])
-        print(f"{'published':<{width}}  {row['set']}: {values}, by {row['source']}")
+        print(f"{'published':<{width}}  {row['set']}: {values or 'see'}, {row['source']}")
     return 0
 
 
