@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +34,7 @@ SHARED = ROOT.parent / "shared" / "data"
 # The files that take longest, so that no test process is left with one of them at the end.
 LONGEST = [
     "test_experiments.py", "test_recipes.py", "test_interruptions.py", "test_gsv_xs.py", "test_sweep.py",
-    "test_second_clone.py", "test_fuzz.py", "test_postgres.py", "test_serving.py",
+    "test_second_clone.py", "test_fuzz.py", "test_serving.py",
 ]  # fmt: skip
 
 
@@ -68,6 +69,20 @@ def city(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
         patch.setenv("DATA_ROOT", str(tmp_path_factory.mktemp("city")))
         listing = draw(SyntheticParams(**TINY_CITY))
         return Manifest(listing.name, str(listing.folder), listing.rows)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, where it is installed."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no Chromium on the path")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,7 @@ from vpr.data.csv_files import to_csv
 from vpr.data.images import ImageError, decode
 from vpr.data.manifest import Manifest, read_manifest, write_manifest, write_parts
 from vpr.data.names import FIELDS, parse_name
+from vpr.library.hub import CONFIG, WEIGHTS, write_checkpoint
 from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.localizer import Localizer
 from vpr.localization.server import Limits, make_app
@@ -40,6 +41,7 @@ from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
+from vpr.sources.download.mapillary import Area, _chosen, images_in
 from vpr.sources.ground_truth import read_ground_truth
 from vpr.sources.unpack import unpack
 from vpr.stages.check import check_params
@@ -435,6 +437,48 @@ def attack_request(body: bytes) -> None:
     assert set(answer) in ({"predictions"}, {"error"})
 
 
+# What servers send: of the hub a folder, as a zip of its two files; of Mapillary an answer.
+
+
+def attack_hub(content: bytes) -> None:
+    """A model of the Hugging Face Hub."""
+    with scratch() as folder, suppress(UserError):
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as files:
+                for name in (WEIGHTS, CONFIG):
+                    with suppress(KeyError):
+                        (folder / name).write_bytes(files.read(name))
+        except Exception:  # of the zip, which is ours
+            return
+        write_checkpoint(folder, folder / "m.ckpt")
+        load_checkpoint(folder / "m.ckpt")
+
+
+def attack_mapillary(content: bytes) -> None:
+    """An answer of Mapillary's API."""
+    try:
+        answer = json.loads(content)
+    except (ValueError, RecursionError):
+        return
+    with suppress(UserError):
+        rows = _chosen(images_in(answer), Area((-180.0, -80.0, 180.0, 84.0)))
+        if len(rows):
+            assert rows["image"].str.fullmatch(r"images/\w+\.jpg").all(), "no path leads elsewhere"
+            assert np.isfinite(rows[["lat", "lon", "utm_east", "utm_north"]].to_numpy(dtype=float)).all()
+
+
+@st.composite
+def mapillary_answers(draw: Any) -> bytes:
+    """An answer with one of its values changed."""
+    answer = json.loads(draw(st.sampled_from(corpus("mapillary"))))
+    at = draw(st.sampled_from(places(answer)))
+    part = answer
+    for key in at[:-1]:
+        part = part[key]
+    part[at[-1]] = draw(_JSON)
+    return json.dumps(answer).encode("utf-8", "surrogatepass")
+
+
 TARGETS = {
     "name": Target(attack_name, _NAMES),
     "params": Target(attack_params, edited_yaml(ROOT / "params.yaml"), 30.0),
@@ -446,4 +490,6 @@ TARGETS = {
     "archive": Target(attack_archive, mutated("archive")),
     "ground_truth": Target(attack_ground_truth, mutated("ground_truth")),
     "request": Target(attack_request, requests()),
+    "hub": Target(attack_hub, mutated("hub")),
+    "mapillary": Target(attack_mapillary, mapillary_answers() | mutated("mapillary")),
 }

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from in_browser import watched_page
 from report_of_city import TRAINING, report_of, shown_city
 from vpr.data.coordinates import to_degrees
 from vpr.data.csv_files import to_csv
@@ -21,31 +22,14 @@ from vpr.data.manifest import QUERY
 from vpr.report.page import render
 from vpr.report.set_section import with_other_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 
 @pytest.fixture(scope="module")
 def shown(city):
     return shown_city(city)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 def open_page(browser, path: Path, width: int, troubles: list[str]):
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else troubles.append(asked.url))
+    page = watched_page(browser, width, troubles, ("file:", "data:"))
     page.goto(path.as_uri())
     page.wait_for_selector("body[data-ready=yes]")
     return page

@@ -68,7 +68,7 @@ def write_checkpoint(folder: Path, checkpoint: Path) -> None:
             "metadata": config["metadata"],
             "state_dict": load_file(folder / WEIGHTS),
         }
-    except (ValueError, LookupError, TypeError, SafetensorError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError, SafetensorError) as error:
         raise UserError(f"{folder}: not a model that `vpr push` wrote: {error}") from None
     model, metadata = model_of(folder / CONFIG, content)
     save_checkpoint(checkpoint, model.spec, model.state_dict(), metadata)

@@ -16,13 +16,12 @@ import pytest
 import requests
 import uvicorn
 
+from in_browser import watched_page
 from vpr import cli
 from vpr.data.manifest import DATABASE, QUERY
 from vpr.localization.answers_page import Shown
 from vpr.localization.localizer import locate_photo
 from vpr.localization.server import Limits, Rate, make_app
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @contextmanager
@@ -48,24 +47,8 @@ def shown(city, localizer) -> Shown:
     return Shown.of("A & <b>title</b>", localizer.index, city.folder)
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on the path")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
 def opened(browser, address: str, width: int, troubles: list[str]):
-    page = browser.new_page(viewport={"width": width, "height": 900})
-    page.on("pageerror", lambda error: troubles.append(str(error)))
-    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
-    ours = (address.rpartition("/")[0], "data:", "file:")
-    page.on("request", lambda asked: None if asked.url.startswith(ours) else troubles.append(asked.url))
+    page = watched_page(browser, width, troubles, (address.rpartition("/")[0], "data:", "file:"))
     page.goto(address)
     return page
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from vpr.verification.likeness import cautions, place_likeness
+from vpr.verification.likeness import cautions, place_likeness, same_drive
 
 
 @pytest.fixture
@@ -73,3 +73,15 @@ def test_it_is_said_in_a_sentence(train, num_wide, expected):
     said = cautions({"train": train, "num_wide_places": num_wide})
     assert len(said) == len(expected)
     assert all(part in sentence for part, sentence in zip(expected, said, strict=True))
+
+
+def test_queries_of_a_drive_that_is_in_the_database_are_counted():
+    database = pd.DataFrame({"sequence": ["monday", "monday", "tuesday", ""]})
+    queries = pd.DataFrame({"sequence": ["monday", "friday", "tuesday", "", "friday"]})
+    assert same_drive(queries, database) == 0.4
+    assert same_drive(queries[queries["sequence"] == "friday"], database) == 0
+    assert same_drive(queries.assign(sequence=""), database) is None, "no drives are known"
+    assert same_drive(queries.drop(columns="sequence"), database) is None
+    said = cautions({"train": {}, "num_wide_places": 0, "same_drive": {"val": 0.28, "test": 0.0}})
+    assert len(said) == 1
+    assert said[0].startswith("28 % of the queries of val are from a drive that is in its database too")

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -170,13 +171,25 @@ def _listed(area: Area, folder: Path, token: str, api: str) -> list[dict[str, An
 def _images_of(box: Box, token: str, api: str) -> Iterator[dict[str, Any]]:
     """Images of a box; of one that has more than the API gives, those of its quarters."""
     text = ",".join(f"{side:.6f}" for side in box)
-    found = _ask(f"{api}/images", {"bbox": text, "fields": FIELDS, "limit": str(MOST)}, token)["data"]
+    found = images_in(_ask(f"{api}/images", {"bbox": text, "fields": FIELDS, "limit": str(MOST)}, token))
     side = max(box[2] - box[0], box[3] - box[1])
     if len(found) < MOST or side <= SMALLEST_DEG:
         yield from found
         return
     for quarter in tiles(box, side / 2 + 1e-9):
         yield from _images_of(quarter, token, api)
+
+
+def images_in(answer: Any) -> list[dict[str, Any]]:
+    """The images of an answer.
+
+    Raises:
+        UserError: if it has none as the API gives them.
+    """
+    images = answer.get("data") if isinstance(answer, dict) else None
+    if not isinstance(images, list) or not all(isinstance(each, dict) and "id" in each for each in images):
+        raise UserError("mapillary: the answer is not of the form that API v4 gives")
+    return images
 
 
 def _ask(url: str, params: dict[str, str], token: str) -> Any:
@@ -194,37 +207,43 @@ def _ask(url: str, params: dict[str, str], token: str) -> Any:
 
 def _chosen(found: Sequence[dict[str, Any]], area: Area) -> pd.DataFrame:
     """Rows of the images that fit, by id; positions and headings are Mapillary's own where it has computed them."""
-    rows = []
-    west, south, east, north = area.box
+    rows: list[dict[str, Any]] = []
     for image in sorted(found, key=lambda image: str(image["id"])):
-        geometry = image.get("computed_geometry") or image.get("geometry")
-        if not geometry or not image.get("sequence") or (image.get("is_pano") and not area.panoramas):
-            continue
-        lon, lat = geometry["coordinates"]
-        taken = datetime.fromtimestamp(image["captured_at"] / 1000, UTC)
-        inside = west <= lon <= east and south <= lat <= north
-        if not inside or f"{taken:%Y%m%d}" < area.since.replace("-", ""):
-            continue
-        heading = image.get("computed_compass_angle", image.get("compass_angle"))
-        rows.append(
-            {
-                "image": f"images/{image['id']}.jpg",
-                "lat": lat,
-                "lon": lon,
-                "heading": np.nan if heading is None else float(heading) % 360,
-                "timestamp": f"{taken:%Y%m%d%H%M%S}",
-                "sequence": str(image["sequence"]),
-                "creator": str((image.get("creator") or {}).get("username", "")),
-                "licence": LICENCE,
-                "page": f"https://www.mapillary.com/app/?pKey={image['id']}",
-                "url": image.get("thumb_1024_url") or "",
-            }
-        )
+        with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError):  # not of its form
+            rows += _row(image, area)
     table = pd.DataFrame(rows)
     if not table.empty:
         utm = to_utm(table["lat"].to_numpy(dtype=float), table["lon"].to_numpy(dtype=float))
         table = table.assign(**dict(zip(("utm_east", "utm_north", "utm_zone"), utm, strict=True)))
     return table
+
+
+def _row(image: dict[str, Any], area: Area) -> list[dict[str, Any]]:
+    """The row of an image; none if it does not fit."""
+    west, south, east, north = area.box
+    geometry = image.get("computed_geometry") or image.get("geometry")
+    if not geometry or not image.get("sequence") or (image.get("is_pano") and not area.panoramas):
+        return []
+    lon, lat = map(float, geometry["coordinates"])
+    taken = datetime.fromtimestamp(image["captured_at"] / 1000, UTC)
+    inside = west <= lon <= east and south <= lat <= north
+    if not inside or f"{taken:%Y%m%d}" < area.since.replace("-", "") or not str(image["id"]).isalnum():
+        return []
+    heading = image.get("computed_compass_angle", image.get("compass_angle"))
+    return [
+        {
+            "image": f"images/{image['id']}.jpg",
+            "lat": lat,
+            "lon": lon,
+            "heading": np.nan if heading is None else float(heading) % 360,
+            "timestamp": f"{taken:%Y%m%d%H%M%S}",
+            "sequence": str(image["sequence"]),
+            "creator": str((image.get("creator") or {}).get("username", "")),
+            "licence": LICENCE,
+            "page": f"https://www.mapillary.com/app/?pKey={image['id']}",
+            "url": str(image.get("thumb_1024_url") or ""),
+        }
+    ]
 
 
 def _download(rows: pd.DataFrame, folder: Path, token: str, api: str) -> None:
