@@ -4,7 +4,7 @@ Needs a network, or `data/sources.yaml` with `file://` addresses of your copies,
 chosen on `ie_tower_val`, frames of clips held out of the gallery, by models that were not trained on them. Gardens
 Point is never trained or chosen on.
 
-Run: python benchmarks/ie_tower.py benchmarks/ie_tower.json fit-1 fit-2 fit-42 frozen all-1
+Run: python benchmarks/ie_tower.py benchmarks/ie_tower.json fit-1 fit-2 fit-42 frozen gardens-0.2
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def settings_of(name: str) -> dict[str, list[str]]:
 
     Args:
         name: `fit-<seed>`, `make real` with that seed; `all-<seed>`, on all clips, with the weight of inliers that the
-            other learns; `frozen`, ImageNet's weights as they are.
+            other learns; `frozen`, ImageNet's weights as they are; `gardens-<weight>`, the same on Gardens Point alone,
+            in its own size, with the weight of inliers that `frozen` learns.
     """
     kind, _, seed = name.partition("-")
     real = [each for each in real_settings() if not each.startswith("eval_sets")]
@@ -37,8 +38,13 @@ def settings_of(name: str) -> dict[str, list[str]]:
     elif kind == "all":
         trained_on = "datasets.ie_tower.images.train=[ie_tower_train]"
         plain = [*real, f"train.seed={seed}", trained_on, "eval_sets=[test]", "rerank.gate=0.1"]
+    elif kind == "gardens":
+        kept = [each for each in real if not each.startswith(("export", "train", "dataset", "rerank.num"))]
+        plain = [*kept, "dataset=gardens_point", "train.checkpoint=untrained", "eval_sets=[day,night]"]
+        plain += ["rerank.num_candidates=50", f"rerank.gate={seed}"]
+        return {"plain": plain, "centred": [*plain, "evaluate.centred=true"]}
     else:
-        kept = [each for each in real if not each.startswith(("export", "train"))]
+        kept = [each for each in real if not each.startswith("train")]
         plain = [*kept, "train.checkpoint=untrained", ALL_SETS]
     centred = {"centred": [*plain, "evaluate.centred=true"]} if ALL_SETS in plain else {}
     return {"plain": plain, **centred}
@@ -54,7 +60,8 @@ def real_settings() -> list[str]:
 
 
 def run(name: str, settings: list[str]) -> float:
-    """Run an experiment in the workspace; seconds."""
+    """Run an experiment in the workspace; seconds. What an earlier one wrote into `params.yaml` is taken back."""
+    subprocess.run(["git", "checkout", "--quiet", "params.yaml"], check=True)
     started = time.monotonic()
     changes = [part for setting in settings for part in ("-S", setting)]
     subprocess.run([sys.executable, "-m", "dvc", "exp", "run", "--name", name, *changes], check=True)

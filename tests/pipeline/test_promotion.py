@@ -41,6 +41,14 @@ def promote(monkeypatch, capsys, *arguments) -> tuple[int, str]:
     return stop.value.code, out if stop.value.code == 0 else err
 
 
+def listed(monkeypatch, capsys) -> str:
+    monkeypatch.setattr("sys.argv", ["vpr", "models"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 0
+    return capsys.readouterr().out
+
+
 def holder() -> str:
     client = store_module.connect().tracking.MlflowClient()
     run_id = client.get_model_version_by_alias("vpr", "champion").run_id
@@ -65,6 +73,7 @@ def test_the_alias_goes_to_what_beats_its_holder_by_more_than_chance(store, monk
     assert "may be chance" in printed
     code, printed = promote(monkeypatch, capsys, "clearly")
     assert (code, holder()) == (0, "clearly")
+    assert "\nmodels:/vpr@champion" in listed(monkeypatch, capsys)
     assert "more than chance" in printed
     assert promote(monkeypatch, capsys, "base")[0] == 1
     code, printed = promote(monkeypatch, capsys, "nobody")

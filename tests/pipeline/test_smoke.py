@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vpr.data.checksums import file_sha256
+
 
 def test_images_become_recalls_and_all_files_are_there(project, first_run):
     assert project.stages_run(first_run) == {
@@ -40,6 +42,13 @@ def test_mlflow_has_one_run_with_parameters_curve_and_recalls(project, first_run
     assert not [c for c in runs.columns if c.startswith("params.") and "mixvpr" in c]
     assert run["tags.dvc.experiment"] == "first"
     assert run["metrics.training/loss"] > 0
+
+
+def test_the_model_of_a_run_loads_by_its_name(project, first_run):
+    (run_id,) = project.runs()["run_id"]
+    assert f"\nruns:/{run_id}  first" in project("python", "-m", "vpr.cli", "models")
+    loaded = project("python", "-c", f"import vpr; print(vpr.load('runs:/{run_id}').sha256)")
+    assert loaded.split()[-1] == file_sha256(project.folder / "data/model.ckpt")
 
 
 def test_a_second_look_compares_predictions_again_and_trains_nothing(project, first_run):

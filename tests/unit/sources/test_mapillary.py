@@ -18,10 +18,13 @@ from PIL import Image
 
 from vpr.config.errors import UserError
 from vpr.data.coordinates import to_utm
+from vpr.data.manifest import DATABASE, QUERY
 from vpr.retrieval.positives import positives_within
-from vpr.sources.custom import photos_with_positions
+from vpr.sources.base import Context
+from vpr.sources.custom import Custom, CustomParams, photos_with_positions
 from vpr.sources.download import mapillary
 from vpr.sources.download.mapillary import Area, fetch_area, parse_box, split_by_drive, tiles
+from vpr.verification.likeness import same_drive
 
 BOX = (9.180, 45.460, 9.192, 45.466)
 STEP = 0.00012  # some 10 m
@@ -119,6 +122,13 @@ def test_queries_and_database_are_of_different_drives_and_each_photo_says_whose_
     assert rows["timestamp"].str.fullmatch(r"20(19|20|21)\d{10}").all()
     assert all((tmp_path / image).is_file() for image in rows["image"])
     assert len(photos_with_positions(tmp_path / "images.csv")) == 160, "the project reads its own table"
+    params = CustomParams(
+        source=str(tmp_path / "images.csv"), root=None, columns={}, splits={}, ground_truth={}, allow_pickle=False,
+        places=None,
+    )  # fmt: skip
+    listing = Custom("custom").prepare(params, Context())
+    assert listing.set_names() == ["street"]
+    assert same_drive(listing.part("street", QUERY), listing.part("street", DATABASE)) == 0
 
 
 def test_a_run_that_was_interrupted_goes_on(tmp_path):
