@@ -50,13 +50,14 @@ def localize(args: argparse.Namespace) -> int:
         try:
             content = from_file(path)
         except UserError as error:
+            content = b""
             answers.append({"photo": name, "error": str(error)})
         else:
             answers.append(
                 locate_photo(localizer, name, content, args.num_predictions, args.min_confidence, where=where)
             )
-            if shown is not None:
-                pictured.append(shown.answer(answers[-1], content))
+        if shown is not None:
+            pictured.append(shown.answer(answers[-1], content))
         failed |= "error" in answers[-1]
         if args.format == "text":
             _print_answer(answers[-1])
@@ -430,7 +431,7 @@ def completion(args: argparse.Namespace) -> int:
     (commands,) = (action for action in whole._actions if isinstance(action, argparse._SubParsersAction))
     for command in commands.choices.values():
         for action in command._actions:
-            if action.type in (Path, _place):
+            if action.type in (Path, _place, _model):
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
     print(shtab.complete(whole, shell=args.shell))
     return 0
@@ -439,6 +440,11 @@ def completion(args: argparse.Namespace) -> int:
 def _place(text: str) -> Path | str:
     """A path, or an address such as ``s3://bucket/photos``."""
     return text if "://" in text else Path(text)
+
+
+def _model(text: str) -> Path | str:
+    """A checkpoint's path, or a name that ``vpr.load`` takes."""
+    return text if ":/" in text or (not Path(text).suffix and "/" not in text) else Path(text)
 
 
 class _Help(argparse.HelpFormatter):
@@ -489,7 +495,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="photos, folders of photos, or patterns such as '*.jpg'"
     )
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
     one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
     one.add_argument("--near", metavar="LAT,LON", help="only photos of the database near this position, in degrees")
     one.add_argument("--within", type=float, metavar="METRES", help="how near")
@@ -511,14 +519,18 @@ def parser() -> argparse.ArgumentParser:
     one = command("describe", describe, "write the descriptors of a folder's images, for hloc")
     one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")
     one.add_argument("--h5", type=Path, required=True, help="HDF5 file to write")
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
 
     one = command("pairs", pairs, "write pairs of images to match, for hloc and COLMAP")
     one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")
     one.add_argument("--database", type=Path, help="folder to look in; by default the images among themselves")
     one.add_argument("--top", type=_positive(int), default=50, help="nearest images of each")
     one.add_argument("--out", type=Path, required=True, help="text file to write")
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
 
     one = command("index", index, "build an index from photos with positions in names, EXIF GPS tags or a table")
     one.add_argument(
@@ -537,7 +549,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--approximate", choices=["IVF_PQ", "IVF_RQ"], help="build an approximate index in LanceDB, measured"
     )
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
     one.add_argument("--calibration", type=Path, help="index of the same model to take the confidence from")
     one.add_argument(
         "--radius-m",
@@ -550,16 +564,20 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("condition", metavar="SQL", help="on its columns, such as \"timestamp < '2019'\"")
 
     one = command("serve", serve, "answer photos over HTTP, with limits on what a request may ask for")
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
     one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
     one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any that is free")
     _add_limits(one)
 
     one = command("demo", of_library("demo"), "serve a page to drop photos on")
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
     one.add_argument("--index", type=_place, help=f"folder or address of the index; by default the project's {INDEX}")
-    one.add_argument("--photos", type=Path, help="folder of the index's photos, to show the nearest ones")
+    one.add_argument("--database-photos", type=Path, help="folder of the index's photos, to show the nearest ones")
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets other machines ask")
     one.add_argument("--port", type=int, default=5002, help="port to listen on")
     _add_limits(one)
@@ -572,14 +590,20 @@ def parser() -> argparse.ArgumentParser:
 
     one = command("export", of_library("export"), "write a model in another format")
     one.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="ONNX file to write")
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
 
     one = command("push", of_library("push"), "put a model on the Hugging Face Hub, with a model card")
     one.add_argument("name", nargs="?", metavar="OWNER/NAME", help="repository on the hub")
     one.add_argument("--folder", type=Path, help="write what would be uploaded into a folder instead")
-    one.add_argument("--model", type=Path, help=f"checkpoint of the model; by default the project's {MODEL}")
+    one.add_argument(
+        "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
+    )
     one.add_argument("--recalls", type=Path, help="folder of <set>.json for the card, such as metrics/recalls")
-    one.add_argument("--license", default="mit", help="identifier for the card")
+    one.add_argument(
+        "--license", help="identifier for the card; by default mit for your own, and none for others' weights"
+    )
     one.add_argument("--private", action="store_true", help="make the repository private")
 
     one = command("fetch", of_library("fetch"), "fetch photos of an area as a dataset")
@@ -587,7 +611,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--bbox", required=True, metavar="W,S,E,N", help="west, south, east and north, in degrees")
     one.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is continued")
     one.add_argument("--since", default="", metavar="DATE", help="no photos from before, such as 2019 or 2019-06-30")
-    one.add_argument("--panoramas", action="store_true", help="keep them")
+    one.add_argument("--panoramas", action="store_true", help="keep panoramas")
     one.add_argument("--queries", type=float, default=0.2, help="share of the photos that are queries, by drives")
     one.add_argument("--radius-m", type=_positive(float), default=25.0, help="a database photo within it is a positive")
     one.add_argument("--seed", type=int, default=1, help="of the choice of drives")
@@ -683,6 +707,10 @@ def main() -> None:
     def call() -> int:
         enter_project(args)
         try:
+            if isinstance(getattr(args, "model", None), str):
+                from vpr.library.names import find_checkpoint
+
+                args.model = find_checkpoint(args.model)
             done = int(args.call(args))
             sys.stdout.flush()
             return done

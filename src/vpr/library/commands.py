@@ -32,7 +32,7 @@ def models(args: argparse.Namespace) -> int:
         print(f"{key.replace('_', ' '):<{width}}  {value}")
     for row in names.published_recalls(args.name):
         values = ", ".join(f"R@{n} {row[f'recall_at_{n}']}" for n in (1, 5) if row[f"recall_at_{n}"])
-        print(f"{'published':<{width}}  {row['set']}: {values or 'see'}, {row['source']}")
+        print(f"{'published':<{width}}  {row['set']}: {f'{values}, by' if values else 'see'} {row['source']}")
     return 0
 
 
@@ -51,8 +51,12 @@ def _list_models() -> int:
     print(tabulate(rows, headers="keys", disable_numparse=True))
     if find_project(Path.cwd()) is None:
         return 0
-    from vpr.experiments.registry import registered_models
-    from vpr.experiments.runs import finished_runs
+    try:
+        from vpr.experiments.registry import registered_models
+        from vpr.experiments.runs import finished_runs
+    except ModuleNotFoundError as error:
+        print(f"\nruns and registered models are MLflow's, and {error.name} is not installed", file=sys.stderr)
+        return 0
 
     own = [{"name": name, "run": run, "recall": ""} for name, run in registered_models()]
     for run in finished_runs():
@@ -88,9 +92,12 @@ def push(args: argparse.Namespace) -> int:
                 f"{args.recalls}: no recalls, which are <set>.json; run `dvc repro`, or leave --recalls out"
             )
         recalls = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
-    name = args.name or args.folder.name
-    described = {**metadata, "commit": git_commit()} if recalls else metadata
-    card = hub.model_card(name, described, asdict(model.spec), recalls, args.license)
+    source = metadata.get("configuration", {}).get("dataset", {}).get("name", "")
+    licence = args.license or ("" if source.startswith("https://") else "mit")
+    if not licence:
+        raise UserError(f"these are weights of {source}; name their licence with --license, as that page states it")
+    commit = git_commit() if find_project(Path.cwd()) else "unknown"
+    card = hub.model_card(args.name, metadata, asdict(model.spec), model.descriptor_dim, recalls, licence, commit)
     if args.folder is not None:
         hub.write_folder(args.model, args.folder, card)
         print(f"{args.folder}: {hub.WEIGHTS}, {hub.CONFIG} and {hub.CARD}")
@@ -129,14 +136,16 @@ def demo(args: argparse.Namespace) -> int:
     )
     index = open_index(args.index)
     localizer = Localizer.open(args.model, index, pick_device("auto"))
-    shown = Shown.of("Where was this photo taken?", index, photos_of(index, args.photos))
+    shown = Shown.of("Where was this photo taken?", index, photos_of(index, args.database_photos))
     print(f"drop photos on http://{args.host}:{args.port}/; Ctrl-C ends it", flush=True)
     serve(localizer, args.host, args.port, limits, shown)
     return 0
 
 
 def photos_of(index: Any, given: Path | None) -> Path | None:
-    """The folder of a database's photos: as given, or where the index says; ``None`` where they are not here.
+    """The folder of a database's photos: as given, or of a run of this project; ``None`` where that is not known.
+
+    Which folder an index of files names is not looked at: a stranger's could name any.
 
     Raises:
         UserError: if the folder that was given is not there.
@@ -147,24 +156,20 @@ def photos_of(index: Any, given: Path | None) -> Path | None:
         if not given.is_dir():
             raise UserError(f"{given}: no such folder")
         return given
-    name = index.facts.name
-    if name and Path(name).is_dir():
-        return Path(name)
-    if name and Path(name).is_file():
-        return Path(name).parent  # a table's
-    described = Path("data/descriptors") / name.removeprefix(f"{index.facts.dataset} ")  # of a run, by its set
-    if index.facts.dataset and name and described.is_dir():
-        return DescribedSet.load(described).database.manifest.folder
-    return None
+    described = Path("data/descriptors") / index.facts.name.removeprefix(f"{index.facts.dataset} ")  # by its set
+    is_ours = index.facts.dataset and described.resolve().parent == Path("data/descriptors").resolve()
+    return DescribedSet.load(described).database.manifest.folder if is_ours and described.is_dir() else None
 
 
 def fetch(args: argparse.Namespace) -> int:
     """Fetch photos of an area as a dataset."""
-    from vpr.sources.download.mapillary import Area, fetch_area, parse_box
+    import scipy  # noqa: F401  # that it is missing is said before anything is fetched
+
+    from vpr.sources.download.mapillary import Area, fetch_area, parse_box, parse_since
 
     if not 0 < args.queries < 1:
         raise UserError(f"--queries is {args.queries:g}; expected a share between 0 and 1")
-    area = Area(parse_box(args.bbox), args.since, args.panoramas)
+    area = Area(parse_box(args.bbox), parse_since(args.since), args.panoramas)
     table = fetch_area(area, args.out, args.queries, args.seed, args.radius_m)
     print(
         f"{table}: evaluate on it with dataset custom, datasets.custom.images.source {table}, and eval_sets [street]; "

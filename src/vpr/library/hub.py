@@ -5,10 +5,13 @@ A repository has the weights as ``model.safetensors``, what else the model needs
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from vpr.config.errors import UserError
 from vpr.library.published import PUBLISHED
@@ -37,6 +40,22 @@ def from_hub(address: str, folder: Path) -> Path:
     checkpoint = folder / name / f"{fetched.name}.ckpt"  # a snapshot's folder is named by its commit
     if not checkpoint.is_file():
         write_checkpoint(fetched, checkpoint)
+    return checkpoint
+
+
+def from_folder(folder: Path, kept: Path) -> Path:
+    """The checkpoint of what ``vpr push --folder`` wrote.
+
+    Args:
+        kept: folder that keeps checkpoints.
+
+    Raises:
+        UserError: if it is not a model of this project.
+    """
+    content = b"".join((folder / name).read_bytes() for name in (CONFIG, WEIGHTS) if (folder / name).is_file())
+    checkpoint = kept / "folders" / f"{hashlib.sha256(content).hexdigest()}.ckpt"
+    if not checkpoint.is_file():
+        write_checkpoint(folder, checkpoint)
     return checkpoint
 
 
@@ -120,15 +139,22 @@ def upload(folder: Path, name: str, private: bool) -> str:
 
 
 def model_card(
-    name: str, metadata: dict[str, Any], spec: dict[str, Any], recalls: dict[str, dict[str, Any]], licence: str
+    name: str | None,
+    metadata: dict[str, Any],
+    spec: dict[str, Any],
+    descriptor_dim: int,
+    recalls: dict[str, dict[str, Any]],
+    licence: str,
+    commit: str,
 ) -> str:
     """The card of a model: what it is, what it was trained on and measured by, and how it is used.
 
     Args:
-        name: ``owner/name``.
-        metadata, spec: of its checkpoint.
+        name: ``owner/name``; ``None`` for a folder.
+        metadata, spec, descriptor_dim: of its checkpoint.
         recalls: ``metrics/recalls/<set>.json`` by set; empty where nothing was measured.
         licence: identifier of the hub, such as ``mit``.
+        commit: of the project that it was pushed from.
     """
     configuration = metadata.get("configuration", {})
     chosen = {
@@ -141,14 +167,14 @@ def model_card(
         "tags: [visual-place-recognition, image-retrieval]",
         "---",
         "",
-        f"# {name}",
+        f"# {name or 'A model of vpr'}",
         "",
         "A model that finds where a photo was taken, among photos whose place is known.",
         "",
         "```python",
         "import vpr",
         "",
-        f'model = vpr.load("{PREFIX}{name}")',
+        f'model = vpr.load("{PREFIX + name if name else "this folder"}")',
         'descriptors = model.describe(["one.jpg", "another.jpg"])',
         "```",
         "",
@@ -156,8 +182,8 @@ def model_card(
         "|---|---|",
         *(f"| {key} | {value} |" for key, value in chosen.items() if value),
         f"| image size | {'×'.join(map(str, spec['image_size']))} |",
-        *([f"| seed | {configuration['train']['seed']} |"] if "seed" in configuration.get("train", {}) else []),
-        *([f"| commit | {metadata['commit']} |"] if metadata.get("commit") else []),
+        f"| descriptor | {descriptor_dim} |",
+        f"| commit that it was pushed from | {commit} |",
         "",
     ]
     if recalls:
@@ -178,4 +204,6 @@ def model_card(
     source = next((each.source for each in PUBLISHED.values() if each.source == chosen["dataset"]), None)
     if source:
         lines += ["", f"The weights are those of {source}, in another form."]
+    trained = yaml.safe_dump(configuration, sort_keys=False, default_flow_style=None, width=100)
+    lines += ["", "It was trained with:", "", "```yaml", trained.strip(), "```"]
     return "\n".join(lines) + "\n"

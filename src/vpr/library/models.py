@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vpr.config.errors import UserError
 from vpr.config.progress import progress
 from vpr.data.checksums import file_sha256
 from vpr.data.preprocess import Preprocess
@@ -39,7 +40,7 @@ class Model:
     def __init__(self, checkpoint: Path, device: str | torch.device = "auto") -> None:
         """See ``load``."""
         self.network, self.metadata = load_checkpoint(checkpoint)
-        self.device = pick_device(str(device))
+        self.device = device_of(device)
         self.network.to(self.device)
         self.checkpoint, self.sha256 = checkpoint, file_sha256(checkpoint)
         self._fast: torch.nn.Module | None = None
@@ -107,6 +108,23 @@ def load(name: str | Path, device: str | torch.device = "auto") -> Model:
         UserError: if there is none of that name, or what is there is no model.
     """
     return Model(find_checkpoint(name), device)
+
+
+def device_of(device: str | torch.device) -> torch.device:
+    """The device that a text names.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if str(device) == "auto":
+        return pick_device("auto")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # torch has both for what is not there
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"device is {str(device)!r}: {reason}; expected auto, cpu, cuda or cuda:1") from None
+    return found
 
 
 def as_photos(images: Photo | Iterable[Photo]) -> Sequence[Photo]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from vpr.config.errors import UserError
+from vpr.config.project import find_project
 from vpr.library.published import PUBLISHED, convert_file
 
 REGISTRY, RUN, HUB = "models:/", "runs:/", "hf://"
@@ -40,6 +41,10 @@ def find_checkpoint(name: str | Path) -> Path:
         return pull(text)
     if Path(name).is_file():
         return Path(name)
+    if (Path(name) / "config.json").is_file():
+        from vpr.library.hub import from_folder
+
+        return from_folder(Path(name), home() / "hub")
     if Path(name).suffix or "/" in text:
         raise UserError(f"{text}: no such file")
     near = difflib.get_close_matches(text, PUBLISHED, n=3)
@@ -122,6 +127,8 @@ def _from_mlflow(address: str) -> Path:
         raise UserError(f"{address}: MLflow is not installed; pip install 'vpr[pipeline]'") from None
     from vpr.experiments.store import connect, tracking_uri, without_passwords
 
+    if find_project(Path.cwd()) is None and not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise UserError(f"{address}: go to the project, or set MLFLOW_TRACKING_URI to the store that has it")
     connect()
     wanted = address if address.startswith(REGISTRY) else f"{address.rstrip('/')}/model"
     try:

@@ -79,7 +79,15 @@ async function ask(files) {
     status_.textContent = `Looking at ${file.name}, ${++done} of ${files.length} …`;
     let answer;
     try {
-      const response = await fetch("answers", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ photos: [await encoded(file)] }) });
+      const body = JSON.stringify({ photos: [await encoded(file)] });
+      let response;
+      for (;;) { // a server that takes so many a minute says how long to wait
+        response = await fetch("answers", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+        const wait = response.status === 429 ? Number(response.headers.get("Retry-After")) : 0;
+        if (!wait) break;
+        status_.textContent = `The server takes no more photos for ${wait} s; waiting …`;
+        await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
+      }
       const content = await response.json();
       answer = response.ok ? { ...content.predictions[0], photo: file.name } : { photo: file.name, error: content.error };
     } catch (error) {

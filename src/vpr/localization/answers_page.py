@@ -115,3 +115,21 @@ class Shown:
 def thumbnail(image: Image.Image, side_px: int) -> str:
     """A smaller copy, as the address that a page holds it under."""
     return jpeg_url(ImageOps.contain(image, (side_px, side_px)))
+
+
+def described(openapi: dict[str, Any]) -> str:
+    """A page that says what the server takes and gives, from its OpenAPI document."""
+    calls = [
+        (method.upper(), path, about.get("description", ""), about.get("requestBody"))
+        for path, methods in openapi["paths"].items()
+        for method, about in methods.items()
+    ]
+    template = Environment(autoescape=True).from_string(
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        "<title>{{ title }}: what the server takes</title><style>{{ look }} pre { overflow-x: auto }</style>"
+        "<main><h1>What the server takes</h1><p>The same for programs: <a href=openapi.json>openapi.json</a></p>"
+        "{% for method, path, text, body in calls %}<h2>{{ method }} {{ path }}</h2><p>{{ text }}</p>"
+        "{% if body %}<pre>{{ body.content['application/json'].schema | tojson(indent=2) }}</pre>{% endif %}"
+        "{% endfor %}</main></html>"
+    )
+    return template.render(title=openapi["info"]["title"], look=look(), calls=calls)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -186,7 +186,7 @@ class Index:
         return Index(np.asarray(descriptors, np.float32), rows, IndexFacts(model.sha256, "", "", radius_m), None)
 
     def add(self, other: Index) -> Index:
-        """An index of these photos and others; neither changes.
+        """An index of these photos and others; neither changes. Confidence holds only where both are of one dataset.
 
         Raises:
             UserError: if they were described by different models, or name the same photo.
@@ -197,7 +197,9 @@ class Index:
         if twice:
             raise UserError(f"{len(twice)} photos are in both indexes, such as {min(twice)}")
         images = pd.concat([self.images[INDEX_COLUMNS], other.images[INDEX_COLUMNS]], ignore_index=True)
-        return Index(np.concatenate([self.descriptors, other.descriptors]), images, self.facts, self.calibration)
+        same = self.facts.dataset == other.facts.dataset
+        facts = self.facts if same else replace(self.facts, dataset="")
+        return Index(np.concatenate([self.descriptors, other.descriptors]), images, facts, self.calibration)
 
     @staticmethod
     def load(folder: str | Path) -> Index:
@@ -212,7 +214,10 @@ class Index:
         """Write the folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        create_array(folder / "descriptors.npy", self.descriptors.shape)[:] = self.descriptors
+        # Aside first: an index may be saved where it was read from, and its descriptors are read as they are needed.
+        part = folder / ".descriptors.npy.part"
+        create_array(part, self.descriptors.shape)[:] = self.descriptors
+        part.replace(folder / "descriptors.npy")
         self.images[INDEX_COLUMNS].reset_index(drop=True).to_parquet(folder / "images.parquet")
         (folder / "index.json").write_text(facts_as_json(self.facts, self.calibration), encoding="utf-8")
 

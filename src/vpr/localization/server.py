@@ -27,11 +27,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from vpr.config.errors import UserError
 from vpr.config.params import Options
-from vpr.localization.answers_page import Shown
+from vpr.localization.answers_page import Shown, described
 from vpr.localization.localizer import MAX_PREDICTIONS, Localizer, locate_encoded
 from vpr.localization.photos import from_base64
 
 HEADERS_S = 10.0  # for a client to say what it wants
+MAX_PICTURES = 20  # predictions of a photo that are pictured
 MAX_ADDRESSES = 10_000  # whose requests are counted, before those of a minute ago are forgotten
 # The page brings its own style and script, and asks no other server for anything.
 _ONLY_OURS = (
@@ -49,7 +50,7 @@ class Limits:
         megapixels: of a photo.
         seconds: from the first byte of the body to the answer; photos that are not looked at by then get an error.
         requests: at the same time; more are answered 503.
-        per_minute: requests of one address; more are answered 429. 0 for no limit.
+        per_minute: photos of one address; more are answered 429. 0 for no limit.
     """
 
     body_mb: float = 32
@@ -109,10 +110,10 @@ class Asked(Options):
 
 
 class Rate:
-    """Counts the requests of each address in the last minute.
+    """Counts the photos of each address in the last minute.
 
     Args:
-        per_minute: that an address may make; 0 for any number.
+        per_minute: that an address may send; 0 for any number.
         clock: seconds that never go back.
     """
 
@@ -120,17 +121,19 @@ class Rate:
         self.per_minute, self.clock = per_minute, clock
         self.seen: dict[str, deque[float]] = {}
 
-    def wait_s(self, address: str) -> int:
-        """Seconds until the address may ask again; 0 if it may now, and then that counts."""
+    def wait_s(self, address: str, photos: int = 1) -> int:
+        """Seconds until the address may send so many; 0 if it may now, and then they count."""
         if not self.per_minute:
             return 0
         now = self.clock()
         if len(self.seen) > MAX_ADDRESSES:
             self.seen = {who: times for who, times in self.seen.items() if now - times[-1] < 60}
         times = self.seen.setdefault(address, deque(maxlen=self.per_minute))
-        if len(times) == self.per_minute and now - times[0] < 60:
-            return max(1, math.ceil(60 - (now - times[0])))
-        times.append(now)
+        recent = [then for then in times if now - then < 60]
+        over = len(recent) + photos - self.per_minute  # so many have to be a minute ago
+        if over > 0 and recent:
+            return max(1, math.ceil(60 - (now - recent[min(over, len(recent)) - 1])))
+        times.extend([now] * photos)
         return 0
 
 
@@ -143,7 +146,7 @@ def make_app(localizer: Localizer, limits: Limits, shown: Shown | None = None) -
     one_at_a_time = ThreadPoolExecutor(1)
     rate = Rate(limits.per_minute)
 
-    def answer(body: bytes, deadline: float, with_pictures: bool) -> list[dict[str, Any]]:
+    def answer(body: bytes, deadline: float, address: str, with_pictures: bool) -> list[dict[str, Any]]:
         if time.monotonic() > deadline:
             raise HTTPException(503, "busy; try again later")
         try:
@@ -155,6 +158,14 @@ def make_app(localizer: Localizer, limits: Limits, shown: Shown | None = None) -
         photos, params = asked.encoded(), asked.params
         if len(photos) > limits.photos:
             raise HTTPException(413, f"{len(photos)} photos; the limit is {limits.photos} a request")
+        wait_s = rate.wait_s(address, len(photos))
+        if wait_s:
+            message = f"the limit is {limits.per_minute} photos a minute; try again in {wait_s} s"
+            raise HTTPException(429, message, {"Retry-After": str(wait_s)})
+        if with_pictures and params.num_predictions > MAX_PICTURES:
+            raise HTTPException(
+                400, f"num_predictions is {params.num_predictions}; with pictures at most {MAX_PICTURES}"
+            )
         max_pixels = int(limits.megapixels * 10**6)
         try:
             answers = locate_encoded(
@@ -169,20 +180,24 @@ def make_app(localizer: Localizer, limits: Limits, shown: Shown | None = None) -
         except UserError as error:
             raise HTTPException(400, str(error)) from None
         if with_pictures and shown is not None:
-            return [
-                shown.answer(each, b"" if "error" in each else from_base64(photo, each["photo"]))
-                for each, photo in zip(answers, photos, strict=True)
-            ]
+            return [pictured(each, photo, deadline) for each, photo in zip(answers, photos, strict=True)]
         return answers
+
+    def pictured(found: dict[str, Any], photo: str, deadline: float) -> dict[str, Any]:
+        assert shown is not None, "pictures are for the page"
+        if "error" in found:
+            return found
+        if time.monotonic() > deadline:
+            return {
+                "photo": found["photo"],
+                "error": f"{found['photo']}: no pictures, the time of the request was over",
+            }
+        return shown.answer(found, from_base64(photo, found["photo"]))
 
     num_requests = 0
 
     async def answered(request: Request, with_pictures: bool) -> JSONResponse:
         nonlocal num_requests
-        wait_s = rate.wait_s(request.client.host if request.client else "")
-        if wait_s:
-            message = f"the limit is {limits.per_minute} requests a minute; try again in {wait_s} s"
-            raise HTTPException(429, message, {"Retry-After": str(wait_s)})
         if num_requests >= limits.requests:  # silent connections do not count
             raise HTTPException(503, "busy; try again later")
         num_requests += 1
@@ -194,7 +209,8 @@ def make_app(localizer: Localizer, limits: Limits, shown: Shown | None = None) -
             except TimeoutError:
                 raise HTTPException(408, f"the request was not whole after {limits.seconds:g} s") from None
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(one_at_a_time, answer, body, deadline, with_pictures)
+            address = request.client.host if request.client else ""
+            found = await loop.run_in_executor(one_at_a_time, answer, body, deadline, address, with_pictures)
             return JSONResponse({"predictions": found})
         finally:
             num_requests -= 1
@@ -219,11 +235,17 @@ def make_app(localizer: Localizer, limits: Limits, shown: Shown | None = None) -
         title="vpr",
         version=metadata.version("vpr"),
         exception_handlers={HTTPException: _refused, Exception: _failed},
+        docs_url=None,  # FastAPI's page asks other servers for its scripts
         redoc_url=None,
     )
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}}
     app.post("/invocations", openapi_extra=body)(invocations)
     app.get("/ping")(ping)
+
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(described(app.openapi()), headers={"Content-Security-Policy": _ONLY_OURS})
+
+    app.get("/docs", include_in_schema=False)(docs)
     if shown is not None:
         app.post("/answers", openapi_extra=body)(answers)
         app.get("/", include_in_schema=False)(page)

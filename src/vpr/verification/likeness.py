@@ -58,6 +58,8 @@ def same_drive(queries: pd.DataFrame, database: pd.DataFrame) -> float | None:
     """
     if "sequence" not in queries or "sequence" not in database:
         return None
+    if "positive_frames" in queries and (queries["positive_frames"].fillna("") != "").any():
+        return None  # frames of two walks along one route, which are in order and share no name of a drive
     of_queries = queries["sequence"].fillna("").astype(str)
     known = of_queries != ""
     if not known.any():

@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+import torch
 
 import vpr
 from scratch_project import ROOT
@@ -49,12 +50,25 @@ def test_a_folder_holds_the_model_and_a_card_with_its_numbers(checkpoint, photos
     np.testing.assert_array_equal(first.describe(photos[:3]), again.describe(photos[:3]))
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| test | 200 | 900 | 25 m | 57.5 | 80.0 | 87.0 |" in card
-    assert re.search(r"^\| commit \| [0-9a-f]{40}", card, re.MULTILINE)
-    for said in ("license: mit", "| seed | 3 |", "| agg | gem |", "| dataset | synthetic |", 'vpr.load("hf://mine")'):
-        assert said in card
+    assert re.search(r"^\| commit that it was pushed from \| [0-9a-f]{40}", card, re.MULTILINE)
+    said = ("license: mit", "| descriptor | 64 |", "| agg | gem |", "| dataset | synthetic |", "train: {seed: 3}")
+    assert all(each in card for each in said)
+    monkeypatch.setenv("VPR_HOME", str(tmp_path / "home"))
+    assert vpr.load(folder, "cpu").spec == first.spec
     assert run(monkeypatch, *command) == 0, "what it wrote itself may be written again"
     (folder / "thesis.tex").touch()
     assert run(monkeypatch, *command) == 1
+
+
+def test_the_licence_of_others_weights_has_to_be_named(checkpoint, tmp_path, monkeypatch, capsys):
+    content = torch.load(checkpoint, weights_only=True)
+    content["metadata"]["configuration"]["dataset"]["name"] = "https://github.com/serizba/salad"
+    torch.save(content, tmp_path / "m.ckpt")
+    command = ["push", "--folder", str(tmp_path / "f"), "--model", str(tmp_path / "m.ckpt")]
+    assert run(monkeypatch, *command) == 1
+    assert "name their licence with --license" in capsys.readouterr().err
+    assert run(monkeypatch, *command, "--license", "gpl-3.0") == 0
+    assert "license: gpl-3.0" in (tmp_path / "f/README.md").read_text(encoding="utf-8")
 
 
 def test_what_is_no_model_is_refused(checkpoint, tmp_path):

@@ -57,6 +57,13 @@ def test_descriptors_are_those_of_the_network(model, photos):
         np.testing.assert_allclose(model.describe(photos[:3], batch_size=2), model.network(batch).numpy(), atol=2e-3)
 
 
+def test_a_device_that_is_not_there_is_refused(checkpoint):
+    assert vpr.load(checkpoint, "cpu").device.type == "cpu"
+    for wrong in ("nowhere", "cuda:99"):
+        with pytest.raises(vpr.UserError, match=f"device is '{wrong}'"):
+            vpr.load(checkpoint, wrong)
+
+
 def test_nothing_has_no_descriptor(model):
     assert model.describe([]).shape == (0, model.descriptor_dim)
 
@@ -91,6 +98,8 @@ def test_an_index_is_built_searched_saved_and_added_to(model, photos, tmp_path):
         assert found.distances[0] <= found.distances[1]
     with pytest.raises(vpr.UserError, match="are in both indexes, such as "):
         both.add(index)
+    again.save(tmp_path / "index")
+    np.testing.assert_array_equal(vpr.Index.load(tmp_path / "index").descriptors, both.descriptors)
     (answer,) = vpr.localize(photos[4], model, again, num_predictions=3)
     assert answer["predictions"][0]["image"] == photos[4].name
     assert answer["photo"] == str(photos[4])

@@ -113,13 +113,22 @@ def test_thirty_clients_at_once_get_what_each_would_alone(city, localizer, shown
         } == expected
 
 
+def test_pictures_cost_no_more_than_a_request_may(city, localizer, shown):
+    file = city.folder / city.part("val", QUERY)["image"].iloc[0]
+    asked = {"photos": [encoded(file)], "params": {"num_predictions": 500}}
+    with serving(localizer, Limits(), shown) as address:
+        refused = requests.post(f"{address}/answers", json=asked, timeout=60)
+        assert (refused.status_code, "with pictures at most 20" in refused.text) == (400, True)
+        assert requests.post(f"{address}/invocations", json=asked, timeout=60).status_code == 200
+
+
 def test_an_address_may_ask_so_often_a_minute(city, localizer, shown):
     file = city.folder / city.part("val", QUERY)["image"].iloc[0]
     with serving(localizer, Limits(per_minute=2), shown) as address:
         answers = [requests.post(f"{address}/answers", json={"photos": [encoded(file)]}, timeout=60) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200, 200, 429]
         assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
-        assert "the limit is 2 requests a minute" in answers[2].json()["error"]
+        assert "the limit is 2 photos a minute" in answers[2].json()["error"]
         assert requests.get(f"{address}/ping", timeout=10).json() == {"status": "up"}
 
 
@@ -132,6 +141,14 @@ def test_a_minute_is_a_minute_and_addresses_do_not_share_it():
     now = 60.0
     assert [rate.wait_s("a"), rate.wait_s("a"), rate.wait_s("a")] == [0, 0, 60]
     assert Rate(0).wait_s("a") == 0
+    now = 0.0
+    rate = Rate(5, lambda: now)
+    assert rate.wait_s("a", 4) == 0
+    now = 30.0
+    assert rate.wait_s("a", 2) == 30, "one of the four has to be a minute ago"
+    assert rate.wait_s("a", 1) == 0
+    now = 60.0
+    assert rate.wait_s("a", 4) == 0
 
 
 def test_the_server_says_what_it_takes(localizer, shown):
@@ -140,7 +157,9 @@ def test_the_server_says_what_it_takes(localizer, shown):
         assert set(described["paths"]) == {"/invocations", "/answers", "/ping"}
         body = described["paths"]["/answers"]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert "photos" in body["properties"]
-        assert requests.get(f"{address}/docs", timeout=10).status_code == 200
+        page = requests.get(f"{address}/docs", timeout=10).text
+        assert "POST /answers" in page
+        assert "http" not in page.replace("https://json-schema.org", ""), "it asks no other server for anything"
         policy = requests.get(f"{address}/", timeout=10).headers["Content-Security-Policy"]
         assert "connect-src 'self'" in policy
     with serving(localizer, Limits(), None) as address:

@@ -23,7 +23,7 @@ from vpr.retrieval.positives import positives_within
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams, photos_with_positions
 from vpr.sources.download import mapillary
-from vpr.sources.download.mapillary import Area, fetch_area, parse_box, split_by_drive, tiles
+from vpr.sources.download.mapillary import Area, fetch_area, parse_box, parse_since, split_by_drive, tiles
 from vpr.verification.likeness import same_drive
 
 BOX = (9.180, 45.460, 9.192, 45.466)
@@ -131,6 +131,21 @@ def test_queries_and_database_are_of_different_drives_and_each_photo_says_whose_
     assert same_drive(listing.part("street", QUERY), listing.part("street", DATABASE)) == 0
 
 
+def test_sequences_of_one_trip_are_one_drive():
+    """Mapillary cuts a trip, and a rig of cameras has a sequence for each."""
+    times = ["20200101120000", "20200101121000", "20200101120005", "20200102120000", "20200101120000", "20200101120000"]
+    rows = pd.DataFrame(
+        {
+            "creator": ["ann", "ann", "ann", "ann", "bob", ""],
+            "sequence": ["a", "b", "c", "d", "e", "f"],
+            "timestamp": times,
+        }
+    )
+    drives = mapillary.drives_of(rows)
+    assert drives[0] == drives[1] == drives[2]
+    assert len(set(drives)) == 4, "another day, another creator, and one who is not known"
+
+
 def test_a_run_that_was_interrupted_goes_on(tmp_path):
     with server([*street("a", 45.463), *street("b", 45.46302)]) as world:
         fetch(world, tmp_path)
@@ -165,13 +180,16 @@ def test_what_can_not_be_fetched_is_said(tmp_path, monkeypatch):
         with pytest.raises(UserError, match=r"1 drives, and none passes within 25 m of another"):
             fetch(world, tmp_path / "one")
         with pytest.raises(UserError, match="has no images of"):
-            fetch(world, tmp_path / "none", since="2030-01-01")
+            fetch(world, tmp_path / "none", since="20300101")
         monkeypatch.setenv("MAPILLARY_TOKEN", "wrong")
         with pytest.raises(UserError, match=r"answers HTTP 401 .*; it wants a token of Mapillary"):
             fetch(world, tmp_path / "denied")
         monkeypatch.delenv("MAPILLARY_TOKEN")
         with pytest.raises(UserError, match="make one at https://"):
             fetch(world, tmp_path / "denied")
+    for wrong in ("06/2019", "2019-6-30", "x"):
+        with pytest.raises(UserError, match="expected a date such as 2019"):
+            parse_since(wrong)
     for wrong in ("", "9,45,9", "9,45,8,46", "9,45,10,99", "a,b,c,d", "nan,1,2,3"):
         with pytest.raises(UserError, match="expected west,south,east,north"):
             parse_box(wrong)

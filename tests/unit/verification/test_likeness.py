@@ -82,6 +82,8 @@ def test_queries_of_a_drive_that_is_in_the_database_are_counted():
     assert same_drive(queries[queries["sequence"] == "friday"], database) == 0
     assert same_drive(queries.assign(sequence=""), database) is None, "no drives are known"
     assert same_drive(queries.drop(columns="sequence"), database) is None
+    walks = queries.assign(sequence="frames", positive_frames="1 2")
+    assert same_drive(walks, database.assign(sequence="frames")) is None, "two walks along one route"
     said = cautions({"train": {}, "num_wide_places": 0, "same_drive": {"val": 0.28, "test": 0.0}})
     assert len(said) == 1
     assert said[0].startswith("28 % of the queries of val are from a drive that is in its database too")

@@ -125,7 +125,9 @@ def fetch_file(where: str, url: str, sha256: str | None, folder: Path, known_has
     if url.startswith("file://"):
         found = {path_on_disk(url).name: path_on_disk(url)}
     else:
-        found = _FETCHERS[url.partition("://")[0]](where, url, folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _only_one(folder.with_name(f"{folder.name}.lock"), url):
+            found = _FETCHERS[url.partition("://")[0]](where, url, folder)
     hashes = {name: file_sha256(path) for name, path in found.items()}
     remedy = f"delete {folder} to fetch it again"
     _compare(where, hashes, sha256, remedy)

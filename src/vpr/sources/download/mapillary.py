@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -52,7 +53,7 @@ class Area:
 
     Attributes:
         box: west, south, east and north, in degrees.
-        since: no images from before, as in ``2019`` or ``2019-06-30``; empty for all.
+        since: no images from before, as in ``2019`` or ``20190630``; empty for all.
         panoramas: keep them.
     """
 
@@ -75,6 +76,17 @@ def parse_box(text: str) -> Box:
     if not (on_map and west < east and south < north):
         raise UserError(f"--bbox is {text!r}; expected west,south,east,north in degrees, such as 9.18,45.46,9.19,45.47")
     return west, south, east, north
+
+
+def parse_since(text: str) -> str:
+    """A year, a month or a day, or nothing, as Mapillary's times begin.
+
+    Raises:
+        UserError: for anything else.
+    """
+    if not re.fullmatch(r"(\d{4}(-\d\d(-\d\d)?)?)?", text):
+        raise UserError(f"--since is {text!r}; expected a date such as 2019, 2019-06 or 2019-06-30")
+    return text.replace("-", "")
 
 
 def tiles(box: Box, side: float = TILE_DEG) -> list[Box]:
@@ -213,9 +225,27 @@ def _chosen(found: Sequence[dict[str, Any]], area: Area) -> pd.DataFrame:
             rows += _row(image, area)
     table = pd.DataFrame(rows)
     if not table.empty:
+        table["sequence"] = drives_of(table)
         utm = to_utm(table["lat"].to_numpy(dtype=float), table["lon"].to_numpy(dtype=float))
         table = table.assign(**dict(zip(("utm_east", "utm_north", "utm_zone"), utm, strict=True)))
     return table
+
+
+def drives_of(rows: pd.DataFrame) -> list[str]:
+    """The drive of each image: Mapillary cuts one into sequences, and a rig of cameras makes several at a time.
+
+    Images of one creator with less than an hour between them are of one drive; where the creator is not known, those of
+    one sequence.
+
+    Args:
+        rows: ``creator, sequence, timestamp``.
+    """
+    who = rows["creator"].where(rows["creator"] != "", rows["sequence"])
+    ordered = pd.DataFrame({"who": who, "time": pd.to_datetime(rows["timestamp"], format="%Y%m%d%H%M%S")})
+    ordered = ordered.sort_values(["who", "time"], kind="stable")
+    begins = (ordered["who"] != ordered["who"].shift()) | (ordered["time"].diff() > pd.Timedelta(hours=1))
+    number = begins.groupby(ordered["who"]).cumsum()
+    return (ordered["who"] + "/" + number.astype(str)).reindex(rows.index).to_list()
 
 
 def _row(image: dict[str, Any], area: Area) -> list[dict[str, Any]]:
@@ -227,7 +257,7 @@ def _row(image: dict[str, Any], area: Area) -> list[dict[str, Any]]:
     lon, lat = map(float, geometry["coordinates"])
     taken = datetime.fromtimestamp(image["captured_at"] / 1000, UTC)
     inside = west <= lon <= east and south <= lat <= north
-    if not inside or f"{taken:%Y%m%d}" < area.since.replace("-", "") or not str(image["id"]).isalnum():
+    if not inside or f"{taken:%Y%m%d}" < area.since or not str(image["id"]).isalnum():
         return []
     heading = image.get("computed_compass_angle", image.get("compass_angle"))
     return [
