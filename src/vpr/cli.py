@@ -38,7 +38,7 @@ def localize(args: argparse.Namespace) -> int:
     index = open_index(args.index, args.exact)
     localizer = Localizer.open(args.model, index, pick_device("auto"))
     shown = None
-    if args.page is not None:
+    if args.page is not None or args.pictures is not None:
         from vpr.library.commands import photos_of
         from vpr.localization.answers_page import Shown
 
@@ -56,8 +56,15 @@ def localize(args: argparse.Namespace) -> int:
             answers.append(
                 locate_photo(localizer, name, content, args.num_predictions, args.min_confidence, where=where)
             )
-        if shown is not None:
+        if shown is not None and args.page is not None:
             pictured.append(shown.answer(answers[-1], content))
+        if shown is not None and args.pictures is not None and "error" not in answers[-1]:
+            from vpr.localization.answer_picture import answer_picture
+            from vpr.localization.photos import read_photo
+
+            args.pictures.mkdir(parents=True, exist_ok=True)
+            drawn = answer_picture(shown, answers[-1], read_photo(content, name))
+            drawn.save(args.pictures / f"{len(answers)}.png")
         failed |= "error" in answers[-1]
         if args.format == "text":
             _print_answer(answers[-1])
@@ -68,7 +75,7 @@ def localize(args: argparse.Namespace) -> int:
             f"no confidence: none was learnt for {args.index}; docs/using-a-model.md says how one is",
             file=sys.stderr,
         )
-    if shown is not None:
+    if shown is not None and args.page is not None:
         args.page.parent.mkdir(parents=True, exist_ok=True)
         args.page.write_text(shown.render(pictured, live=False), encoding="utf-8")
         print(f"{args.page}: {len(pictured)} photos", file=sys.stderr)
@@ -514,7 +521,8 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--json", action="store_const", dest="format", const="json", help="the same as --format json")
     one.add_argument("--page", type=Path, help="write an HTML page with photos, predictions and maps as well")
-    one.add_argument("--database-photos", type=Path, help="folder of the index's photos, for --page")
+    one.add_argument("--pictures", type=Path, metavar="FOLDER", help="draw each answer as a picture, 1.png and so on")
+    one.add_argument("--database-photos", type=Path, help="folder of the index's photos, for --page and --pictures")
 
     one = command("describe", describe, "write the descriptors of a folder's images, for hloc")
     one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")

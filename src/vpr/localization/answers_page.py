@@ -65,13 +65,13 @@ class Shown:
             content: of the photo.
         """
         found = [
-            {**each, "at": self._at(each), "picture": self._picture(each["image"])}
+            {**each, "at": self.at(each), "picture": self._picture(each["image"])}
             for each in answer.get("predictions", [])
         ]
         picture = None if "error" in answer else thumbnail(read_photo(content, answer["photo"]), QUERY_PX)
         return {
             **answer,
-            "at": self._at(answer) if answer.get("known") else None,
+            "at": self.at(answer) if answer.get("known") else None,
             "picture": picture,
             "predictions": found,
         }
@@ -93,18 +93,24 @@ class Shown:
             data=Markup(data.replace("<", "\\u003c")),  # no text of a file name ends the script
         )
 
-    def _at(self, place: dict[str, Any]) -> list[float] | None:
+    def at(self, place: dict[str, Any]) -> list[float] | None:
+        """Metres east and north of the map's origin; ``None`` where that is not known."""
         east, north, zone = self.origin
         if place.get("utm_east") is None or not zone or place.get("utm_zone") != zone:
             return None
         return [round(place["utm_east"] - east, 1), round(place["utm_north"] - north, 1)]
 
-    def _picture(self, name: str) -> str | None:
-        """A photo of the database; ``None`` where it is not on this disk."""
+    def path_of(self, name: str) -> Path | None:
+        """Where a photo of the database is; ``None`` where it is not on this disk, or the name leaves the folder."""
         if self.photos is None:
             return None
         path = (self.photos / name).resolve()
-        if not path.is_relative_to(self.photos.resolve()):
+        return path if path.is_relative_to(self.photos.resolve()) and path.is_file() else None
+
+    def _picture(self, name: str) -> str | None:
+        """A photo of the database; ``None`` where it is not on this disk."""
+        path = self.path_of(name)
+        if path is None:
             return None
         try:
             return thumbnail(read_photo(from_file(path), name), PREDICTION_PX)

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 import pytest
 import requests
 import uvicorn
+from PIL import Image
 
 from in_browser import watched_page
 from vpr import cli
@@ -183,7 +184,7 @@ def test_a_folder_of_photos_becomes_one_page(browser, city, checkpoint, localize
     for number, image in enumerate(city.part("val", QUERY)["image"].iloc[:2]):
         shutil.copy(city.folder / image, tmp_path / "mine" / f"<script> & {number}.jpg")
     command = ["vpr", "localize", "mine", "--model", str(checkpoint), "--index", str(tmp_path / "index")]
-    command += ["--page", "page.html", "--database-photos", str(city.folder)]
+    command += ["--page", "page.html", "--pictures", "drawn", "--database-photos", str(city.folder)]
     monkeypatch.setattr("sys.argv", command)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as stop:
@@ -195,6 +196,11 @@ def test_a_folder_of_photos_becomes_one_page(browser, city, checkpoint, localize
     assert page.locator("figure img").count() == 10
     assert page.locator("#drop").count() == 0
     assert troubles == []
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == ["1.png", "2.png"]
+    with Image.open(tmp_path / "drawn/1.png") as drawn:
+        assert drawn.width == 1000
+        colours = {colour for _, colour in drawn.convert("RGB").getcolors(1 << 20)}
+        assert {(20, 113, 58), (11, 87, 164)} <= colours, "the answer and the predictions are on the map"
     written = (tmp_path / "page.html").read_text(encoding="utf-8")
     addresses = set(re.findall(r"https?://[\w.]+", written))
     assert addresses == {"http://www.w3.org", "https://www.openstreetmap.org"}, "a name of SVG's, and a link to follow"
