@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vpr.config.errors import UserError
+    from vpr.library.indexing import Index
     from vpr.library.localizing import localize
     from vpr.library.models import Model, load
-    from vpr.localization.index import Index
 
 __all__ = ["Index", "Model", "UserError", "load", "localize"]
 _HOMES = {
-    "Index": "vpr.localization.index",
+    "Index": "vpr.library.indexing",
     "Model": "vpr.library.models",
     "UserError": "vpr.config.errors",
     "load": "vpr.library.models",

@@ -33,6 +33,7 @@ from vpr.data.images import ImageError, decode
 from vpr.data.manifest import Manifest, read_manifest, write_manifest, write_parts
 from vpr.data.names import FIELDS, parse_name
 from vpr.library.hub import CONFIG, WEIGHTS, write_checkpoint
+from vpr.library.mapillary import Area, _chosen, images_in
 from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.localizer import Localizer
 from vpr.localization.server import Limits, make_app
@@ -41,7 +42,6 @@ from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
-from vpr.sources.download.mapillary import Area, _chosen, images_in
 from vpr.sources.ground_truth import read_ground_truth
 from vpr.sources.unpack import unpack
 from vpr.stages.check import check_params

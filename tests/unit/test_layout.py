@@ -34,11 +34,13 @@ IMPORTS = {
     "verification": BASE | {"retrieval", "pages"},
     "model": BASE,
     "training": BASE | {"retrieval", "model"},
-    "localization": BASE | {"retrieval", "model"},
+    "localization": BASE | {"retrieval", "model", "pages"},
     "reranking": BASE | {"retrieval", "localization"},
     "report": BASE | {"retrieval", "model", "training", "localization", "pages"},
     "experiments": BASE | {"retrieval", "model", "training", "localization", "report", "sources", "pages"},
 }
+IMPORTS["library"] = {*IMPORTS}  # what it offers is made of all of them
+IMPORTS["experiments"] |= {"library"}  # weights by their names
 IMPORTS["documentation"] = IMPORTS["stages"] = {*IMPORTS, "documentation"}
 
 

@@ -1,1 +1,1 @@
-"""Use a model from Python, in another tool's format, or under its name: nothing here trains or needs a project."""
+"""Use a model from Python, in another format or under its name, and fetch photos: nothing here trains."""

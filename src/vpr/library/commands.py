@@ -165,7 +165,7 @@ def fetch(args: argparse.Namespace) -> int:
     """Fetch photos of an area as a dataset."""
     import scipy  # noqa: F401  # that it is missing is said before anything is fetched
 
-    from vpr.sources.download.mapillary import Area, fetch_area, parse_box, parse_since
+    from vpr.library.mapillary import Area, fetch_area, parse_box, parse_since
 
     if not 0 < args.queries < 1:
         raise UserError(f"--queries is {args.queries:g}; expected a share between 0 and 1")

@@ -121,15 +121,14 @@ def descriptor_dim_of(name: str) -> int:
 
 def _from_mlflow(address: str) -> Path:
     """The checkpoint of a registered model, or of a run."""
-    try:
-        import mlflow
-    except ModuleNotFoundError:
-        raise UserError(f"{address}: MLflow is not installed; pip install 'vpr[pipeline]'") from None
     from vpr.experiments.store import connect, tracking_uri, without_passwords
 
     if find_project(Path.cwd()) is None and not os.environ.get("MLFLOW_TRACKING_URI"):
         raise UserError(f"{address}: go to the project, or set MLFLOW_TRACKING_URI to the store that has it")
-    connect()
+    try:
+        mlflow = connect()
+    except ModuleNotFoundError:
+        raise UserError(f"{address}: MLflow is not installed; pip install 'vpr[pipeline]'") from None
     wanted = address if address.startswith(REGISTRY) else f"{address.rstrip('/')}/model"
     try:
         folder = Path(mlflow.artifacts.download_artifacts(wanted))

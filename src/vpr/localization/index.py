@@ -8,11 +8,10 @@ An index is a folder: ``descriptors.npy`` ``(number, D)``, ``images.parquet`` wi
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -24,14 +23,11 @@ from pydantic import TypeAdapter, ValidationError
 from vpr.config.errors import UserError
 from vpr.config.params import Positive
 from vpr.data.arrays import create_array
-from vpr.data.coordinates import on_earth, to_degrees, to_utm
+from vpr.data.coordinates import to_degrees
 from vpr.data.manifest import COLUMNS
 from vpr.localization.confidence import Calibration
 from vpr.localization.filters import ANYWHERE, Where
 from vpr.retrieval.search import exact_index, search, search_in
-
-if TYPE_CHECKING:
-    from vpr.library.models import Model
 
 INDEX_COLUMNS = ["image", "utm_east", "utm_north", "utm_zone", "place_id", "heading", "timestamp"]
 
@@ -132,59 +128,6 @@ class Index:
             for rows, far in zip(ranking, distances, strict=True)
         ]
 
-    @staticmethod
-    def build(photos: str | Path, model: Model, radius_m: float = 25.0, show_progress: bool = False) -> Index:
-        """An index of photos whose position is in a table, in their names or in their EXIF tags.
-
-        Args:
-            photos: a folder, or a table as ``datasets.custom`` takes it.
-            model: that describes them.
-            radius_m: two photos within it show the same place.
-            show_progress: on stderr.
-
-        Raises:
-            UserError: if no photo has a position.
-        """
-        from vpr.localization.photo_folder import located_in
-
-        folder, rows = located_in(Path(photos))
-        descriptors = model.describe([folder / image for image in rows["image"]], show_progress=show_progress)
-        return Index(descriptors, rows, IndexFacts(model.sha256, "", str(photos), radius_m), None)
-
-    @staticmethod
-    def of(
-        names: Sequence[str],
-        descriptors: NDArray[np.float32],
-        model: Model,
-        lat: Sequence[float] | None = None,
-        lon: Sequence[float] | None = None,
-        radius_m: float = 25.0,
-    ) -> Index:
-        """An index of descriptors that are there already.
-
-        Args:
-            names: of the photos.
-            descriptors: ``(number, D)``, by ``model``.
-            lat, lon: where they were taken, in degrees; without, answers name photos and no positions.
-
-        Raises:
-            UserError: if numbers do not fit each other.
-        """
-        numbers = {len(names), len(descriptors), len(names if lat is None else lat), len(names if lon is None else lon)}
-        if len(numbers) > 1 or (lat is None) != (lon is None):
-            raise UserError(f"a name, a descriptor, lat and lon of each photo are needed; there are {sorted(numbers)}")
-        rows = pd.DataFrame({"image": list(names), "place_id": "", "heading": np.nan, "timestamp": ""})
-        east, north, zones = np.full(len(rows), np.nan), np.full(len(rows), np.nan), [""] * len(rows)
-        if lat is not None and lon is not None:
-            degrees = np.asarray(lat, dtype=float), np.asarray(lon, dtype=float)
-            wrong = np.flatnonzero(~on_earth(*degrees))
-            if len(wrong):
-                where = f"lat {degrees[0][wrong[0]]}, lon {degrees[1][wrong[0]]}"
-                raise UserError(f"{names[wrong[0]]} has {where}, which is nowhere that UTM covers")
-            east, north, zones = to_utm(*degrees)
-        rows = rows.assign(utm_east=east, utm_north=north, utm_zone=zones)
-        return Index(np.asarray(descriptors, np.float32), rows, IndexFacts(model.sha256, "", "", radius_m), None)
-
     def add(self, other: Index) -> Index:
         """An index of these photos and others; neither changes. Confidence holds only where both are of one dataset.
 
@@ -199,16 +142,8 @@ class Index:
         images = pd.concat([self.images[INDEX_COLUMNS], other.images[INDEX_COLUMNS]], ignore_index=True)
         same = self.facts.dataset == other.facts.dataset
         facts = self.facts if same else replace(self.facts, dataset="")
-        return Index(np.concatenate([self.descriptors, other.descriptors]), images, facts, self.calibration)
-
-    @staticmethod
-    def load(folder: str | Path) -> Index:
-        """Read what ``save`` wrote.
-
-        Raises:
-            UserError: if it is not such a folder, or its files do not fit each other.
-        """
-        return load_index(Path(folder))
+        descriptors = np.concatenate([self.descriptors, other.descriptors])
+        return replace(self, descriptors=descriptors, images=images, facts=facts)
 
     def save(self, folder: str | Path) -> None:
         """Write the folder."""
@@ -223,7 +158,11 @@ class Index:
 
 
 def load_index(folder: Path) -> Index:
-    """See ``Index.load``."""
+    """Read what ``Index.save`` wrote.
+
+    Raises:
+        UserError: if it is not such a folder, or its files do not fit each other.
+    """
     files = [folder / name for name in ("descriptors.npy", "images.parquet", "index.json")]
     missing = [file.name for file in files if not file.is_file()]
     if missing:

@@ -102,21 +102,6 @@ def located_photos(folder: Path, listed: pd.DataFrame | None = None) -> pd.DataF
     return table[table["utm_zone"] != ""].reset_index(drop=True)
 
 
-def located_in(photos: Path) -> tuple[Path, pd.DataFrame]:
-    """The folder of a folder's or a table's photos, and ``located_photos`` of them.
-
-    Raises:
-        UserError: if it is not there, or no photo has a position.
-    """
-    if not photos.exists():
-        raise UserError(f"{photos}: no such folder or table")
-    if photos.is_dir():
-        return photos, located_photos(photos)
-    from vpr.sources.custom import photos_with_positions
-
-    return photos.parent, located_photos(photos.parent, photos_with_positions(photos))
-
-
 def _counted(names: list[str]) -> Iterator[str]:
     with progress(len(names), "reading", "photos") as bar:
         for name in names:

@@ -9,11 +9,18 @@ from the queries.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vpr.data.described_set import DescribedSet
+
+
+def loaded(folder: Path, centre: bool) -> DescribedSet:
+    """A set from the disk, ``centred`` if asked for."""
+    described = DescribedSet.load(folder)
+    return centred(described) if centre else described
 
 
 def centred(described: DescribedSet) -> DescribedSet:

@@ -7,15 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from vpr.config.errors import run_stage
 from vpr.config.params import load
 from vpr.data.csv_files import to_csv
-from vpr.data.described_set import DescribedSet
-from vpr.retrieval.centring import centred
+from vpr.retrieval.centring import loaded
 from vpr.retrieval.evaluation import evaluate_ranking, sequence_recalls
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
@@ -35,14 +32,11 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True)
     args = parser.parse_args()
     params = load(EvaluateParams)
-    described = DescribedSet.load(args.descriptors)
-    if params.centred:
-        described = centred(described)
+    described = loaded(args.descriptors, params.centred)
     database, queries = described.database, described.queries
     k = max(params.num_predictions, *params.recall_at)
     ranking, distances = search(database.descriptors, queries.descriptors, k, params.faiss_gpu)
-    found: NDArray[np.int64] | None = None
-    facts: dict[str, Any] = {"centred": True} if params.centred else {}
+    found, facts = None, dict[str, Any]({"centred": True} if params.centred else {})
     if params.index is not None:
         index = approximate_index(params.index, database.descriptors)
         found, _ = search_in(index, queries.descriptors, k)

@@ -15,18 +15,20 @@ from vpr.data.described_set import DescribedSet
 from vpr.localization.confidence import Calibration, NoConfidence, calibrate
 from vpr.localization.index import Index, IndexFacts
 from vpr.localization.params import IndexParams, load_index_set
+from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
-from vpr.retrieval.predictions import Predictions
+from vpr.retrieval.search import search
 
 
 def learn_confidence(
-    val_set: str, descriptors: Path, predictions: Path, radius_m: float, neighbours: int
+    val_set: str, descriptors: Path, radius_m: float, neighbours: int
 ) -> tuple[Calibration | None, str]:
-    """The calibration, and what to print of it."""
+    """The calibration, and what to print of it: of descriptors as photos have them, which evaluation may centre."""
     described = DescribedSet.load(descriptors / val_set)
-    found = Predictions.load(predictions / f"{val_set}.parquet")
+    database, queries = described.database, described.queries
+    ranking, distances = search(database.descriptors, queries.descriptors, neighbours)
+    found = evaluate_ranking(ranking, distances, database.rows, queries.rows, [1], radius_m).predictions
     try:
-        database, queries = described.database, described.queries
         dataset = database.manifest.name
         fitted = calibrate(found, database.rows, queries.rows, dataset, val_set, radius_m, neighbours)
     except NoConfidence as error:
@@ -38,14 +40,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--descriptors", type=Path, required=True, help="folder of <set>/")
-    parser.add_argument("--predictions", type=Path, required=True, help="folder of <set>.parquet")
     parser.add_argument("--index", type=Path, required=True)
     args = parser.parse_args()
     sets, radius_m = load_eval_sets(), load(EvaluateParams).positive_radius_m
     val_set, neighbours = load_value("datasets.${dataset}.train.val_set", str), load(IndexParams).neighbours
     calibration, message = None, f"no confidence: {val_set} is not among eval_sets"
     if val_set in sets:
-        calibration, message = learn_confidence(val_set, args.descriptors, args.predictions, radius_m, neighbours)
+        calibration, message = learn_confidence(val_set, args.descriptors, radius_m, neighbours)
     described = DescribedSet.load(args.descriptors / load_index_set())
     database = described.database
     name = f"{database.manifest.name} {described.name}"

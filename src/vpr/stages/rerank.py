@@ -10,12 +10,11 @@ from typing import Any
 
 from vpr.config.errors import run_stage
 from vpr.config.params import load, load_eval_sets, load_value
-from vpr.data.described_set import DescribedSet
 from vpr.localization.params import IndexParams
 from vpr.reranking.drawing import draw_matches
 from vpr.reranking.params import RerankParams
 from vpr.reranking.second_look import look_again
-from vpr.retrieval.centring import centred
+from vpr.retrieval.centring import loaded
 from vpr.retrieval.params import EvaluateParams
 
 
@@ -35,9 +34,7 @@ def main() -> None:
     metrics: dict[str, Any] = {}
     times: dict[str, float] = {}
     if params.features != "none":
-        sets = {name: DescribedSet.load(args.descriptors / name) for name in names}
-        if evaluation.centred:
-            sets = {name: centred(each) for name, each in sets.items()}
+        sets = {name: loaded(args.descriptors / name, evaluation.centred) for name in names}
         looks, gate = look_again(sets, val_set, params, evaluation.positive_radius_m, neighbours)
         weight = gate.weight if gate else float(params.gate) or None
         gated = gate.as_dict() if gate else None

@@ -19,11 +19,11 @@ from PIL import Image
 from vpr.config.errors import UserError
 from vpr.data.coordinates import to_utm
 from vpr.data.manifest import DATABASE, QUERY
+from vpr.library import mapillary
+from vpr.library.mapillary import Area, fetch_area, parse_box, parse_since, split_by_drive, tiles
 from vpr.retrieval.positives import positives_within
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams, photos_with_positions
-from vpr.sources.download import mapillary
-from vpr.sources.download.mapillary import Area, fetch_area, parse_box, parse_since, split_by_drive, tiles
 from vpr.verification.likeness import same_drive
 
 BOX = (9.180, 45.460, 9.192, 45.466)
