@@ -243,7 +243,9 @@ def test_a_full_disk_loses_nothing_and_the_download_goes_on_with_more_room(serve
     with pytest.raises(UserError, match=r"downloading and unpacking set.zip needs 0.01 GB, the disk has 0.00 GB free"):
         get(f"{server.url}/set.zip")
     server.script = ["length unknown"]
-    with pytest.raises(UserError, match=r"downloading set.zip needs 0.00 GB, the disk has 0.00 GB free"):
+    # The last piece may find the room that was there when it was asked for taken by what is being written.
+    needs = r"downloading set.zip needs 0.00 GB, the disk has 0.00 GB free|the disk is full while downloading .*set.zip"
+    with pytest.raises(UserError, match=needs):
         get(f"{server.url}/set.zip")
     small_disk("5m")
     server.asked.clear()
