@@ -18,6 +18,6 @@ def vpr(name: str = "megaloc", device: str = "cpu"):
         name: of ``vpr models``, or a checkpoint's path; see ``vpr.load``.
         device: ``cpu``, ``cuda`` or ``auto``.
     """
-    from vpr.library.models import load
+    from vpr.api.models import load
 
     return load(name, device).network

@@ -19,8 +19,8 @@ import numpy as np
 import onnxruntime
 import torch
 
+from vpr.api.onnx_export import export_onnx
 from vpr.config.errors import UserError
-from vpr.library.onnx_export import export_onnx
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.inference import for_inference
 from vpr.model.spec import ModelSpec

@@ -12,18 +12,18 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vpr.api.indexing import Index
+    from vpr.api.localizing import localize
+    from vpr.api.models import Model, load
     from vpr.config.errors import UserError
-    from vpr.library.indexing import Index
-    from vpr.library.localizing import localize
-    from vpr.library.models import Model, load
 
 __all__ = ["Index", "Model", "UserError", "load", "localize"]
 _HOMES = {
-    "Index": "vpr.library.indexing",
-    "Model": "vpr.library.models",
+    "Index": "vpr.api.indexing",
+    "Model": "vpr.api.models",
     "UserError": "vpr.config.errors",
-    "load": "vpr.library.models",
-    "localize": "vpr.library.localizing",
+    "load": "vpr.api.models",
+    "localize": "vpr.api.localizing",
 }
 
 

@@ -39,7 +39,7 @@ def localize(args: argparse.Namespace) -> int:
     localizer = Localizer.open(args.model, index, pick_device("auto"))
     shown = None
     if args.page is not None or args.pictures is not None:
-        from vpr.library.commands import photos_of
+        from vpr.api.commands import photos_of
         from vpr.localization.answers_page import Shown
 
         shown = Shown.of("Where these photos were taken", index, photos_of(index, args.database_photos))
@@ -392,7 +392,7 @@ def experiments(args: argparse.Namespace) -> int:
 
 def import_published(args: argparse.Namespace) -> int:
     """Turn published weights into a checkpoint of this project."""
-    from vpr.library.published import convert_file
+    from vpr.api.published import convert_file
 
     convert_file(args.name, args.weights, args.out or Path("data/published") / f"{args.name}.ckpt")
     return 0
@@ -422,10 +422,10 @@ def reproduce(args: argparse.Namespace) -> int:
 
 
 def of_library(name: str) -> Callable[[argparse.Namespace], int]:
-    """A command of ``vpr.library.commands``, imported when it is called."""
+    """A command of ``vpr.api.commands``, imported when it is called."""
 
     def call(args: argparse.Namespace) -> int:
-        return int(getattr(importlib.import_module("vpr.library.commands"), name)(args))
+        return int(getattr(importlib.import_module("vpr.api.commands"), name)(args))
 
     return call
 
@@ -716,7 +716,7 @@ def main() -> None:
         enter_project(args)
         try:
             if isinstance(getattr(args, "model", None), str):
-                from vpr.library.names import find_checkpoint
+                from vpr.api.names import find_checkpoint
 
                 args.model = find_checkpoint(args.model)
             done = int(args.call(args))

@@ -26,14 +26,14 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
+from vpr.api.hub import CONFIG, WEIGHTS, write_checkpoint
+from vpr.api.mapillary import Area, _chosen, images_in
 from vpr.config.errors import UserError
 from vpr.data.checksums import file_sha256
 from vpr.data.csv_files import to_csv
 from vpr.data.images import ImageError, decode
 from vpr.data.manifest import Manifest, read_manifest, write_manifest, write_parts
 from vpr.data.names import FIELDS, parse_name
-from vpr.library.hub import CONFIG, WEIGHTS, write_checkpoint
-from vpr.library.mapillary import Area, _chosen, images_in
 from vpr.localization.index import Index, IndexFacts, load_index
 from vpr.localization.localizer import Localizer
 from vpr.localization.server import Limits, make_app

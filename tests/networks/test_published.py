@@ -10,9 +10,9 @@ import torchvision
 from torch import nn
 
 from vpr import cli
+from vpr.api.names import descriptor_dim_of
+from vpr.api.published import PUBLISHED, convert
 from vpr.config.errors import UserError
-from vpr.library.names import descriptor_dim_of
-from vpr.library.published import PUBLISHED, convert
 from vpr.model.checkpoint import load_checkpoint
 
 ROOT = Path(__file__).parents[2]

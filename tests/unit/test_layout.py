@@ -39,8 +39,8 @@ IMPORTS = {
     "report": BASE | {"retrieval", "model", "training", "localization", "pages"},
     "experiments": BASE | {"retrieval", "model", "training", "localization", "report", "sources", "pages"},
 }
-IMPORTS["library"] = {*IMPORTS}  # what it offers is made of all of them
-IMPORTS["experiments"] |= {"library"}  # weights by their names
+IMPORTS["api"] = {*IMPORTS}  # what it offers is made of all of them
+IMPORTS["experiments"] |= {"api"}  # weights by their names
 IMPORTS["documentation"] = IMPORTS["stages"] = {*IMPORTS, "documentation"}
 
 

@@ -23,7 +23,7 @@ def main() -> None:
     speed = performance.page(Path("benchmarks/results"), DOCS / "performance.png")
     (DOCS / "performance.md").write_text(speed, encoding="utf-8")
     (DOCS / "published-weights.md").write_text(model_names.page(), encoding="utf-8")
-    published = reproduction.page(Path("src/vpr/library/published.csv"), Path("data/sources.yaml"))
+    published = reproduction.page(Path("src/vpr/api/published.csv"), Path("data/sources.yaml"))
     (DOCS / "reproduction.md").write_text(published, encoding="utf-8")
     page = DOCS / "pipeline.md"
     text = with_chaos(with_tables(page.read_text(encoding="utf-8"), PIPELINE), CHAOS)

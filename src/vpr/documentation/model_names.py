@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from vpr.api.names import facts, published_recalls
+from vpr.api.published import PUBLISHED
 from vpr.documentation.components import table
-from vpr.library.names import facts, published_recalls
-from vpr.library.published import PUBLISHED
 
 PAGE = """# Models by name
 
-Written by `make docs` from `src/vpr/library/published.py` and `published.csv`.
+Written by `make docs` from `src/vpr/api/published.py` and `published.csv`.
 
 ```python
 import vpr

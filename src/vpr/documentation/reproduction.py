@@ -10,7 +10,7 @@ from vpr.sources.catalogue import EVALUATION, load_sources
 
 PAGE = """# Published recalls, and ours
 
-Written by `make docs` from `src/vpr/library/published.csv` and `data/sources.yaml`. A row is run by one command:
+Written by `make docs` from `src/vpr/api/published.csv` and `data/sources.yaml`. A row is run by one command:
 
 ```bash
 vpr import mixvpr_resnet50_4096 ~/Downloads/weights.ckpt

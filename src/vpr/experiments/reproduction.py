@@ -11,7 +11,7 @@ from typing import Any
 from vpr.config.errors import UserError
 from vpr.sources.catalogue import SourceParams
 
-TABLE = Path("src/vpr/library/published.csv")
+TABLE = Path("src/vpr/api/published.csv")
 CHECKPOINTS = Path("data/published")
 DATASET = "benchmarks"
 
@@ -70,7 +70,7 @@ def read_published(path: Path = TABLE) -> list[Row]:
 
 def imported_or_pulled(model: str) -> Path:
     """The checkpoint of a published model: what ``vpr import`` wrote, or else fetched."""
-    from vpr.library.names import pull
+    from vpr.api.names import pull
 
     imported = CHECKPOINTS / f"{model}.ckpt"
     return imported if imported.is_file() else pull(model)

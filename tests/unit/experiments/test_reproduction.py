@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from vpr.api.published import PUBLISHED
 from vpr.config.errors import UserError
 from vpr.config.params import read_params
 from vpr.experiments.reproduction import DATASET, Row, beside, overrides, read_published
-from vpr.library.published import PUBLISHED
 from vpr.sources.base import Context, make_dataset
 from vpr.sources.catalogue import EVALUATION, load_sources
 from vpr.sources.collection import CollectionParams, uses
 
 ROOT = Path(__file__).parents[3]
-ROWS = read_published(ROOT / "src/vpr/library/published.csv")
+ROWS = read_published(ROOT / "src/vpr/api/published.csv")
 SOURCES = load_sources(ROOT / "data/sources.yaml")
 
 

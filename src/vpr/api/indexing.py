@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vpr.api.models import Model
 from vpr.config.errors import UserError
 from vpr.data.coordinates import on_earth, to_utm
-from vpr.library.models import Model
 from vpr.localization.index import Index as SavedIndex
 from vpr.localization.index import IndexFacts, load_index
 from vpr.localization.photo_folder import located_photos

@@ -15,7 +15,7 @@ from vpr.config.project import find_project
 
 def models(args: argparse.Namespace) -> int:
     """List models, fetch one, or say what is known of one."""
-    from vpr.library import names
+    from vpr.api import names
 
     if args.action == "list":
         return _list_models()
@@ -39,8 +39,8 @@ def models(args: argparse.Namespace) -> int:
 def _list_models() -> int:
     from tabulate import tabulate
 
-    from vpr.library import names
-    from vpr.library.published import PUBLISHED
+    from vpr.api import names
+    from vpr.api.published import PUBLISHED
 
     columns = ("name", "descriptor_dim", "image_size", "trained_on", "licence")
     rows: list[dict[str, Any]] = []
@@ -77,8 +77,8 @@ def push(args: argparse.Namespace) -> int:
     from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
+    from vpr.api import hub
     from vpr.config.project import git_commit
-    from vpr.library import hub
     from vpr.model.checkpoint import load_checkpoint
 
     if (args.name is None) == (args.folder is None):
@@ -110,7 +110,7 @@ def push(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a model in another format."""
-    from vpr.library.onnx_export import export_onnx
+    from vpr.api.onnx_export import export_onnx
 
     facts = export_onnx(args.model, args.onnx)
     size = "×".join(map(str, facts["image_size"]))
@@ -165,7 +165,7 @@ def fetch(args: argparse.Namespace) -> int:
     """Fetch photos of an area as a dataset."""
     import scipy  # noqa: F401  # that it is missing is said before anything is fetched
 
-    from vpr.library.mapillary import Area, fetch_area, parse_box, parse_since
+    from vpr.api.mapillary import Area, fetch_area, parse_box, parse_since
 
     if not 0 < args.queries < 1:
         raise UserError(f"--queries is {args.queries:g}; expected a share between 0 and 1")

@@ -12,9 +12,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from vpr.api.published import PUBLISHED, convert_file
 from vpr.config.errors import UserError
 from vpr.config.project import find_project
-from vpr.library.published import PUBLISHED, convert_file
 
 REGISTRY, RUN, HUB = "models:/", "runs:/", "hf://"
 
@@ -34,7 +34,7 @@ def find_checkpoint(name: str | Path) -> Path:
     if text.startswith((REGISTRY, RUN)):
         return _from_mlflow(text)
     if text.startswith(HUB):
-        from vpr.library.hub import from_hub
+        from vpr.api.hub import from_hub
 
         return from_hub(text, home() / "hub")
     if text in PUBLISHED:
@@ -42,7 +42,7 @@ def find_checkpoint(name: str | Path) -> Path:
     if Path(name).is_file():
         return Path(name)
     if (Path(name) / "config.json").is_file():
-        from vpr.library.hub import from_folder
+        from vpr.api.hub import from_folder
 
         return from_folder(Path(name), home() / "hub")
     if Path(name).suffix or "/" in text:
@@ -86,7 +86,7 @@ def _require_published(name: str) -> None:
 
 def published_recalls(name: str) -> list[dict[str, str]]:
     """Rows of ``published.csv`` of a model."""
-    with files("vpr.library").joinpath("published.csv").open(encoding="utf-8") as file:
+    with files("vpr.api").joinpath("published.csv").open(encoding="utf-8") as file:
         return [row for row in csv.DictReader(file) if row["model"] == name]
 
 

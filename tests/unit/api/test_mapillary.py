@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from vpr.api import mapillary
+from vpr.api.mapillary import Area, fetch_area, parse_box, parse_since, split_by_drive, tiles
 from vpr.config.errors import UserError
 from vpr.data.coordinates import to_utm
 from vpr.data.manifest import DATABASE, QUERY
-from vpr.library import mapillary
-from vpr.library.mapillary import Area, fetch_area, parse_box, parse_since, split_by_drive, tiles
 from vpr.retrieval.positives import positives_within
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams, photos_with_positions

@@ -20,7 +20,7 @@ import torch
 import vpr
 from scratch_project import ROOT
 from vpr import cli
-from vpr.library.hub import write_checkpoint
+from vpr.api.hub import write_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECALLS = {

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vpr.library.models import Model, Photo, as_photos
+from vpr.api.models import Model, Photo, as_photos
 from vpr.localization.index import Database
 from vpr.localization.localizer import Localizer
 
@@ -21,7 +21,7 @@ def localize(
     """An answer for each photo, in plain types: that of ``vpr localize --json``.
 
     Args:
-        photos: one or several, see ``vpr.library.models.Photo``.
+        photos: one or several, see ``vpr.api.models.Photo``.
         model: that described the index.
         num_predictions: nearest photos of the index to name.
         min_confidence: below this probability an answer says ``known: False`` and has no position.

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vpr.api.names import find_checkpoint
 from vpr.config.errors import UserError
 from vpr.config.progress import progress
 from vpr.data.checksums import file_sha256
 from vpr.data.preprocess import Preprocess
-from vpr.library.names import find_checkpoint
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.device import pick_device
 from vpr.model.inference import for_inference, suitable_batch_size

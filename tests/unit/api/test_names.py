@@ -12,9 +12,9 @@ import vpr
 from file_server import serve
 from scratch_project import ROOT
 from vpr import cli
+from vpr.api import names
+from vpr.api.published import PUBLISHED
 from vpr.documentation import model_names
-from vpr.library import names
-from vpr.library.published import PUBLISHED
 from vpr.sources.download.addresses import check_url
 
 

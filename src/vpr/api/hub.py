@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from vpr.api.published import PUBLISHED
 from vpr.config.errors import UserError
-from vpr.library.published import PUBLISHED
 from vpr.model.checkpoint import CHECKPOINT_FORMAT, load_checkpoint, model_of, save_checkpoint
 
 WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
