@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUNS ?= 100
 SECONDS ?= 600
 PORT ?= 5000
-GRID ?= agg=avg,gem,cosplace,convap,mixvpr loss=MultiSimilarityLoss,NTXentLoss
+GRID ?= agg=avg,gem,cosplace,convap,mixvpr loss=NTXentLoss,MultiSimilarityLoss
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -47,7 +47,7 @@ repro: $(READY)  ## run what has changed, from images to recalls
 	@python -m vpr.experiments.summary
 
 real: setup-photos  ## train and evaluate on real photos, of one tower; needs a network
-	dvc exp run -S dataset=ie_tower -S backbone=efficientnet_lite0 -S agg=gem -S loss=NTXentLoss -S miner=none -S train.batches=similar -S train.layers_to_freeze=1 -S export.checkpoint=last -S export.pca_dim=768 -S 'eval_sets=[val,test]' -S rerank.features=xfeat -S rerank.num_candidates=20 -S 'evaluate.sequence={reach: 5, step_m: null, jump: 0.01, temperature: 0.07}'
+	dvc exp run -S dataset=ie_tower -S backbone=efficientnet_lite0 -S agg=gem -S train.layers_to_freeze=1 -S export.checkpoint=last -S export.pca_dim=768 -S 'eval_sets=[val,test]' -S rerank.features=xfeat -S rerank.num_candidates=20 -S 'evaluate.sequence={reach: 5, step_m: null, jump: 0.01, temperature: 0.07}'
 
 test: setup-photos setup-onnx  ## all tests, the smoke run included
 	pytest --numprocesses logical --dist loadfile --no-loadscope-reorder

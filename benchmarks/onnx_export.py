@@ -19,7 +19,7 @@ import numpy as np
 import onnxruntime
 import torch
 
-from vpr.api.onnx_export import export_onnx
+from vpr.api.export import export_onnx
 from vpr.config.errors import UserError
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.inference import for_inference

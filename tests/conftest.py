@@ -94,7 +94,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> tuple[Project, str]:
+def finished(tmp_path_factory, warm) -> tuple[Project, str]:
     """A project that has run once, from nothing to recalls, and what that printed; all test processes share it."""
     shared = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
@@ -103,7 +103,7 @@ def finished(tmp_path_factory) -> tuple[Project, str]:
     with FileLock(f"{folder}.lock"):
         if printed.is_file():
             return Project.at(folder), printed.read_text(encoding="utf-8")
-        project = Project(folder)
+        project = warm(Project(folder))
         output = project("dvc", "exp", "run", "--name", "first", *[part for value in TINY for part in ("-S", value)])
         project.commit("first run")
         printed.write_text(output, encoding="utf-8")

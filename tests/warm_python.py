@@ -1,9 +1,9 @@
-"""A ``python`` that has imported the heavy libraries already, so that the stages of a test start at once.
+"""A ``python`` and a ``dvc`` that have imported the heavy libraries already, so that the stages of a test start at once.
 
 A stage spends most of a tiny city's time on importing torch, Lightning and MLflow. Here one process imports them and
-forks for each command that a scratch project runs as ``python -m module`` or ``python -c code``, with the arguments,
-environment, working directory and streams of that command. The project's own modules are imported afresh each time.
-The smoke run, and all tests that kill a process, start Python itself.
+forks for each command that a scratch project runs as ``python -m module``, ``python -c code`` or ``dvc``, with the
+arguments, environment, working directory and streams of that command. The project's own modules are imported afresh
+each time. What is killed by a test starts from Python itself.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from typing import NoReturn
 import psutil
 
 LIBRARIES = [
+    *("dvc.cli", "dvc.commands.experiments.run", "dvc.repo.experiments.executor.local", "dvc.repo.reproduce"),
     *("faiss", "lightning", "matplotlib.pyplot", "mlflow", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("numba", "pandas", "pyarrow.parquet", "pydantic", "pytorch_metric_learning.losses", "scipy.stats"),
     *("torch", "torchvision.transforms.v2"),
@@ -33,6 +34,8 @@ LIBRARIES = [
 # It starts in 20 ms, as it imports next to nothing.
 CLIENT = """#!{python} -IS
 import json, os, socket, sys
+if sys.argv[0].endswith("/dvc"):
+    sys.argv[1:1] = ["-m", "dvc"]
 if sys.argv[1:2] not in (["-m"], ["-c"]):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as server:
@@ -49,7 +52,7 @@ def start(folder: Path, owner: int, env: dict[str, str]) -> Path:
     """Start the process that forks, and wait until it answers.
 
     Args:
-        folder: gets the command ``python``, the socket and a log.
+        folder: gets the commands, the socket and a log.
         owner: the process with whose end it ends.
         env: its environment.
 
@@ -58,9 +61,9 @@ def start(folder: Path, owner: int, env: dict[str, str]) -> Path:
     """
     folder.mkdir()
     address = folder / "socket"
-    command = folder / "python"
-    command.write_text(CLIENT.format(python=sys.executable, address=str(address)), encoding="utf-8")
-    command.chmod(0o755)
+    for name in ("python", "dvc"):
+        (folder / name).write_text(CLIENT.format(python=sys.executable, address=str(address)), encoding="utf-8")
+        (folder / name).chmod(0o755)
     with (folder / "log").open("w") as log:
         subprocess.run(
             [sys.executable, __file__, str(address), str(owner)],

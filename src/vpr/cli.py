@@ -357,7 +357,7 @@ def sweep(args: argparse.Namespace) -> int:
         reported = paper.read_paper()
         points = [[*paper.paper_overrides(row), *point] for row in reported for point in points]
     elif not args.settings:
-        raise UserError("name what to vary, such as agg=avg,gem loss=MultiSimilarityLoss,NTXentLoss, or use --paper")
+        raise UserError("name what to vary, such as agg=avg,gem loss=NTXentLoss,MultiSimilarityLoss, or use --paper")
     baseline = sweeping.git("rev-parse", "HEAD")
     wanted = sweeping.share_of_the_work(sweeping.experiments(points, baseline), args.part)
     if args.dry_run:
@@ -597,7 +597,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--mirror", metavar="URL", help="another address of the same weights, such as file://...")
 
     one = command("export", of_library("export"), "write a model in another format")
-    one.add_argument("--onnx", type=Path, required=True, metavar="FILE", help="ONNX file to write")
+    formats = one.add_mutually_exclusive_group(required=True)
+    formats.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
+    formats.add_argument("--pt2", type=Path, metavar="FILE", help="file of torch.export to write")
     one.add_argument(
         "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
     )
@@ -689,7 +691,7 @@ def enter_project(args: argparse.Namespace) -> None:
     args.here = here = Path.cwd()
     root = find_project(args.project or here)
     if args.project is not None and root != args.project.resolve():
-        raise UserError(f"--project {args.project}: no project, which is a folder with dvc.yaml and params.yaml")
+        raise UserError(f"--project {args.project}: no project: dvc.yaml, params.yaml and src/vpr are not there")
     defaults = {name: path for name, path in DEFAULTS.items() if getattr(args, name, path) is None}
     if root is None:
         if args.command in NEEDS_PROJECT or defaults:

@@ -57,10 +57,12 @@ class Chaos:
 
     Args:
         project: finished and committed.
+        undisturbed_env: environment of the runs that are not disturbed, where it is another.
     """
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, undisturbed_env: dict[str, str] | None = None) -> None:
         self.project, self.folder = project, project.folder
+        self.undisturbed_env = undisturbed_env or project.env
         self.expected = self.outputs()
         self.whole_s = 60.0
 
@@ -92,7 +94,7 @@ class Chaos:
     def finish(self, env: dict[str, str] | None = None, *more: str) -> bool:
         """``dvc repro`` to the end; whether ``dvc.lock`` had to be fetched from git, as DVC writes it in place."""
         command = ["dvc", "repro", *more]
-        environment = self.project.env | (env or {})
+        environment = self.undisturbed_env | (env or {})
 
         def once() -> subprocess.CompletedProcess[str]:
             return subprocess.run(

@@ -14,6 +14,7 @@ import pytest
 
 from chaos.run import Chaos, small_disk
 from file_server import serve
+from scratch_project import Project
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,11 +34,12 @@ def run_and_kill(command: list[str], after_s: float, **options) -> bool:
 
 
 @pytest.fixture(scope="module")
-def chaos(project, first_run, tmp_path_factory):
-    """A copy of the project on a disk of its own, whose stages start from Python itself."""
+def chaos(project, warm, tmp_path_factory):
+    """A copy of the project on a disk of its own; what is disturbed starts from Python itself."""
     disk = tmp_path_factory.mktemp("chaos") / "disk"
     with small_disk(disk) as is_mounted:
-        disturbed = Chaos(project.copy(disk / "project"))
+        copy = project.copy(disk / "project")
+        disturbed = Chaos(copy, undisturbed_env=warm(Project.at(copy.folder)).env)
         disturbed.whole_s = 30.0
         yield disturbed, is_mounted
 

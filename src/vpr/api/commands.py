@@ -110,13 +110,14 @@ def push(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> int:
     """Write a model in another format."""
-    from vpr.api.onnx_export import export_onnx
+    from vpr.api.export import export_onnx, export_torch
 
-    facts = export_onnx(args.model, args.onnx)
+    out, write = (args.onnx, export_onnx) if args.onnx is not None else (args.pt2, export_torch)
+    facts = write(args.model, out)
     size = "×".join(map(str, facts["image_size"]))
     print(
-        f"{args.onnx}: {facts['bytes'] / 10**6:.1f} MB, images {size} -> {facts['descriptor_dim']} numbers; "
-        f"onnxruntime's differ from torch's by at most {facts['largest_difference']:.0e}"
+        f"{out}: {facts['bytes'] / 10**6:.1f} MB, images {size} -> {facts['descriptor_dim']} numbers; "
+        f"its descriptors differ from the model's by at most {facts['largest_difference']:.0e}"
     )
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from vpr.config.errors import UserError
 
 _PACKAGE = Path(__file__).resolve()
-_PROJECT_FILES = ("dvc.yaml", "params.yaml")
+_PARTS = ("dvc.yaml", "params.yaml", "src/vpr")
 
 
 def main_root() -> Path:
@@ -25,9 +25,9 @@ def main_root() -> Path:
 
 
 def find_project(folder: Path) -> Path | None:
-    """The nearest project at or above a folder: where ``dvc.yaml`` and ``params.yaml`` are."""
+    """The nearest project of ours at or above a folder; other projects of DVC have ``dvc.yaml`` and parameters too."""
     folder = folder.resolve()
-    return next((p for p in (folder, *folder.parents) if all((p / name).is_file() for name in _PROJECT_FILES)), None)
+    return next((p for p in (folder, *folder.parents) if all((p / part).exists() for part in _PARTS)), None)
 
 
 def data_root() -> Path:

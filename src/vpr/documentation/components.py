@@ -71,13 +71,15 @@ with the arithmetic.
 
 ## Batches
 
+`batches` is a key of `datasets.<dataset>.train`; the others stand in `train`, for all datasets.
+
 | key | what it does |
 |---|---|
-| `train.batches: random` | places as they come |
-| `train.batches: city` | places of one city at a time: the column `city`, or what comes before the last slash of `place_id` |
-| `train.batches: similar` | groups of `similar_places` places that look similar: in each epoch the current model describes one image of each place; places x descriptor size x 8 bytes of memory, and an exact search |
-| `train.batches: group` | places of one group of cells, which never touch ([places from positions](own-data.md#places-from-positions)) |
-| `train.batches: cliques` | images at most `clique_m` apart are a place, cut in each epoch from what looks alike to the current model ([Izquierdo 2024](https://arxiv.org/abs/2407.02422)); needs coordinates, and a loss without weights for each place |
+| `batches: random` | places as they come |
+| `batches: city` | places of one city at a time: the column `city`, or what comes before the last slash of `place_id` |
+| `batches: similar` | groups of `similar_places` places that look similar: in each epoch the current model describes one image of each place; places x descriptor size x 8 bytes of memory, and an exact search |
+| `batches: group` | places of one group of cells, which never touch ([places from positions](own-data.md#places-from-positions)) |
+| `batches: cliques` | images at most `clique_m` apart are a place, cut in each epoch from what looks alike to the current model ([Izquierdo 2024](https://arxiv.org/abs/2407.02422)); needs coordinates, and a loss without weights for each place |
 | `train.min_place_distance_m` | no two places of a batch nearer to each other than this; needs coordinates |
 | `train.memory_size` | cross-batch memory ([Wang 2020](https://arxiv.org/abs/1912.06798)): the loss also compares with so many descriptors of earlier batches; for the losses marked, with any miner but BatchEasyHardMiner. Gradients flow through both images of a pair within the batch, where pytorch-metric-learning detaches the copy that it has put into the memory |
 

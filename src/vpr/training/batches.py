@@ -81,7 +81,7 @@ class PlaceSampler(Sampler[PlaceBatch]):
         if self._parts and (batches != "random" or min_distance_m > 0):
             raise UserError(
                 "the dataset gives each source its share of a batch, which goes with random batches and without "
-                "min_place_distance_m; set train.batches to random and that to 0, or shares to null"
+                "min_place_distance_m; set batches to random and that to 0, or shares to null"
             )
         self._near = near_places(places, min_distance_m) if min_distance_m > 0 else []
         everything = np.arange(len(places))

@@ -275,6 +275,7 @@ def test_a_command_works_on_the_project_of_the_working_directory(
     (project / "data").mkdir(parents=True)
     (project / "dvc.yaml").touch()
     (project / "params.yaml").touch()
+    (project / "src/vpr").mkdir(parents=True)
     shutil.copy(checkpoint, project / "data" / "model.ckpt")
     localizer.index.save(project / "data" / "index")
     (project / "docs").mkdir()
@@ -283,6 +284,8 @@ def test_a_command_works_on_the_project_of_the_working_directory(
     code, out, err = command(monkeypatch, capsys, "localize", "0.jpg")
     assert (code, f"project {project}\n" in err, "1. similarity 1.000" in out) == (0, True, True)
     monkeypatch.chdir(own_photos)
+    for name in ("dvc.yaml", "params.yaml"):
+        (own_photos / name).touch()  # a project of DVC that is none of ours
     code, _, err = command(monkeypatch, capsys, "localize", "0.jpg")
     assert (code, "name it with --project, or name --model and --index" in err) == (1, True)
     assert command(monkeypatch, capsys, "localize", "0.jpg", "--project", project)[0] == 0
