@@ -1,4 +1,4 @@
-"""A ``python`` and a ``dvc`` that have imported the heavy libraries already, so that the stages of a test start at once.
+"""A ``python`` and a ``dvc`` that have imported the heavy libraries already, so that a test's stages start at once.
 
 A stage spends most of a tiny city's time on importing torch, Lightning and MLflow. Here one process imports them and
 forks for each command that a scratch project runs as ``python -m module``, ``python -c code`` or ``dvc``, with the
@@ -9,6 +9,8 @@ each time. What is killed by a test starts from Python itself.
 from __future__ import annotations
 
 import atexit
+import copy
+import functools
 import gc
 import json
 import os
@@ -20,15 +22,17 @@ import sys
 import threading
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
+from ruamel.yaml import YAML
 
 LIBRARIES = [
     *("dvc.cli", "dvc.commands.experiments.run", "dvc.repo.experiments.executor.local", "dvc.repo.reproduce"),
     *("faiss", "lightning", "matplotlib.pyplot", "mlflow", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("numba", "pandas", "pyarrow.parquet", "pydantic", "pytorch_metric_learning.losses", "scipy.stats"),
-    *("torch", "torchvision.transforms.v2"),
+    *("torch", "torchvision.transforms.v2", "torchcodec.decoders", "PIL.JpegImagePlugin", "pyarrow.dataset", "jinja2"),
+    *("cffi", "filelock", "git", "IPython", "utm", "aiobotocore.session", "opentelemetry.sdk.trace", "alembic"),
 ]
 
 # It starts in 20 ms, as it imports next to nothing.
@@ -76,6 +80,7 @@ def serve(address: str, owner: int) -> None:
     """Fork for each connection, until the owner ends."""
     for library in LIBRARIES:
         __import__(library)
+    parse_yaml_once()
     gc.collect()
     gc.freeze()  # what forks share stays shared
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
@@ -94,6 +99,19 @@ def serve(address: str, owner: int) -> None:
                 server.close()
                 answer(connection)
             connection.close()
+
+
+def parse_yaml_once() -> None:
+    """Let DVC parse a text once: it reads params.yaml and dvc.lock anew for every stage, and that takes long."""
+    load = YAML.load
+    parsed = functools.lru_cache(maxsize=256)(lambda text: load(YAML(typ="safe"), text))
+
+    def load_copy(self: YAML, stream: Any) -> Any:
+        if self.typ == ["safe"] and isinstance(stream, str):
+            return copy.deepcopy(parsed(stream))
+        return load(self, stream)
+
+    YAML.load = load_copy
 
 
 def answer(connection: socket.socket) -> NoReturn:

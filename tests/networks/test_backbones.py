@@ -41,6 +41,8 @@ LARGE = (
     "152",
     "b14",
     "l14",
+    "b16",
+    "l16",
     "lite1",
     "lite2",
 )  # the same code as their smaller siblings

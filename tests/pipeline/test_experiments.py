@@ -74,17 +74,9 @@ def test_a_wiped_store_gets_its_run_back_without_training(project, first_run):
     assert project.runs()["metrics.val/recall_at_1"].tolist() == pytest.approx([project.recalls("val")["recall_at_1"]])
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ("agg=netvald", "aggregators.netvald"),
-        ("train.optimizer=adm", "expected one of: sgd, adam, adamw"),
-        ("loss=NTXent", "losses.NTXent"),
-    ],
-)
-def test_a_misspelt_parameter_stops_before_any_work(project, first_run, change, message):
-    output = project("dvc", "exp", "run", "-S", change, fails=True)
-    assert message in output
+def test_a_misspelt_name_stops_before_any_work(project, first_run):
+    output = project("dvc", "exp", "run", "-S", "agg=netvald", fails=True)
+    assert "aggregators.netvald" in output
     assert not project.stages_run(output) - {"check"}
     # A failed experiment can leave its change in the file with git none the wiser.
     committed = project("git", "show", "HEAD:params.yaml")

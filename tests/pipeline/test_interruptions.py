@@ -40,7 +40,7 @@ def chaos(project, warm, tmp_path_factory):
     with small_disk(disk) as is_mounted:
         copy = project.copy(disk / "project")
         disturbed = Chaos(copy, undisturbed_env=warm(Project.at(copy.folder)).env)
-        disturbed.whole_s = 30.0
+        disturbed.whole_s = 15.0
         yield disturbed, is_mounted
 
 

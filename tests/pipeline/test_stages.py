@@ -61,7 +61,7 @@ def test_a_stage_run_as_dvc_runs_it_ends_in_one_line(tmp_path):
             lambda p: p["aggregators"].update(Gem={}) or p.update(agg="Gem"),
             "params.yaml: unknown aggregator 'Gem'; choose one of: avg, boq, convap",
         ),
-        (lambda p: p["losses"]["MultiSimilarityLoss"].update(bta=1), "unknown options ['bta']; choose from ['alpha', "),
+        (lambda p: p["losses"]["NTXentLoss"].update(tmp=1), "unknown options ['tmp']; choose from ['temperature']"),
         (
             lambda p: (
                 p["miners"]["TripletMarginMiner"].update(type_of_triplets="semihrd")
@@ -93,7 +93,7 @@ def test_a_stage_run_as_dvc_runs_it_ends_in_one_line(tmp_path):
         ),
         (
             lambda p: p["train"].update(max_memory_gb=1e-6),
-            "64 × 60 similarities × 4 bytes = 0.0 GiB, the device has 0.0",
+            "check: NTXentLoss does not fit: a batch of 16 places × 4 images has",
         ),
         (
             lambda p: p["datasets"]["synthetic"]["train"].update(places_per_batch=801),

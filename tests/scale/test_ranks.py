@@ -104,6 +104,7 @@ def test_three_processes_move_the_weights_as_one_does_with_the_whole_batch(city,
     alone, together = trained_by(1, city, tmp_path), trained_by(3, city, tmp_path)
     for case in CASES:
         assert greatest_difference(alone[case], together[case]) <= 1e-5, case
+    assert not torch.equal(alone["pairs"]["backbone.stem.0.weight"], alone["triplets"]["backbone.stem.0.weight"])
 
 
 def test_ranks_send_descriptors_labels_statistics_and_gradients_and_no_images(city, tmp_path, monkeypatch):

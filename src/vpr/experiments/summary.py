@@ -47,7 +47,8 @@ def recall_table(folder: Path, set_names: list[str]) -> str:
 
 def print_summary() -> int:
     dataset, options, _ = load_dataset()
-    chosen = " + ".join(load_choice(key).name for key in COMPONENTS)
+    names = [load_choice(key).name for key in COMPONENTS]
+    chosen = " + ".join(name for name in names if name != "none")
     print(f"\n{dataset.name}: {chosen}; exact search (FAISS IndexFlatL2); recalls in percent\n")
     names = load_eval_sets()
     print(recall_table(Path("metrics/recalls"), names))

@@ -36,9 +36,10 @@ def training_section(metrics: Path) -> TrainingSection:
     if not len(steps):
         return TrainingSection()
     recalls = [column for column in epochs if column.startswith("val_recall_at_")][:SHOWN_RECALLS]
+    picked = steps[["step", "informative_share"]].dropna()
     return TrainingSection(
         steps[["step", "loss"]].dropna().values.tolist(),
-        steps[["step", "informative_share"]].dropna().values.tolist(),
+        picked.values.tolist() if (picked["informative_share"] < 1).any() else [],  # without a miner it is all of them
         epochs[["epoch", *recalls]].values.tolist(),
         [column.replace("val_recall_at_", "recall@") for column in recalls],
     )

@@ -74,8 +74,8 @@ class RunConfiguration:
 
     @property
     def components(self) -> list[str]:
-        """The names of backbone, aggregator, loss and miner."""
-        return [getattr(self, key).name for key in COMPONENTS]
+        """The names of backbone, aggregator, loss and, where there is one, miner."""
+        return [name for key in COMPONENTS if (name := getattr(self, key).name) != "none"]
 
     def trained_on(self, options: dict[str, Any]) -> RunConfiguration:
         """The same with the options that the training images follow from."""

@@ -73,10 +73,11 @@ def check_memory(
     )
     needs.append((f"{batch:,} × {others:,} similarities × 4 bytes", 4.0 * batch * others))
     kept = f" and {memory_size:,} remembered" if memory_size else ""
+    who = loss if miner == "none" else f"{miner} with {loss}"
     for arithmetic, needed in needs:
         if needed > limit_bytes:
             raise UserError(
-                f"{miner} with {loss} does not fit: a batch of {num_places} places × {images_per_place} images{kept} "
+                f"{who} does not fit: a batch of {num_places} places × {images_per_place} images{kept} "
                 f"has {arithmetic} = {needed / GIB:,.1f} GiB, the device has {limit_bytes / GIB:,.1f} GiB; lower "
                 "places_per_batch, memory_size or descriptor size, choose another miner or loss, or set max_memory_gb"
             )

@@ -46,6 +46,7 @@ def test_the_result_rows_are_those_of_the_committed_metrics():
 
 
 TOWER = json.loads((ROOT / "benchmarks" / "ie_tower.json").read_text(encoding="utf-8"))
+CITY = json.loads((ROOT / "benchmarks" / "city.json").read_text(encoding="utf-8"))
 SEEDS = [row["plain"] for name, row in TOWER.items() if name.startswith("fit-")]
 
 
@@ -85,6 +86,25 @@ def test_the_table_of_what_helps_on_real_photos_is_what_was_measured():
                 looked = f"{look['num_looked_at']} of {look['num_queries']}"
                 line = f"| `{name}` | {set_name} | {centred} | {shown[0]} | {shown[1]}, {looked} | {shown[2]} |"
                 assert line in text, line
+
+
+def test_the_table_of_what_helps_on_the_city_is_what_was_measured():
+    text = (ROOT / "docs" / "second-look.md").read_text(encoding="utf-8")
+    text = " ".join(text[text.index("On the embedded city") :].split())
+    told = set(re.findall(r"\| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text))
+    ours = {tuple(f"{100 * row[name]['recall_at_1']:.1f}" for name in ("val", "test", "night")) for row in CITY}
+    assert told
+    assert told <= ours
+    plain = [row for row in CITY if row["batches"] == "similar" and row["miner"] == "none" and len(row) == 8]
+    for agg, words in (("cosplace", "the default has {}, {} and {}"), ("gem", "with GeM {}, {} and {}")):
+        seeds = [row for row in plain if row["agg"] == agg]
+        assert sorted(row["seed"] for row in seeds) == [1, 2, 42]
+        found = [mean([row[name]["recall_at_1"] for row in seeds]) for name in ("val", "test", "night")]
+        assert words.format(*found) in text
+    default = next(row for row in plain if row["seed"] == 42 and row["agg"] == "cosplace")
+    for name in ("val", "test", "night"):
+        committed = json.loads((ROOT / "metrics/recalls" / f"{name}.json").read_text(encoding="utf-8"))
+        assert default[name]["recall_at_1"] == committed["recall_at_1"]
 
 
 def test_the_costs_of_half_a_million_images_are_those_that_were_measured():

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-
 from ranks_training import configuration_of, greatest_difference, trained_by
 from vpr.training.build import build_model
 
-CASES = ("pairs", "triplets", "chunks", "nothing")  # tests/scale has them all
+CASES = ("pairs", "nothing")  # tests/scale has them all
 
 
 def test_two_processes_move_the_weights_as_one_does_with_the_whole_batch(city, tmp_path):
@@ -17,4 +15,3 @@ def test_two_processes_move_the_weights_as_one_does_with_the_whole_batch(city, t
         begun = build_model(configuration_of(case, 1), None).state_dict()
         moved = max(float((alone[case][k] - v).abs().max()) for k, v in begun.items() if k.endswith(".weight"))
         assert moved == 0 if case == "nothing" else moved > 1e-4, "or equality would say little"
-    assert not torch.equal(alone["pairs"]["backbone.stem.0.weight"], alone["triplets"]["backbone.stem.0.weight"])
