@@ -32,7 +32,7 @@ LIBRARIES = [
     *("faiss", "lightning", "matplotlib.pyplot", "mlflow", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("numba", "pandas", "pyarrow.parquet", "pydantic", "pytorch_metric_learning.losses", "scipy.stats"),
     *("torch", "torchvision.transforms.v2", "torchcodec.decoders", "PIL.JpegImagePlugin", "pyarrow.dataset", "jinja2"),
-    *("cffi", "filelock", "git", "IPython", "utm", "aiobotocore.session", "opentelemetry.sdk.trace", "alembic"),
+    *("cffi", "filelock", "git", "IPython", "utm", "opentelemetry.sdk.trace", "alembic"),
 ]
 
 # It starts in 20 ms, as it imports next to nothing.
