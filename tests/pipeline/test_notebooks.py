@@ -38,7 +38,7 @@ def text_of(cell) -> str:
 
 def test_one_trains_and_tests(project, first_run, warm, tmp_path_factory, monkeypatch):
     copy = warm(project.copy(tmp_path_factory.mktemp("notebook") / "project"))
-    changes = f"""changes = ["agg=gem", "train.seed=7"]\nos.environ["PATH"] = {copy.env["PATH"]!r}"""
+    changes = f"""changes = ["agg=gem"]\nos.environ["PATH"] = {copy.env["PATH"]!r}"""
     code = run_notebook(copy, "train_and_test", monkeypatch, changes=changes)
     assert any("Running stage 'train'" in text_of(cell) for cell in code)
     table = next(text_of(cell) for cell in code if "R@1" in text_of(cell) and "median error" in text_of(cell))
