@@ -103,7 +103,7 @@ lock: $(READY)  ## requirements.in -> requirements.txt, and the same for -scale,
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-onnx.in -o requirements-onnx.txt
 
 clean:  ## remove what tests and tools leave; data, models and runs stay
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache site dvc_plots
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache site dvc_plots build dist
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 licences: $(READY)  ## the packages that are installed, and their licences

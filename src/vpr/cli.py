@@ -72,13 +72,13 @@ def localize(args: argparse.Namespace) -> int:
         print(FORMATS[args.format](answers))
     elif index.calibration is None:
         print(
-            f"no confidence: none was learnt for {args.index}; docs/using-a-model.md says how one is",
+            f"no confidence: none was learnt for {args.index}; `vpr index --calibration` takes over another index's",
             file=sys.stderr,
         )
     if shown is not None and args.page is not None:
         args.page.parent.mkdir(parents=True, exist_ok=True)
         args.page.write_text(shown.render(pictured, live=False), encoding="utf-8")
-        print(f"{args.page}: {len(pictured)} photos", file=sys.stderr)
+        print(f"{args.page}: {len(pictured)} {'photo' if len(pictured) == 1 else 'photos'}", file=sys.stderr)
     return int(failed)
 
 
@@ -173,12 +173,15 @@ def index(args: argparse.Namespace) -> int:
             "all the same",
             file=sys.stderr,
         )
-    print(f"{args.out}: {len(built):,} photos; locate others with: vpr localize --index {args.out} PHOTO")
+    model = "" if args.model == args.here / MODEL or args.model == MODEL else f" --model {args.model}"
+    print(f"{args.out}: {len(built):,} photos; locate others with: vpr localize --index {args.out}{model} PHOTO")
     return 0
 
 
 def describe(args: argparse.Namespace) -> int:
     """Write the descriptors of a folder's images, as hloc reads them."""
+    import h5py  # noqa: F401  # that it is missing is said before anything is described
+
     from vpr.localization.exchange import describe_folder, write_descriptors
 
     names, descriptors = describe_folder(args.photos, args.model, None)

@@ -53,8 +53,9 @@ def test_the_model_of_a_run_loads_by_its_name(project, first_run):
 
 def test_a_second_look_compares_predictions_again_and_trains_nothing(project, first_run):
     pytest.importorskip("cv2")
-    looked = ("rerank.features=sift", "rerank.gate=false", "rerank.num_candidates=5", "evaluate.centred=true")
-    output = project("dvc", "exp", "run", *(part for setting in looked for part in ("-S", setting)))
+    rerank = ("features=sift", "gate=false", "num_candidates=5", "num_workers=1")
+    changes = ["evaluate.centred=true", *(f"rerank.{option}" for option in rerank)]
+    output = project("dvc", "exp", "run", *(part for change in changes for part in ("-S", change)))
     assert project.stages_run(output) == {"check", "evaluate@val", "rerank", "report", "record"}
     before = project.recalls("val")
     assert before["centred"] is True

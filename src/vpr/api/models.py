@@ -154,6 +154,8 @@ def as_pixels(photo: Photo, preprocess: Preprocess) -> Tensor:
         TypeError: if it is no image.
     """
     if isinstance(photo, str | Path):
+        if not Path(photo).is_file():
+            raise UserError(f"{photo}: no such file")
         return preprocess.read(Path(photo))
     if isinstance(photo, Image.Image):
         return preprocess(photo.convert("RGB"))

@@ -211,7 +211,7 @@ def test_the_command_builds_an_index(city, checkpoint, tmp_path, monkeypatch, ca
         monkeypatch, capsys, "index", folder, "--out", out_folder, "--model", checkpoint, "--radius-m", 10
     )
     assert code == 0
-    assert f"locate others with: vpr localize --index {out_folder} PHOTO" in out
+    assert f"locate others with: vpr localize --index {out_folder} --model {checkpoint} PHOTO" in out
     assert load_index(out_folder).facts.radius_m == 10
     assert len(pd.read_parquet(out_folder / "images.parquet")) == len(city.part("val", DATABASE))
     code, _, err = command(monkeypatch, capsys, "index", tmp_path / "gone", "--out", out_folder)
