@@ -424,7 +424,7 @@ def reproduce(args: argparse.Namespace) -> int:
     return 0
 
 
-def of_library(name: str) -> Callable[[argparse.Namespace], int]:
+def of_api(name: str) -> Callable[[argparse.Namespace], int]:
     """A command of ``vpr.api.commands``, imported when it is called."""
 
     def call(args: argparse.Namespace) -> int:
@@ -583,7 +583,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any that is free")
     _add_limits(one)
 
-    one = command("demo", of_library("demo"), "serve a page to drop photos on")
+    one = command("demo", of_api("demo"), "serve a page to drop photos on")
     one.add_argument(
         "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
     )
@@ -594,12 +594,12 @@ def parser() -> argparse.ArgumentParser:
     _add_limits(one)
     one.add_argument("--per-minute", type=int, default=60, help="photos of one address; 0 for any number")
 
-    one = command("models", of_library("models"), "list models by name, fetch one, or say what is known of one")
+    one = command("models", of_api("models"), "list models by name, fetch one, or say what is known of one")
     one.add_argument("action", nargs="?", choices=("list", "pull", "info"), default="list", help="what to do")
     one.add_argument("name", nargs="?", metavar="NAME", help="of the model")
     one.add_argument("--mirror", metavar="URL", help="another address of the same weights, such as file://...")
 
-    one = command("export", of_library("export"), "write a model in another format")
+    one = command("export", of_api("export"), "write a model in another format")
     formats = one.add_mutually_exclusive_group(required=True)
     formats.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
     formats.add_argument("--pt2", type=Path, metavar="FILE", help="file of torch.export to write")
@@ -607,7 +607,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", type=_model, help=f"checkpoint, or name, of the model; by default the project's {MODEL}"
     )
 
-    one = command("push", of_library("push"), "put a model on the Hugging Face Hub, with a model card")
+    one = command("push", of_api("push"), "put a model on the Hugging Face Hub, with a model card")
     one.add_argument("name", nargs="?", metavar="OWNER/NAME", help="repository on the hub")
     one.add_argument("--folder", type=Path, help="write what would be uploaded into a folder instead")
     one.add_argument(
@@ -619,7 +619,7 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--private", action="store_true", help="make the repository private")
 
-    one = command("fetch", of_library("fetch"), "fetch photos of an area as a dataset")
+    one = command("fetch", of_api("fetch"), "fetch photos of an area as a dataset")
     one.add_argument("source", choices=("mapillary",), help="where from; wants MAPILLARY_TOKEN")
     one.add_argument("--bbox", required=True, metavar="W,S,E,N", help="west, south, east and north, in degrees")
     one.add_argument("--out", type=Path, required=True, help="folder to write; one that is there is continued")

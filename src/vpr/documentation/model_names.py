@@ -30,10 +30,10 @@ fetch the file by hand and name it: `vpr models pull NAME --mirror file:///path/
 `gdown`.
 
 `vpr import NAME FILE` writes a checkpoint of a file without fetching. Either refuses a file that is incomplete or of
-another model, and reads it with `weights_only=True`: nothing in it is run. *ConvAP, MixVPR, CosPlace and
-EigenPlaces, and the aggregators of SALAD and MegaLoc, are held against their authors' definitions, written anew for the
-tests, with random weights; of DINOv2 and BoQ the mapping of names and shapes is. The published files themselves could
-not be fetched here.*
+another model, and reads it with `weights_only=True`: nothing in it is run. *ConvAP, MixVPR, CosPlace and EigenPlaces,
+and the aggregators of SALAD, CliqueMining and MegaLoc, are held against their authors' definitions, written anew for
+the tests, with random weights; of DINOv2 and BoQ the mapping of names and shapes is. The published files themselves
+could not be fetched here.*
 
 Other names that `vpr.load` takes: `models:/vpr@champion` and `runs:/<id>` of MLflow, `hf://owner/name` of the
 [Hugging Face Hub](library.md#the-hugging-face-hub), and a checkpoint's path. The same models come from

@@ -13,12 +13,11 @@ PAGE = """# Published recalls, and ours
 Written by `make docs` from `src/vpr/api/published.csv` and `data/sources.yaml`. A row is run by one command:
 
 ```bash
-vpr import mixvpr_resnet50_4096 ~/Downloads/weights.ckpt
 vpr reproduce mixvpr_resnet50_4096/pitts30k
 ```
 
-It evaluates the model by the set's protocol (`dataset: benchmarks`), and prints ours beside the published recall. What
-no one has run says so. Recalls are in percent.
+It fetches the weights, or takes what `vpr import` wrote, evaluates the model by the set's protocol (`dataset:
+benchmarks`), and prints ours beside the published recall. What no one has run says so. Recalls are in percent.
 
 {recalls}
 
