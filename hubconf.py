@@ -1,4 +1,4 @@
-"""``torch.hub.load("<this repository>", "vpr", "megaloc")``: a model by its name, as a torch module."""
+"""The entry point of torch.hub: ``torch.hub.load(".", "vpr", "megaloc", source="local")`` in a clone."""
 
 import sys
 from pathlib import Path
@@ -12,12 +12,12 @@ dependencies = [
 
 
 def vpr(name: str = "megaloc", device: str = "cpu"):
-    """A model from images ``(B, 3, H, W)``, uint8 of its ``spec.image_size``, to descriptors ``(B, D)`` of unit norm.
+    """Return a model that maps images ``(B, 3, H, W)``, uint8 at ``spec.image_size``, to descriptors ``(B, D)``.
 
     Args:
-        name: of ``vpr models``, or a checkpoint's path; see ``vpr.load``.
+        name: Name or path of the model, see ``vpr.load``.
         device: ``cpu``, ``cuda`` or ``auto``.
     """
-    from vpr.api.models import load
+    from vpr.api.load_model import load
 
     return load(name, device).network

@@ -1,4 +1,4 @@
-"""What DVC and the stages cost for a training folder of 530,000 images: a scratch clone run to the recalls and again.
+"""Measure DVC and the stages for a training folder of 530,000 images, in a scratch clone that runs twice.
 
 The model is the one in data/models, evaluated without training, on 200 database images and 50 queries.
 Run: PYTHONPATH=src python benchmarks/half_million.py
@@ -20,7 +20,7 @@ import yaml
 from tabulate import tabulate
 from verifying import make, photo
 
-from vpr.data.names import format_name
+from vpr.sources.standard_naming import format_name
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path("benchmarks/half_million.json")

@@ -24,7 +24,7 @@ ALL_SETS = "eval_sets=[val,test,day,night]"
 
 
 def settings_of(name: str) -> dict[str, list[str]]:
-    """What is set for the evaluations of a row: at first, and for those that add to it.
+    """Return the settings of a row's evaluations.
 
     Args:
         name: `fit-<seed>`, `make real` with that seed; `all-<seed>`, on all clips, with the weight of inliers that the
@@ -40,8 +40,8 @@ def settings_of(name: str) -> dict[str, list[str]]:
         plain = [*real, f"train.seed={seed}", trained_on, "eval_sets=[test]", "rerank.gate=0.1"]
     elif kind == "gardens":
         kept = [each for each in real if not each.startswith(("export", "train", "dataset", "rerank.num"))]
-        plain = [*kept, "dataset=gardens_point", "train.checkpoint=untrained", "eval_sets=[day,night]"]
-        plain += ["rerank.num_candidates=50", f"rerank.gate={seed}"]
+        plain = [*kept, "dataset=ie_tower", "train.checkpoint=untrained", "eval_sets=[day,night]"]
+        plain += ["export.image_size=[216,384]", "rerank.num_candidates=50", f"rerank.gate={seed}"]
         return {"plain": plain, "centred": [*plain, "evaluate.centred=true"]}
     else:
         kept = [each for each in real if not each.startswith("train")]
@@ -51,7 +51,7 @@ def settings_of(name: str) -> dict[str, list[str]]:
 
 
 def real_settings() -> list[str]:
-    """What `make real` sets."""
+    """Return the settings of `make real`."""
     printed = subprocess.run(
         ["make", "--dry-run", "--always-make", "real"], check=True, capture_output=True, text=True
     ).stdout
@@ -69,13 +69,13 @@ def run(name: str, settings: list[str]) -> float:
 
 
 def recalls(sets: list[str]) -> dict[str, Any]:
-    """Recalls of each set, and those after a second look."""
+    """Return the recalls of each set, before and after re-ranking."""
     found = {}
     for name in sets:
         metrics = json.loads(Path(f"metrics/recalls/{name}.json").read_text(encoding="utf-8"))
         found[name] = {key: metrics[key] for key in KEPT if key in metrics}
-    looks = json.loads(Path("metrics/reranked.json").read_text(encoding="utf-8")).get("sets", {})
-    return {name: {**values, "second_look": looks.get(name)} for name, values in found.items()}
+    reranked = json.loads(Path("metrics/reranked.json").read_text(encoding="utf-8")).get("sets", {})
+    return {name: {**values, "reranked": reranked.get(name)} for name, values in found.items()}
 
 
 def main() -> None:

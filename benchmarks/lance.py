@@ -25,15 +25,15 @@ import pandas as pd
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from vpr.localization.index import IndexFacts
-from vpr.localization.lance_index import LanceIndex
+from vpr.localization.index_files import IndexFacts
+from vpr.serving.lance_index import LanceIndex
 
 DIM, PIECE, NUM_QUERIES, K, OF_A_PLACE = 512, 50_000, 200, 10, 10
 HOWS = ("FAISS flat", "FAISS IVF-PQ", "LanceDB, exact", "LanceDB, IVF_PQ")
 
 
 def descriptors(first: int, number: int, photo: int = 0) -> NDArray[np.float32]:
-    """Of so many photos from the first on; ``photo`` gives other ones of the same places."""
+    """Return descriptors of photos from ``first`` on; ``photo`` chooses other photos of the same places."""
     places, inverse = np.unique(np.arange(first, first + number) // OF_A_PLACE, return_inverse=True)
     centres = np.stack([np.random.default_rng(int(place)).standard_normal(DIM, np.float32) for place in places])
     rng = np.random.default_rng([first, photo])
@@ -42,7 +42,7 @@ def descriptors(first: int, number: int, photo: int = 0) -> NDArray[np.float32]:
 
 
 def rows(first: int, number: int) -> pd.DataFrame:
-    """What is known of them."""
+    """Return the rows of these photos."""
     rng = np.random.default_rng(first)
     table = pd.DataFrame({"image": [f"{k:08d}.jpg" for k in range(first, first + number)], "utm_zone": "32T"})
     table["utm_east"], table["utm_north"] = rng.uniform(3e5, 4e5, number), rng.uniform(49e5, 50e5, number)

@@ -44,7 +44,7 @@ BATCH, ROUNDS = 8, 5
 
 
 def measure(spec: ModelSpec, folder: Path) -> dict[str, Any]:
-    """A row: of a model that can be written, or the reason why it can't."""
+    """A row: of a model that can be written, or the reason why it cannot."""
     row: dict[str, Any] = {"backbone": spec.backbone, "aggregator": spec.aggregator, "image_size": spec.image_size}
     torch.manual_seed(0)
     model = VPRModel(spec).eval()

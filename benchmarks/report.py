@@ -1,4 +1,4 @@
-"""How long the report of a set of 1,000 queries takes to open, and how large it is.
+"""Measure the time to open the report of a set with 1,000 queries, and its size.
 
 Run: PYTHONPATH=src python benchmarks/report.py
 Writes benchmarks/report.json. Images are drawn at random, as large as those of GSV-Cities XS (400 x 300); the browser
@@ -19,12 +19,12 @@ from PIL import Image, ImageFilter
 from playwright.sync_api import sync_playwright
 
 from vpr.data.manifest import DATABASE, QUERY, Manifest, make_manifest
+from vpr.evaluation.evaluation import evaluate_ranking
 from vpr.localization.confidence import Calibration
-from vpr.report.page import render
+from vpr.report.report_page import render
 from vpr.report.sections import Report, TrainingSection
 from vpr.report.set_section import SetInput, set_section
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
-from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.search import search
 
 NUM_QUERIES, NUM_DATABASE = 1_000, 8_000

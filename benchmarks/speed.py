@@ -1,4 +1,4 @@
-"""What each part costs against a named baseline, in ratios measured in one run: ``make bench``.
+"""Measure each part against a named baseline, in ratios of one run: ``make bench``.
 
 The baselines are written out here: the path of gsv-cities (Pillow, torchvision's RandAugment, float32 from the worker),
 the usual evaluation loop (Pillow, torchvision's transforms, float32, channels first), a training on a batch that is
@@ -33,32 +33,35 @@ import torch
 import yaml
 from PIL import Image
 from tabulate import tabulate
+from tools.docs.performance import default_of
 from torch import Tensor
 from torchvision.transforms import v2
 
-from vpr.config.params import load, load_eval_sets
+from vpr.config.params import Params
 from vpr.data.augmentation import NUM_DRAWS, rand_augment
-from vpr.data.described_set import DescribedSet
 from vpr.data.loading import ImageList, loader_processes
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest, read_manifest, write_manifest
 from vpr.data.preprocess import Preprocess
+from vpr.descriptors.described_set import DescribedSet
+from vpr.evaluation.evaluation import compare_rankings, evaluate_ranking
+from vpr.model.describing import Describer
 from vpr.model.device import pick_device
-from vpr.model.extraction import extract
 from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD, ModelSpec
 from vpr.model.vpr_model import VPRModel
-from vpr.report.page import render
+from vpr.report.report_page import render
 from vpr.report.sections import Report, TrainingSection
-from vpr.report.set_section import SetInput, set_section
+from vpr.report.set_input import SetInput
+from vpr.report.set_section import set_section
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
-from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.positives import positives_of
 from vpr.retrieval.recall import recall_at
 from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
+from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
 from vpr.training.configuration import RunConfiguration, load_configuration
 from vpr.training.places import PlaceImages, Places
-from vpr.training.run import keep_decoded, place_sampler
+from vpr.training.run import describe_by, keep_decoded
 from vpr.training.validation import validation_of
 from vpr.verification.checks import verify
 
@@ -198,7 +201,7 @@ def extraction(photos: list[Path], repeats: int) -> list[Result]:
             return row
 
         def ours() -> int:
-            extract(model, images, out, device)  # noqa: B023
+            Describer(model, device).describe(images, out)  # noqa: B023
             return len(out)  # noqa: B023
 
         rates = in_turns({"the usual loop": usual, "extract": ours}, repeats, time.perf_counter)
@@ -210,7 +213,7 @@ def extraction(photos: list[Path], repeats: int) -> list[Result]:
 
 def training(repeats: int) -> list[Result]:
     """The embedded city's training, end to end, against the same steps on a batch that is in memory."""
-    configuration = load_configuration()
+    configuration = load_configuration(Params.read())
     train = read_manifest(Path("data/manifest/train.parquet"))
     validation = read_manifest(Path(f"data/manifest/sets/{configuration.settings.val_set}.parquet"))
     return training_rows("training the embedded city", configuration, train, validation, repeats, 0.95)
@@ -249,13 +252,13 @@ def training_on_a_gpu(repeats: int, scratch: Path) -> list[Result]:
     for what, (changes, own, goal) in ON_A_GPU.items():
         params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
         params["dataset"] = "custom"
-        params["datasets"]["custom"]["train"] |= {**own, "augment_ops": 3, "val_set": "val", "num_workers": None}
+        params["datasets"]["custom"]["train"] |= {**own, "augment_ops": 3, "num_workers": None}
         for key, value in changes.items():
             *path, last = key.split(".")
             functools.reduce(dict.__getitem__, path, params)[last] = value
         file = scratch / "params.yaml"
         file.write_text(yaml.safe_dump(params), encoding="utf-8")
-        found = training_rows(what, load_configuration(file), train, validation, repeats, 0.9)
+        found = training_rows(what, load_configuration(Params.read(file)), train, validation, repeats, 0.9)
         rows += [{**row, "note": f"the goal is {goal:,} images a second as well"} for row in found]
     return rows
 
@@ -271,7 +274,9 @@ def training_rows(
     places = Places(rows, settings.min_images_per_place)
     workers = loader_processes(settings.num_workers)
     device = pick_device(settings.accelerator)
-    validation = validation_of(held_out, configuration.spec, settings, load(EvaluateParams).positive_radius_m)
+    validation = validation_of(
+        held_out, configuration.spec, settings, Params.read().section(EvaluateParams).positive_radius_m
+    )
     images = ImageList(manifest.folder, rows["image"], configuration.spec.preprocess())
     keep_decoded(settings.cache_gb, workers, 1, images, *(loader.dataset for loader in validation.loaders))
 
@@ -285,17 +290,18 @@ def training_rows(
                 rates.append(values["images_per_s"])
 
         with tempfile.TemporaryDirectory() as scratch:
-            sampler = place_sampler(places, settings, None)
+            sampler = PlaceSampler(places, settings, describe_by(model, images, device, settings))
             dataset = PlaceImages(images, augment=device.type == "cpu")
             fit(model, criterion, dataset, sampler, validation, settings, workers, Path(scratch), report)
-        return statistics.median(rates[len(rates) // 2 :])  # of the second epoch
+        return statistics.median(rates[len(rates) // 2 :])  # the second epoch
 
     def resident() -> float:
         model = build_model(configuration, None)
         criterion = build_criterion(configuration, model.descriptor_dim, len(places))
         module = TrainingModule(model, criterion, settings, 1, validation).to(device).train()
         optimizer = module.configure_optimizers()["optimizer"]
-        batch = PlaceImages(images)[next(iter(place_sampler(places, settings, None)))].to(device)
+        random = PlaceSampler(places, settings.model_copy(update={"batches": "random"}))
+        batch = PlaceImages(images)[next(iter(random))].to(device)
         rates = []
         for _ in range(60):
             began = time.perf_counter()
@@ -370,10 +376,10 @@ INDEXES = ("SQfp16", "SQ8", "SQ8,RFlat", "RaBitQ", "RaBitQ,RFlat", "PQ64", "PQ64
 
 
 def index_rows() -> list[Result]:
-    """What each index loses on the embedded city's sets, of recall and of the exact neighbours; nothing is timed."""
-    radius_m = load(EvaluateParams).positive_radius_m
+    """Measure what each index loses in recall and in exact neighbours on the embedded city; nothing is timed."""
+    radius_m = Params.read().section(EvaluateParams).positive_radius_m
     rows: list[Result] = []
-    for name in load_eval_sets():
+    for name in Params.read().eval_sets:
         described = DescribedSet.load(Path(f"data/descriptors/{name}"))
         database, queries = (np.array(part.descriptors) for part in (described.database, described.queries))
         positives = positives_of(described.database.rows, described.queries.rows, radius_m)
@@ -495,6 +501,8 @@ def main() -> None:
         }
         for part in args.parts:
             known["parts"][part] = {"date": time.strftime("%Y-%m-%d"), "rows": run[part]()}
+            if part in ("training", "indexes"):  # these depend on the defaults of params.yaml
+                known["parts"][part]["default"] = default_of(Params.read())
             known["machine"] = machine()
             path.parent.mkdir(exist_ok=True)
             path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
@@ -502,7 +510,7 @@ def main() -> None:
 
 
 def machine() -> str:
-    """What the numbers were taken on."""
+    """Describe the machine."""
     device = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     return f"{platform.machine()}, {os.cpu_count()} cores{device}, {versions}"

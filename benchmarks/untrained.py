@@ -13,7 +13,7 @@ from pathlib import Path
 import dvc.api
 from tabulate import tabulate
 
-from vpr.config.params import load_eval_sets
+from vpr.config.params import Params
 
 NAME = "untrained"
 
@@ -22,7 +22,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__).parse_args()
     command = ["dvc", "exp", "run", "--temp", "--force", "--name", NAME, "-S", f"train.checkpoint={NAME}"]
     subprocess.run(command, check=True)
-    recalls = [Path(f"metrics/recalls/{name}.json") for name in load_eval_sets()]
+    recalls = [Path(f"metrics/recalls/{name}.json") for name in Params.read().eval_sets]
     random = {path.stem: json.loads(dvc.api.read(str(path), rev=NAME))["recall_at_1"] for path in recalls}
     rows = []
     for path in recalls:

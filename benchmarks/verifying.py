@@ -1,4 +1,4 @@
-"""How long listing and verifying take for a folder in GSV-Cities XS's layout, against decoding it in one process.
+"""Measure listing and verifying of a folder in GSV-Cities XS's layout, against decoding it in one process.
 
 Images of 400x300 px are made once and linked under as many names as asked for.
 Run: PYTHONPATH=src python benchmarks/verifying.py
@@ -21,10 +21,10 @@ from PIL import Image
 from tabulate import tabulate
 
 from vpr.data.manifest import write_manifest
-from vpr.data.names import format_name
 from vpr.sources.base import Context
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.collection import CollectionParams, collect
+from vpr.sources.standard_naming import format_name
 from vpr.verification.checks import verify
 
 CITIES, PER_PLACE = 23, 8

@@ -112,7 +112,7 @@ def finished(tmp_path_factory, warm) -> tuple[Project, str]:
 
 @pytest.fixture(scope="session")
 def first_run(finished) -> str:
-    """What the first run printed."""
+    """The output of the first run."""
     return finished[1]
 
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 
 class Files:
-    """What the server has, how it behaves, and what it was asked.
+    """The server's content and behaviour, and the requests that it got.
 
     Attributes:
         content: bytes by path.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from vpr.localization.index import IndexFacts
+from vpr.localization.index_files import IndexFacts
 
 DIM = 32
 FACTS = IndexFacts("abc", "", "photos", 25.0)

@@ -18,16 +18,18 @@ from pathlib import Path
 import torch
 from torch.profiler import profile
 
-from vpr.config.params import read_params
+from vpr.config.params import Choice, Params
 from vpr.config.ranks import is_first_rank
 from vpr.data.loading import ImageList
 from vpr.data.manifest import Manifest, read_manifest, write_manifest
+from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
-from vpr.training.configuration import Named, RunConfiguration
+from vpr.training.cliques import CliqueSampler
+from vpr.training.configuration import RunConfiguration
 from vpr.training.loop import fit
 from vpr.training.params import merge_train
 from vpr.training.places import PlaceImages, Places
-from vpr.training.run import describer, place_sampler
+from vpr.training.run import describe_by
 from vpr.training.validation import validation_of
 
 PARAMS = Path(__file__).parents[1] / "params.yaml"
@@ -49,22 +51,23 @@ CASES = {
 
 
 def configuration_of(case: str, num_ranks: int) -> RunConfiguration:
-    """What a case trains."""
-    params = read_params(PARAMS)
+    """The configuration of a case."""
+    content = Params.read(PARAMS)
+    params = content.content
     loss, miner, changes = CASES[case]
     settings = {
-        **merge_train(PARAMS, "synthetic").model_dump(),
+        **merge_train(content, "synthetic").model_dump(),
         "image_size": [24, 32], "layers_to_crop": [2, 3, 4], "places_per_batch": 6, "images_per_place": 2,
         "min_images_per_place": 3, "warmup_steps": 0, "milestones": [], "max_epochs": STEPS, "lr": 1e-3,
         "optimizer": "sgd", "momentum": 0.9, "check_val_every_n_epochs": STEPS, "accelerator": "cpu",
         "num_workers": 0, "precision": "32-true", "devices": num_ranks, **changes,
     }  # fmt: skip
     return RunConfiguration(
-        Named("synthetic", {}),
-        Named("vgg16" if case == "chunks" else "resnet18", {"layers_to_crop": [2, 3, 4], "layers_to_freeze": None}),
-        Named("gem", params["aggregators"]["gem"]),
-        Named(loss, params["losses"][loss] | ({"learn_beta": True} if loss == "MarginLoss" else {})),
-        Named(miner, params["miners"][miner] | ({"pos_margin": -2.0, "neg_margin": 2.0} if case == "nothing" else {})),
+        Choice("synthetic", {}),
+        Choice("vgg16" if case == "chunks" else "resnet18", {"layers_to_crop": [2, 3, 4], "layers_to_freeze": None}),
+        Choice("gem", params["aggregators"]["gem"]),
+        Choice(loss, params["losses"][loss] | ({"learn_beta": True} if loss == "MarginLoss" else {})),
+        Choice(miner, params["miners"][miner] | ({"pos_margin": -2.0, "neg_margin": 2.0} if case == "nothing" else {})),
         settings,
     )
 
@@ -78,7 +81,9 @@ def train(case: str, city: Manifest, scratch: Path, num_ranks: int) -> dict[str,
     model = build_model(configuration, None)
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
     images = ImageList(city.folder, rows["image"], spec.preprocess())
-    sampler = place_sampler(places, rows, settings, describer(model, images, torch.device("cpu"), settings))
+    describe = describe_by(model, images, torch.device("cpu"), settings)
+    cliques = settings.batches == "cliques"
+    sampler = CliqueSampler(rows, settings, describe) if cliques else PlaceSampler(places, settings, describe)
     validation = validation_of(city, spec, settings, 25.0)
     trained = fit(model, criterion, PlaceImages(images), sampler, validation, settings, 0, scratch)
     of_loss = {f"loss.{name}": value for name, value in criterion.state_dict().items()}
@@ -118,7 +123,7 @@ def trained_by(
 
 
 def greatest_difference(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
-    """Of any two weights."""
+    """The largest difference of two weights."""
     assert one.keys() == other.keys()
     return max(float((one[k].double() - other[k].double()).abs().max()) for k in one if one[k].numel())
 

@@ -9,14 +9,15 @@ import torch
 
 from vpr.data.loading import ImageList
 from vpr.data.manifest import DATABASE, QUERY, Manifest
+from vpr.evaluation.evaluation import evaluate_ranking
 from vpr.localization.confidence import Calibration
-from vpr.model.extraction import extract
+from vpr.model.describing import Describer
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 from vpr.report.sections import Report, SetSection, TrainingSection
-from vpr.report.set_section import SetInput, set_section
+from vpr.report.set_input import SetInput
+from vpr.report.set_section import set_section
 from vpr.report.thumbnails import Thumbnails
-from vpr.retrieval.evaluation import evaluate_ranking
 from vpr.retrieval.search import search
 
 SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
@@ -38,7 +39,7 @@ def evaluated(city: Manifest, seed: int) -> tuple[VPRModel, SetInput]:
     for rows in parts:
         images = ImageList(city.folder, rows["image"], SPEC.preprocess())
         out = np.empty((len(rows), model.descriptor_dim), np.float32)
-        extract(model, images, out, torch.device("cpu"), 8, 0)
+        Describer(model, torch.device("cpu")).describe(images, out, 8)
         descriptors.append(out)
     result = evaluate_ranking(*search(*descriptors, 20), *parts, [1, 5], 25.0)
     database, queries = (Manifest(city.name, city.root, rows) for rows in parts)

@@ -82,7 +82,7 @@ def serve(address: str, owner: int) -> None:
         __import__(library)
     parse_yaml_once()
     gc.collect()
-    gc.freeze()  # what forks share stays shared
+    gc.freeze()  # so that forks share this memory
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)

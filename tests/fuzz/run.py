@@ -25,8 +25,8 @@ from hypothesis import Phase, given, seed, settings
 
 from fuzz.targets import CORPUS, TARGETS, Target
 
-EXAMPLES = 100  # of a target in a round
-WORKER_S = 60.0  # that a process attacks; the next starts afresh
+EXAMPLES = 100  # for a target in a round
+WORKER_S = 60.0  # lifetime of a process
 
 
 class TookTooLong(BaseException):

@@ -1,4 +1,4 @@
-"""What is attacked: every reader of what strangers made, each with inputs like real ones, and with a limit of time.
+"""The targets of fuzzing: every reader of untrusted files, with inputs like real ones and a limit of time.
 
 A target takes bytes. It may answer or refuse with a sentence, as ``UserError``; anything else is a finding.
 """
@@ -26,26 +26,30 @@ import yaml
 from hypothesis import strategies as st
 from PIL import Image
 
-from vpr.api.hub import CONFIG, WEIGHTS, write_checkpoint
 from vpr.api.mapillary import Area, _chosen, images_in
 from vpr.config.errors import UserError
+from vpr.config.params import Params
 from vpr.data.checksums import file_sha256
 from vpr.data.csv_files import to_csv
 from vpr.data.images import ImageError, decode
 from vpr.data.manifest import Manifest, read_manifest, write_manifest, write_parts
-from vpr.data.names import FIELDS, parse_name
-from vpr.localization.index import Index, IndexFacts, load_index
-from vpr.localization.localizer import Localizer
-from vpr.localization.server import Limits, make_app
+from vpr.descriptors.trained_model import Model
+from vpr.localization.index_files import IndexFacts
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
+from vpr.published.hub_download import CONFIG, WEIGHTS, write_checkpoint
+from vpr.serving.answers_page import AnswersPage
+from vpr.serving.index import Index
+from vpr.serving.localizer import Localizer
+from vpr.serving.server import Limits, make_app
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
 from vpr.sources.ground_truth import read_ground_truth
+from vpr.sources.standard_naming import FIELDS, parse_name
 from vpr.sources.unpack import unpack
 from vpr.stages.check import check_params
-from vpr.training.build import model_to_check
+from vpr.training.build import check_model
 from vpr.training.configuration import load_configuration
 from vpr.verification.checks import verify
 
@@ -61,7 +65,7 @@ class Target:
     Attributes:
         attack: reads an input.
         inputs: strategy that makes inputs.
-        seconds: that an input may take.
+        seconds: Time that an input may take.
     """
 
     attack: Callable[[bytes], None]
@@ -202,7 +206,7 @@ _NAMES = st.lists(_FIELD, min_size=len(FIELDS) - 1, max_size=len(FIELDS) + 1).ma
 def attack_name(content: bytes) -> None:
     """The fields of a file's name, and what the pipeline makes of them."""
     name = content.decode("utf-8", "replace")
-    with suppress(ValueError):  # which the callers expect
+    with suppress(ValueError):  # the callers expect it
         parse_name(name)
     with scratch() as folder, suppress(UserError):
         file = "".join(c for c in name if c not in "/\0")[:60] + ".png"
@@ -222,17 +226,18 @@ def attack_params(content: bytes) -> None:
     """The check stage on a params.yaml."""
     with scratch() as folder, suppress(UserError):
         (folder / "params.yaml").write_bytes(content)
-        check_params(folder / "params.yaml", Context(catalogue=ROOT / "data/sources.yaml"))
-        configuration = load_configuration(folder / "params.yaml")
+        params = Params.read(folder / "params.yaml")
+        check_params(params, Context(catalogue=ROOT / "data/sources.yaml"))
+        configuration = load_configuration(params)
         if configuration.settings.weights is None:  # the others are fetched
-            model_to_check(configuration)
+            check_model(configuration, params)
 
 
 def attack_catalogue(content: bytes) -> None:
     """The check stage on a data/sources.yaml."""
     with scratch() as folder, suppress(UserError):
         (folder / "sources.yaml").write_bytes(content)
-        check_params(ROOT / "params.yaml", Context(catalogue=folder / "sources.yaml"))
+        check_params(Params.read(ROOT / "params.yaml"), Context(catalogue=folder / "sources.yaml"))
 
 
 # Tables.
@@ -341,11 +346,11 @@ def served() -> Localizer:
     save_checkpoint(folder / "m.ckpt", SPEC, VPRModel(SPEC).state_dict(), {})
     (folder / "index").mkdir()
     unzip(corpus("index")[0], folder / "index")
-    known = load_index(folder / "index")
+    known = Index.load(folder / "index")
     index = Index(
         known.descriptors, known.images, IndexFacts(file_sha256(folder / "m.ckpt"), "", "", 25.0), known.calibration
     )
-    localizer = Localizer.open(folder / "m.ckpt", index, torch.device("cpu"))
+    localizer = Localizer(Model(folder / "m.ckpt", "cpu"), index)
     shutil.rmtree(folder)
     return localizer
 
@@ -387,15 +392,15 @@ def attack_index(content: bytes) -> None:
     """An index folder, and an answer from it."""
     with scratch() as folder, suppress(UserError):
         unzip(content, folder)
-        index = load_index(folder)
+        index = Index.load(folder)
         localizer = object.__new__(Localizer)
         model = served().model
         if index.descriptors.shape[1] != model.descriptor_dim:
             return
         localizer.__dict__.update(served().__dict__)
         localizer.index = index
-        answers = localizer.locate(np.eye(1, model.descriptor_dim, dtype=np.float32))
-        json.dumps(answers, allow_nan=False)
+        answers = localizer.locate(["it"], np.eye(1, model.descriptor_dim, dtype=np.float32))
+        json.dumps([answer.as_dict() for answer in answers], allow_nan=False)
 
 
 # Requests.
@@ -403,7 +408,8 @@ def attack_index(content: bytes) -> None:
 
 @cache
 def app() -> Any:
-    return make_app(served(), Limits(body_mb=1, photos=4, megapixels=1, seconds=5))
+    page = AnswersPage.of("fuzz", served().index, None)
+    return make_app(served(), Limits(body_mb=1, photos=4, megapixels=1, seconds=5), page)
 
 
 @st.composite

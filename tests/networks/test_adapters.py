@@ -66,7 +66,7 @@ def test_the_last_blocks_are_trained_and_no_others(name, quick_weights):
         ("timm", {"trained_blocks": 2}, "trained_blocks is 2; the model has 0 blocks"),
         ("dinov3_vits16", {"adapter": "lorra"}, "adapter is 'lorra'; expected one of none, lora, parallel"),
         ("dinov3_vits16", {"adapter": "lora", "adapter_dim": 0}, "adapter_dim is 0"),
-        ("dinov2_vits14", {"adapter": "lora", "trained_blocks": 1}, "an adapter freezes all else"),
+        ("dinov2_vits14", {"adapter": "lora", "trained_blocks": 1}, "an adapter freezes all other weights"),
     ],
 )
 def test_what_does_not_go_together_is_refused(name, options, message, quick_weights):

@@ -19,7 +19,7 @@ STRIDES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore")  # of modules made on the meta device
+@pytest.mark.filterwarnings("ignore")  # torch warns about modules on the meta device
 @pytest.mark.parametrize("name", BACKBONES)
 def test_a_backbone_says_its_channels_and_its_stride_follows_from_the_stages_cropped(name, quick_weights):
     for crop, stride in zip(((), (4,), (3, 4)), STRIDES.get(name, (32, 16, 8)), strict=True):
@@ -201,7 +201,7 @@ def test_weights_come_from_a_file_and_misfits_are_told(tmp_path):
         with pytest.raises(UserError, match="hold no state dict; expected names and tensors of real numbers"):
             build_backbone("resnet18", str(tmp_path / "odd.pth"))
     (tmp_path / "photo.pth").write_bytes(b"\x00no weights")
-    with pytest.raises(UserError, match="can't be read as a state dict"):
+    with pytest.raises(UserError, match="cannot be read as a state dict"):
         build_backbone("resnet18", str(tmp_path / "photo.pth"))
     with pytest.raises(UserError, match="no such file"):
         build_backbone("resnet18", str(tmp_path / "missing.pth"))

@@ -7,10 +7,11 @@ import timm
 import torch
 
 from vpr.config.errors import UserError
+from vpr.config.params import Choice
 from vpr.model.backbones import build_backbone, normalisation_of
 from vpr.model.backbones.efficientnet_lite import SIZES, package_weights, with_timm_names
 from vpr.model.backbones.weights import read_state_dict
-from vpr.training.configuration import Named, RunConfiguration
+from vpr.training.configuration import RunConfiguration
 
 NUM_TENSORS = {0: 296, 1: 386, 2: 386}
 
@@ -47,8 +48,8 @@ def test_without_the_package_the_command_is_said(monkeypatch):
 )
 def test_a_model_normalises_as_its_published_weights_were_trained(name, options, mean):
     assert normalisation_of(name, options)[0][0] == mean
-    other = Named("none", {})
+    other = Choice("none", {})
     configuration = RunConfiguration(
-        other, Named(name, options), Named("gem", {}), other, other, {"image_size": [64, 64]}
+        other, Choice(name, options), Choice("gem", {}), other, other, {"image_size": [64, 64]}
     )
     assert configuration.spec.mean[0] == mean

@@ -9,11 +9,12 @@ import torch
 import torchvision
 from torch import nn
 
-from vpr import cli
-from vpr.api.names import descriptor_dim_of
-from vpr.api.published import PUBLISHED, convert
+from vpr.commands import main as cli
 from vpr.config.errors import UserError
 from vpr.model.checkpoint import load_checkpoint
+from vpr.published.convert import convert
+from vpr.published.find_model import descriptor_dim_of
+from vpr.published.table import PUBLISHED
 
 ROOT = Path(__file__).parents[2]
 
@@ -260,32 +261,33 @@ def test_boq_s_resnet_is_mapped_by_either_of_its_names(quick_weights):
 
 def test_other_weights_are_refused_with_what_differs():
     state = independent("cosplace_resnet18_512").state_dict()
-    with pytest.raises(UserError, match=r"not weights of mixvpr_resnet50_4096: \d+ of the model's are missing"):
+    with pytest.raises(UserError, match=r"not weights of mixvpr_resnet50_4096: \d+ tensors of the model are missing"):
         convert("mixvpr_resnet50_4096", state)
     state["aggregation.3.weight"] = torch.zeros(256, 512)
     with pytest.raises(UserError, match=r"aggregator.project.weight \(256, 512\) instead of \(512, 512\)"):
         convert("cosplace_resnet18_512", state)
 
 
-def test_the_command_writes_a_checkpoint_that_loads(tmp_path, monkeypatch, capsys):
+def test_a_downloaded_file_becomes_a_checkpoint_that_loads(tmp_path, monkeypatch, capsys):
     torch.manual_seed(0)
     theirs = independent("eigenplaces_resnet18_512").eval()
     torch.save(theirs.state_dict(), tmp_path / "published.pth")
-    files = [tmp_path / "published.pth", tmp_path / "ours.ckpt"]
-    command = ["vpr", "import", "eigenplaces_resnet18_512", str(files[0]), "--out", str(files[1])]
+    monkeypatch.setenv("VPR_HOME", str(tmp_path / "home"))
+    command = ["vpr", "models", "pull", "eigenplaces_resnet18_512", "--file", str(tmp_path / "published.pth")]
     monkeypatch.setattr("sys.argv", command)
     with pytest.raises(SystemExit) as stop:
         cli.main()
     assert stop.value.code == 0
-    assert "descriptor 512" in capsys.readouterr().out
-    model, metadata = load_checkpoint(tmp_path / "ours.ckpt")
+    printed = capsys.readouterr()
+    assert "descriptor 512" in printed.err
+    model, metadata = load_checkpoint(Path(printed.out.strip()))
     assert metadata["configuration"]["agg"]["name"] == "cosplace"
     images = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         assert torch.allclose(model(images), theirs(images), atol=1e-6)
     for content, message in (
-        (b"<html>No such file</html>", "a text, which begins '<html>No"),
-        (b"\0\1", "can't be read"),
+        (b"<html>No such file</html>", "a text that begins with '<html>No"),
+        (b"\0\1", "cannot be read"),
     ):
         (tmp_path / "published.pth").write_bytes(content)
         with pytest.raises(SystemExit) as stop:

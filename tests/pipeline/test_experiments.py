@@ -1,4 +1,4 @@
-"""What DVC and MLflow do when something changes, on the smoke run's scratch project."""
+"""DVC and MLflow after a change, in the scratch project of the smoke run."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vpr import cli
+from vpr.commands import main as cli
 from vpr.experiments import store as store_module
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MLflow's own
@@ -66,7 +66,7 @@ def test_the_alias_goes_to_what_beats_its_holder_by_more_than_chance(store, monk
     assert promote(monkeypatch, capsys, "base") == (
         0, "base is now vpr@champion, version 1: the first to hold the alias\n",
     )  # fmt: skip
-    assert promote(monkeypatch, capsys, "base") == (0, "base is vpr@champion already, version 1\n")
+    assert promote(monkeypatch, capsys, "base") == (0, "base is already vpr@champion, version 1\n")
     code, printed = promote(monkeypatch, capsys, "slightly")
     assert (code, holder()) == (1, "base")
     assert "base keeps vpr@champion: val: slightly finds 3 queries that base does not" in printed
@@ -77,6 +77,6 @@ def test_the_alias_goes_to_what_beats_its_holder_by_more_than_chance(store, monk
     assert "more than chance" in printed
     assert promote(monkeypatch, capsys, "base")[0] == 1
     code, printed = promote(monkeypatch, capsys, "nobody")
-    assert (code, "no run is named 'nobody'" in printed) == (1, True)
+    assert (code, "no run has the name 'nobody'" in printed) == (1, True)
     code, printed = promote(monkeypatch, capsys, "base", "--set", "test")
     assert (code, "has no recalls on 'test'; choose --set from val" in printed) == (1, True)

@@ -27,6 +27,7 @@ FILES = {
     "training/losses/compact.py": "A loss",
     "sources/squares.py": "A dataset",
     "stages/count.py": "A stage",
+    "commands/count.py": "A command",
     "report/distance_quartiles.py": "A report section",
 }
 
@@ -57,10 +58,15 @@ def extended(tmp_path_factory, warm) -> Project:
     made = "from vpr.report.distance_quartiles import distance_quartiles\n"
     insert(report / "set_section.py", "from vpr.report.map import map_section\n", before=made)
     insert(report / "set_section.py", "        cards=cards if model is None", before=block(section, "text", 1))
-    insert(report / "page.js", '  byId("set-charts").replaceChildren', before=block(section, "js"))
-    shutil.copytree(ROOT / "docs", project.folder / "docs")
+    insert(report / "report_page.js", '  byId("set-charts").replaceChildren', before=block(section, "js"))
+    main = project.folder / "src/vpr/commands/main.py"
+    insert(main, "import compare, ", after="count, ")
+    insert(main, '"get models and photos": (models,', after=" count")
+    for folder in ("docs", "metrics"):
+        shutil.copytree(ROOT / folder, project.folder / folder)
     project.env["PYTHONPATH"] = "src"
-    project("python", "-m", "vpr.documentation")
+    project("python", "-m", "tools.docs")
+    shutil.rmtree(project.folder / "metrics")
     project.commit("components of my own")
     return project
 
@@ -101,6 +107,12 @@ def test_the_new_names_are_cases_of_the_contract_tests_and_keep_the_guards(exten
     output = extended(*command, *unit, "tests/networks/test_backbones.py")
     for name in ("spoc", "tiny", "CompactLoss", "count"):
         assert len(re.findall(rf"\[{name}[\]-].*PASSED", output)) >= 2, name
+
+
+def test_the_new_command_runs(extended):
+    assert "count the images below a folder" in extended("python", "-m", "vpr.commands.main", "--help")
+    pictures = [path for path in (ROOT / "docs").rglob("*") if path.suffix in (".png", ".jpg", ".jpeg", ".webp")]
+    assert extended("python", "-m", "vpr.commands.main", "count", "docs").split()[-1] == str(len(pictures))
 
 
 def test_all_of_them_train_and_are_evaluated(extended):

@@ -19,7 +19,7 @@ from report_of_city import TRAINING, report_of, shown_city
 from vpr.data.coordinates import to_degrees
 from vpr.data.csv_files import to_csv
 from vpr.data.manifest import QUERY
-from vpr.report.page import render
+from vpr.report.report_page import render
 from vpr.report.set_section import with_other_run
 
 

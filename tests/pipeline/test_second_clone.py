@@ -1,4 +1,4 @@
-"""What one clone has computed, another fetches: the same results, and nothing is trained again."""
+"""A second clone fetches the results of the first, without training."""
 
 from __future__ import annotations
 

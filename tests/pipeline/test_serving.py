@@ -68,7 +68,15 @@ def server(project, first_run) -> Iterator[str]:
     """`vpr serve` on the smoke run's model, with small limits."""
     port = free_port()
     limits = [word for name, limit in LIMITS.items() for word in (f"--max-{name}", str(limit))]
-    command = [sys.executable, "-c", "from vpr.cli import main; main()", "serve", "--port", str(port), *limits]
+    command = [
+        sys.executable,
+        "-c",
+        "from vpr.commands.main import main; main()",
+        "serve",
+        "--port",
+        str(port),
+        *limits,
+    ]
     with running(project, command, port, {"PYTHONPATH": "src", "OMP_NUM_THREADS": "1"}) as address:
         yield address
 
@@ -100,8 +108,8 @@ def test_photos_posted_are_located_as_the_pipeline_located_them(project, server)
         assert len(answer["predictions"]) == 5
     # The command answers the same.
     folder = project.folder / "data/images" / (project.folder / "data/images_root.txt").read_text().strip()[5:]
-    printed = project("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()",
-                   "localize", str(folder / rows["image"].iloc[0]), "--json")  # fmt: skip
+    printed = project("env", "PYTHONPATH=src", "python", "-m", "vpr.commands.main",
+                   "localize", str(folder / rows["image"].iloc[0]), "--format", "json")  # fmt: skip
     (same,) = json.loads(printed[printed.index("[") :])
     (posted,) = ask(server, photos[:1])
     assert {k: v for k, v in same.items() if k not in ("photo", "predictions")} == pytest.approx(
@@ -168,9 +176,9 @@ REFUSED = {
     "a misspelt parameter": ('{"photos": [], "params": {"num_prediction": 3}}', 400, "params.num_prediction: Extra"),
     "a parameter out of range": ('{"photos": [], "params": {"num_predictions": 100000}}', 400, "less than or equal"),
     "a confidence of NaN": ('{"photos": [], "params": {"min_confidence": NaN}}', 400, ""),
-    "too many photos": (json.dumps({"photos": ["a"] * 6}), 413, "6 photos; the limit is 5 a request"),
-    "too large": (os.urandom(5_000_000), 413, "the limit is 4 MB a request"),
-    "ten times too large": (bytes(40_000_000), 413, "the limit is 4 MB a request"),
+    "too many photos": (json.dumps({"photos": ["a"] * 6}), 413, "6 photos; the limit is 5 per request"),
+    "too large": (os.urandom(5_000_000), 413, "the limit is 4 MB per request"),
+    "ten times too large": (bytes(40_000_000), 413, "the limit is 4 MB per request"),
 }
 
 

@@ -46,12 +46,12 @@ def test_mlflow_has_one_run_with_parameters_curve_and_recalls(project, first_run
 
 def test_the_model_of_a_run_loads_by_its_name(project, first_run):
     (run_id,) = project.runs()["run_id"]
-    assert f"\nruns:/{run_id}  first" in project("python", "-m", "vpr.cli", "models")
+    assert f"\nruns:/{run_id}  first" in project("python", "-m", "vpr.commands.main", "models")
     loaded = project("python", "-c", f"import vpr; print(vpr.load('runs:/{run_id}').sha256)")
     assert loaded.split()[-1] == file_sha256(project.folder / "data/model.ckpt")
 
 
-def test_a_second_look_compares_predictions_again_and_trains_nothing(project, first_run):
+def test_reranking_compares_predictions_again_and_trains_nothing(project, first_run):
     pytest.importorskip("cv2")
     rerank = ("features=sift", "gate=false", "num_candidates=5", "num_workers=1")
     changes = ["evaluate.centred=true", *(f"rerank.{option}" for option in rerank)]
@@ -60,10 +60,10 @@ def test_a_second_look_compares_predictions_again_and_trains_nothing(project, fi
     before = project.recalls("val")
     assert before["centred"] is True
     metrics = json.loads((project.folder / "metrics/reranked.json").read_text(encoding="utf-8"))["sets"]["val"]
-    assert metrics["num_looked_at"] == metrics["num_queries"] == 8
+    assert metrics["num_reranked"] == metrics["num_queries"] == 8
     assert metrics["before_recall_at_1"] == before["recall_at_1"]
     assert metrics["after_recall_at_5"] == metrics["before_recall_at_5"], "the first five, in another order"
-    assert "A second look" in (project.folder / "data/report.html").read_text(encoding="utf-8")
+    assert ">Re-ranking</h2>" in (project.folder / "data/report.html").read_text(encoding="utf-8")
     assert "s a query" in (project.folder / "data/run.js").read_text(encoding="utf-8")
     runs = project.runs()
-    assert metrics["after_recall_at_1"] in runs["metrics.val/second_look/after_recall_at_1"].tolist()
+    assert metrics["after_recall_at_1"] in runs["metrics.val/reranked/after_recall_at_1"].tolist()

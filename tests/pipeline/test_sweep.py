@@ -9,11 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr.config.errors import UserError
+from vpr.config.params import Params
 from vpr.experiments.dvc_queue import threads_of_each
 from vpr.experiments.sweep import check_settings, experiments, grid
 
 ROOT = Path(__file__).parents[2]
-CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")
+CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.commands.main import main; main()")
 
 SWEEP = ("sweep", "agg=avg", "train.max_memory_gb=null,1e-9")
 
@@ -21,17 +22,19 @@ SWEEP = ("sweep", "agg=avg", "train.max_memory_gb=null,1e-9")
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("aggg=gem", "has no key 'aggg'; did you mean 'agg'"),
+        ("aggg=gem", r"has no key 'aggg' \(did you mean 'agg'"),
         ("agg=foo", "aggregators has no 'foo'; choose from avg, max, gem"),
-        ("agg=gem,gemm", "aggregators has no 'gemm'; did you mean 'gem'"),
-        ("train.seeed=1", "train has no key 'seeed'; did you mean 'seed'"),
+        ("agg=gem,gemm", r"aggregators has no 'gemm' \(did you mean 'gem'"),
+        ("train.seeed=1", r"train has no key 'seeed' \(did you mean 'seed'"),
         ("train.seed.x=1", r"train\.seed has no key 'x'"),
     ],
 )
 def test_a_misspelt_key_or_name_is_refused_before_anything_is_queued(setting, message):
     with pytest.raises(UserError, match=message):
-        check_settings([setting], ROOT / "params.yaml")
-    check_settings(["agg=gem,avg", "+train.new=1", "datasets.synthetic.train.lr=0.1"], ROOT / "params.yaml")
+        check_settings([setting], Params.read(ROOT / "params.yaml"))
+    check_settings(
+        ["agg=gem,avg", "+train.new=1", "datasets.synthetic.train.lr=0.1"], Params.read(ROOT / "params.yaml")
+    )
 
 
 def test_a_grid_is_every_combination_and_commas_in_brackets_stay():
@@ -91,21 +94,15 @@ def test_an_experiment_in_a_temporary_copy_shares_images_store_and_cache(swept):
 def test_what_has_finished_does_not_run_again_and_what_failed_is_left_to_do(swept):
     copy, _ = swept
     output = copy(*CLI, "sweep", "agg=avg", "train.max_memory_gb=null")
-    assert "1 experiments, 1 of them finished before" in output
+    assert "1 experiments, 1 of them already finished" in output
     assert "queued" not in output
     code = "import sys; sys.path.insert(0, 'src'); from vpr.experiments.sweep import finished; print(*finished())"
     (name,) = [name for name in copy("python", "-c", code).split() if name.startswith("avg-")]
     assert name.startswith("avg-null-")
 
 
-def test_the_tables_show_components_and_recalls(swept):
+def test_the_table_shows_components(swept):
     copy, _ = swept
-    table = copy(*CLI, "experiments")
-    header, _, *lines = table.strip().splitlines()
-    assert header.split()[:1] == ["experiment"]
-    assert "datasets.synthetic" not in header
-    assert "val R@1" in header
-    assert any(line.startswith("avg-") for line in lines)
     compared = copy(*CLI, "compare", "--format", "csv")
     assert compared.splitlines()[0].startswith("run,agg,loss")
     assert {line.split(",")[1] for line in compared.splitlines()[1:] if "," in line} >= {"avg", "cosplace"}

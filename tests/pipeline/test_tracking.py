@@ -6,6 +6,7 @@ import base64
 import contextlib
 import io
 import json
+import os
 import re
 import subprocess
 from dataclasses import replace
@@ -16,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vpr import cli
+from vpr.commands import main as cli
 from vpr.config.errors import UserError
 from vpr.config.project import git_commit
 from vpr.data.checksums import file_sha256
@@ -25,15 +26,16 @@ from vpr.data.preprocess import Preprocess
 from vpr.experiments import store as store_module
 from vpr.experiments import ui
 from vpr.experiments.comparison import compare
-from vpr.experiments.environment import environment_differences
+from vpr.experiments.environment_differences import environment_differences
 from vpr.experiments.live import TrainingRun
-from vpr.experiments.record import Results, receipt, set_digest
-from vpr.experiments.record import record as record_results
+from vpr.experiments.recording import Results, receipt, set_digest
+from vpr.experiments.recording import record as record_results
 from vpr.experiments.runs import find_run, finished_runs
-from vpr.localization.index import Index, IndexFacts
+from vpr.localization.index_files import IndexFacts
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
+from vpr.serving.index import Index
 from vpr.stages import record as record_stage
 from vpr.training.configuration import RunConfiguration
 from vpr.training.summary import TrainingLog, TrainingSummary
@@ -236,7 +238,7 @@ def test_the_same_training_again_leaves_one_run(store, files, city, capsys):
             runs.append(live.mlflow.active_run().info.run_id)
             live.log({"loss": 0.5}, 5)
             live.finish(files[0] / "best.ckpt")
-    assert "has this model already" in capsys.readouterr().out
+    assert "already has this model" in capsys.readouterr().out
     assert run_of(runs[1]).info.lifecycle_stage == "deleted"
     assert record(files, city, {"val": {"recall_at_1": 0.25}}) == runs[0]
 
@@ -250,7 +252,7 @@ def test_a_model_that_a_killed_record_left_half_is_removed_and_a_whole_one_kept(
         raise KeyboardInterrupt
 
     # Killed while the model is uploaded, then between the upload and the run's tags.
-    for moment, left in (("mlflow.pyfunc.save_model", "PENDING"), ("vpr.experiments.record.flat", "READY")):
+    for moment, left in (("mlflow.pyfunc.save_model", "PENDING"), ("vpr.experiments.recording.flat", "READY")):
         with contextlib.suppress(KeyboardInterrupt), pytest.MonkeyPatch.context() as patch:
             patch.setattr(moment, stop)
             record(files, city, {"val": {"recall_at_1": 0.25}})
@@ -274,7 +276,7 @@ def test_an_experiment_whose_result_was_there_already_is_found_by_its_own_name(s
     (run,) = finished_runs()
     assert run.all_names == "first = loony-sinh"
     assert find_run("loony-sinh", [run]) is find_run("first", [run]) is run
-    with pytest.raises(UserError, match="the newest are: first = loony-sinh"):
+    with pytest.raises(UserError, match="the newest runs are: first = loony-sinh"):
         find_run("another", [run])
 
 
@@ -309,7 +311,7 @@ def test_the_environment_of_a_run_is_held_against_the_present_one(store, files, 
 
 def test_a_run_that_another_machine_trained_does_not_say_with_what(store, files, city):
     record(files, city, {"val": {"recall_at_1": 0.25}}, log=None)
-    with pytest.raises(UserError, match="does not say what it was trained with: it was recorded on another machine"):
+    with pytest.raises(UserError, match="has no record of its environment, because it was trained on another"):
         environment_differences(finished_runs()[0])
 
 
@@ -375,9 +377,9 @@ def test_a_store_that_is_down_costs_a_warning_without_its_password_not_the_train
 
 def test_a_store_that_was_half_made_is_made_again(store, files, city):
     store.mkdir()
-    (store / "mlflow.db.part").write_bytes(b"half a database")
+    (store / f".mlflow.db.{os.getpid()}.part").touch()  # a killed process has left it
     record(files, city, {"val": {"recall_at_1": 0.5}})
-    assert not list(store.glob("*.part"))
+    assert not list(store.glob(".*.part"))
     assert len(finished_runs()) == 1
 
 
@@ -397,7 +399,7 @@ def test_the_record_stage_fails_where_its_own_store_can_t_be_written_and_not_whe
     monkeypatch.setattr("sys.argv", ["record.py", *(f"--{key}={value}" for key, value in options.items())])
     store.mkdir()
     (store / "mlflow.db").write_bytes(b"not a database" * 1000)
-    with pytest.raises(UserError, match=r"mlflow\.db can't be written: .*; results are safe in files"):
+    with pytest.raises(UserError, match=r"mlflow\.db cannot be written: .*; results are safe in files"):
         record_stage.main()
     assert not receipt_file.exists(), "so that the next `dvc repro` records"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")

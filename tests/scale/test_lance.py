@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 from lance_photos import DIM, FACTS, photos
-from vpr import cli
+from vpr.commands import main as cli
 from vpr.config.errors import UserError
 from vpr.data.manifest import DATABASE
-from vpr.localization.filters import ANYWHERE, Where
-from vpr.localization.index import Index
-from vpr.localization.lance_index import LanceIndex, open_index
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
+from vpr.serving.filters import ANYWHERE, Where
+from vpr.serving.index import Index
+from vpr.serving.lance_index import LanceIndex, open_index
 
 pytest.importorskip("lancedb")
 SPEC = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
@@ -55,7 +55,7 @@ def test_a_condition_in_sql_looks_at_columns_of_one_s_own(both):
     found = both[0].search(photos(1, seed=2)[1], 1000, Where(sql="weather = 'rain'"))[0]
     rain = both[1].images.loc[both[1].images["weather"] == "rain", "image"]
     assert set(found.images["image"]) == set(rain)
-    with pytest.raises(UserError, match=r"can't be searched: .*; --where is .*, the columns are \['image'"):
+    with pytest.raises(UserError, match=r"cannot be searched: .*; --where is .*, the columns are \['image'"):
         both[0].search(photos(1)[1], 1, Where(sql="wether = 'rain'"))
 
 
@@ -98,7 +98,7 @@ WRITER = """
 import sys
 sys.path[:0] = {path!r}
 from lance_photos import photos
-from vpr.localization.lance_index import LanceIndex
+from vpr.serving.lance_index import LanceIndex
 index = LanceIndex(sys.argv[1])
 for piece in range(int(sys.argv[3])):
     index.add(*photos(50, first=int(sys.argv[2]) + 50 * piece))
@@ -179,7 +179,16 @@ def test_the_commands_build_ask_add_and_remove(city, tmp_path, monkeypatch, caps
     assert "10 photos added, 10 in all" in vpr("index", half, *store)
     assert f"{len(database) - 10} photos added, {len(database)} in all" in vpr("index", photos, *store)
     assert "0 photos added" in vpr("index", photos, *store, "--approximate", "IVF_PQ")
-    asked = ["localize", city.folder / database["image"].iloc[0], "--index", "index", "--model", checkpoint, "--json"]
+    asked = [
+        "localize",
+        city.folder / database["image"].iloc[0],
+        "--index",
+        "index",
+        "--model",
+        checkpoint,
+        "--format",
+        "json",
+    ]
     answer = json.loads(vpr(*asked, "--exact"))[0]
     assert answer["predictions"][0]["image"] == database["image"].iloc[0]
     lat, lon = answer["lat"], answer["lon"]

@@ -14,7 +14,7 @@ from vpr.config.errors import UserError
 from vpr.experiments.launcher import job_settings
 
 pytest.importorskip("submitit")
-CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.cli import main; main()")
+CLI = ("python", "-c", "import sys; sys.path.insert(0, 'src'); from vpr.commands.main import main; main()")
 
 
 def has_slurm() -> bool:

@@ -23,8 +23,9 @@ import numpy as np, torch
 from vpr.data.checksums import file_sha256
 from vpr.data.manifest import DATABASE, read_manifest
 from vpr.experiments.live import TrainingRun
-from vpr.experiments.record import Results, record
-from vpr.localization.index import Index, IndexFacts
+from vpr.experiments.recording import Results, record
+from vpr.localization.index_files import IndexFacts
+from vpr.serving.index import Index
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel

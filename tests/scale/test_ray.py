@@ -18,14 +18,13 @@ from PIL import Image
 from vpr.config.errors import UserError
 from vpr.data.loading import ImageList
 from vpr.data.manifest import DATABASE
-from vpr.localization.lance_index import LanceIndex
-from vpr.localization.photo_folder import add_photos
-from vpr.model import ray_extraction
+from vpr.descriptors import ray_extraction
+from vpr.descriptors.ray_extraction import extract_with_ray
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
-from vpr.model.extraction import extract
-from vpr.model.ray_extraction import extract_with_ray
+from vpr.model.describing import Describer
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
+from vpr.serving.lance_index import LanceIndex, add_photos
 from vpr.verification.checks import verify
 
 ray = pytest.importorskip("ray")
@@ -67,7 +66,7 @@ def many(city, tmp_path, monkeypatch) -> ImageList:
 def local(checkpoint: Path, images: ImageList) -> np.ndarray:
     model, _ = load_checkpoint(checkpoint)
     out = np.empty((len(images), model.descriptor_dim), np.float32)
-    extract(model, images, out, torch.device("cpu"), BATCH, 0)
+    Describer(model, torch.device("cpu")).describe(images, out, BATCH)
     return out
 
 

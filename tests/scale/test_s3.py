@@ -12,7 +12,7 @@ import urllib.request
 import pytest
 
 from lance_photos import DIM, FACTS, photos
-from vpr.localization.lance_index import LanceIndex, open_index
+from vpr.serving.lance_index import LanceIndex, open_index
 
 pytest.importorskip("moto")
 

@@ -1,1 +1,1 @@
-"""Use a model from Python, in another format or under its name, and fetch photos: nothing here trains."""
+"""The Python library: load a model, locate photos, export a model, and fetch photos of a street."""

@@ -1,7 +1,7 @@
-"""A model for other programs: ONNX, for runtimes without torch, or a program of ``torch.export``, for torch alone.
+"""Export a model as ONNX, for runtimes without torch, or as a program of ``torch.export``, for torch without vpr.
 
-Input ``images`` ``(batch, 3, H, W)``, uint8, RGB, resized to the model's size; it is normalised inside. Output
-``descriptors`` ``(batch, D)``, of unit norm. What resizing has to do, and what the model is, is in the file's metadata.
+The input ``images`` is ``(batch, 3, H, W)``, uint8, RGB, resized to the model's size; the model normalises it. The
+output ``descriptors`` is ``(batch, D)``, of unit norm. The file's metadata describe the model and the resizing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vpr.config.errors import UserError
+from vpr.config.atomic_files import atomic_write
+from vpr.config.errors import UserError, one_line
 from vpr.model.checkpoint import load_checkpoint
 from vpr.model.inference import for_inference
 from vpr.model.vpr_model import VPRModel
 
-TOLERANCE = 1e-4  # of a number of a descriptor, whose norm is 1
+TOLERANCE = 1e-4  # largest difference of a number of a descriptor, whose norm is 1
 OPSET = 20
 RESIZE = "bilinear with antialiasing, aspect ratio not kept; Pillow's Image.resize((W, H), Image.BILINEAR)"
 
@@ -34,7 +35,7 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, Any]:
     """Write a model as ONNX; see ``_export``.
 
     Raises:
-        UserError: if packages are missing as well.
+        UserError: if packages are missing, or as ``_export``.
     """
     try:
         import onnx
@@ -54,8 +55,8 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, Any]:
             dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
             verbose=False,
         )
-        assert program is not None, "with dynamo it is returned"
-        written = program.model_proto  # made anew whenever it is asked for
+        assert program is not None, "with dynamo=True, the program is returned"
+        written = program.model_proto  # the property makes a new object at each access
         onnx.helper.set_model_props(written, metadata)
         onnx.save(written, part)
         session = onnxruntime.InferenceSession(part.read_bytes(), providers=["CPUExecutionProvider"])
@@ -65,7 +66,7 @@ def export_onnx(checkpoint: Path, out: Path) -> dict[str, Any]:
 
 
 def export_torch(checkpoint: Path, out: Path) -> dict[str, Any]:
-    """Write a model as a program of ``torch.export``, for which ``torch.export.load`` needs none of this code."""
+    """Write a model as a program that ``torch.export.load`` reads without this package; see ``_export``."""
 
     def write(network: nn.Module, images: Tensor, metadata: dict[str, str], part: Path) -> Runtime:
         program = torch.export.export(network, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
@@ -79,44 +80,43 @@ def export_torch(checkpoint: Path, out: Path) -> dict[str, Any]:
 def _export(
     checkpoint: Path, out: Path, kind: str, write: Callable[[nn.Module, Tensor, dict[str, str], Path], Runtime]
 ) -> dict[str, Any]:
-    """Write a model, and hold what is read back against it; the file is whole and equal, or not there.
+    """Write a model, read it back, and keep the file only if it describes images as the model does.
 
     Args:
-        kind: what is written, for messages.
-        write: takes the network, sample images, metadata and the file; returns how the file describes images.
+        checkpoint: Checkpoint of the model.
+        out: File to write.
+        kind: Name of the format, for messages.
+        write: Function of the network, sample images, metadata and the file; it writes the file, and returns a function
+            that describes images with it.
 
     Returns:
-        ``descriptor_dim``, ``image_size``, ``bytes``, and ``largest_difference`` between the two.
+        ``descriptor_dim``, ``image_size``, ``bytes``, and the ``largest_difference`` between the two.
 
     Raises:
-        UserError: if the model has a part that can't be written, or descriptors differ by more than 1e-4.
+        UserError: if a part of the model cannot be written, or descriptors differ by more than 1e-4.
     """
     model, _ = load_checkpoint(checkpoint)
     network = for_inference(model, torch.device("cpu"))
     height, width = model.spec.image_size
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8, generator=generator)
-    part = out.with_name(f".part-{out.name}")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            describe = write(network, images, _metadata(model), part)
-            differences = [
-                np.abs(describe(batch) - model(batch).numpy()).max()
-                for batch in (images, images[:1], torch.cat([images, images.flip(3)]))
-            ]
-    except Exception as error:  # they fail in many ways
-        reason = " ".join(str(error).split())[:300]
-        spec = model.spec
-        raise UserError(f"{spec.backbone} with {spec.aggregator} can't be written as {kind}: {reason}") from None
-    else:
+    with atomic_write(out) as part:
+        try:
+            with torch.inference_mode(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                describe = write(network, images, _metadata(model), part)
+                differences = [
+                    np.abs(describe(batch) - model(batch).numpy()).max()
+                    for batch in (images, images[:1], torch.cat([images, images.flip(3)]))
+                ]
+        except Exception as error:  # exporters fail in many ways
+            spec = model.spec
+            raise UserError(
+                f"{spec.backbone} with {spec.aggregator} cannot be written as {kind}: {one_line(error)}"
+            ) from None
         largest = float(np.max(differences))
-        if not largest <= TOLERANCE:  # nor NaN
+        if not largest <= TOLERANCE:  # true for NaN as well
             raise UserError(f"the descriptors of {kind} differ from torch's by {largest:.1e}; nothing was written")
-        part.replace(out)
-    finally:
-        part.unlink(missing_ok=True)
     return {
         "descriptor_dim": model.descriptor_dim,
         "image_size": [height, width],
@@ -132,6 +132,6 @@ def _metadata(model: VPRModel) -> dict[str, str]:
         "image_height_px": str(height),
         "image_width_px": str(width),
         "resize": RESIZE,
-        "channels": "RGB, 0 to 255; the model normalises them itself",
+        "channels": "RGB, 0 to 255; the model normalises them",
         "descriptor_dim": str(model.descriptor_dim),
     }

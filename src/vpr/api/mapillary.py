@@ -1,8 +1,8 @@
-"""Photos from the street, of Mapillary: a box on the map -> a table of database and queries from different drives.
+"""Fetch street photos of an area from Mapillary, as a dataset whose database and queries are from different drives.
 
-API v4, https://www.mapillary.com/developer/api-documentation. It wants a token, ``MAPILLARY_TOKEN``, and answers a
-small box at a time. Images are CC BY-SA 4.0: ``images.csv`` keeps who made each. What was fetched is kept, so a run
-that was interrupted goes on.
+This uses API v4, https://www.mapillary.com/developer/api-documentation, which needs a token in ``MAPILLARY_TOKEN`` and
+answers for a small box at a time. The images are CC BY-SA 4.0; ``images.csv`` names the creator of each. Fetched files
+are kept, so an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import pandas as pd
 import requests
 from numpy.typing import NDArray
 
+from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError
 from vpr.config.progress import progress
 from vpr.data.coordinates import on_earth, to_utm
@@ -38,8 +39,8 @@ FIELDS = (
     "id,geometry,computed_geometry,captured_at,compass_angle,computed_compass_angle,sequence,creator,is_pano,"
     "thumb_1024_url"
 )
-MOST = 2000  # images that the API gives of a box
-TILE_DEG = 0.01  # side of the boxes that are asked for; the API takes no larger ones
+MOST = 2000  # most images that the API returns for a box
+TILE_DEG = 0.01  # side of the boxes to request; the API refuses larger ones
 SMALLEST_DEG = TILE_DEG / 64
 THREADS = 8
 TABLE, LISTED = "images.csv", "listed.json"
@@ -49,12 +50,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Area:
-    """What is asked for.
+    """An area, and the images to fetch in it.
 
     Attributes:
-        box: west, south, east and north, in degrees.
-        since: no images from before, as in ``2019`` or ``20190630``; empty for all.
-        panoramas: keep them.
+        box: West, south, east and north, in degrees.
+        since: Date of the oldest images to keep, such as ``2019`` or ``20190630``; empty for all.
+        panoramas: Whether to keep panoramas.
     """
 
     box: Box
@@ -63,7 +64,7 @@ class Area:
 
 
 def parse_box(text: str) -> Box:
-    """West, south, east, north.
+    """Parse a text such as ``9.18,45.46,9.19,45.47``: west, south, east, north.
 
     Raises:
         UserError: for anything else.
@@ -79,7 +80,7 @@ def parse_box(text: str) -> Box:
 
 
 def parse_since(text: str) -> str:
-    """A year, a month or a day, or nothing, as Mapillary's times begin.
+    """Parse a year, a month, a day or an empty text, and return it without dashes.
 
     Raises:
         UserError: for anything else.
@@ -90,7 +91,7 @@ def parse_since(text: str) -> str:
 
 
 def tiles(box: Box, side: float = TILE_DEG) -> list[Box]:
-    """Boxes of at most ``side`` degrees that cover a box and do not overlap."""
+    """Divide a box into boxes of at most ``side`` degrees."""
     west, south, east, north = box
     columns, rows = (max(1, int(np.ceil(span / side - 1e-9))) for span in (east - west, north - south))
     xs, ys = np.linspace(west, east, columns + 1), np.linspace(south, north, rows + 1)
@@ -100,20 +101,25 @@ def tiles(box: Box, side: float = TILE_DEG) -> list[Box]:
 
 
 def fetch_area(area: Area, folder: Path, share_of_queries: float, seed: int, radius_m: float, api: str = API) -> Path:
-    """Write ``images.csv`` and the images of an area into a folder; the table.
+    """Write ``images.csv`` and the images of an area into a folder.
 
     Args:
-        share_of_queries: of the drives whose places other drives pass as well.
-        seed: of the choice of those.
-        radius_m: a database image within it is a positive.
-        api: address of the server.
+        area: The area.
+        folder: Folder to write into.
+        share_of_queries: Share of the images to use as queries; queries are whole drives past places of other drives.
+        seed: Random seed for the choice of these drives.
+        radius_m: Largest distance of a positive, in metres.
+        api: Address of the server.
+
+    Returns:
+        The path of the table.
 
     Raises:
-        UserError: without a token, if nothing is there, or the server can't be asked.
+        UserError: if there is no token or no suitable image, or the server does not answer.
     """
     token = os.environ.get(TOKEN, "")
     if not token:
-        raise UserError(f"Mapillary wants {LOGIN}")
+        raise UserError(f"Mapillary needs {LOGIN}")
     folder.mkdir(parents=True, exist_ok=True)
     rows = _chosen(_listed(area, folder, token, api), area)
     if rows.empty:
@@ -121,12 +127,12 @@ def fetch_area(area: Area, folder: Path, share_of_queries: float, seed: int, rad
     rows["split"] = split_by_drive(rows, share_of_queries, seed, radius_m)
     if not (rows["split"] == QUERIES).any():
         raise UserError(
-            f"{rows['sequence'].nunique()} drives, and none passes within {radius_m:g} m of another: there is nothing "
-            "to be found; take a larger box, or images since longer ago"
+            f"none of {rows['sequence'].nunique()} drives passes within {radius_m:g} m of another, so no query would "
+            "have a positive; take a larger box, or an earlier date for --since"
         )
     _download(rows, folder, token, api)
-    there = [(folder / image).is_file() for image in rows["image"]]
-    rows = rows[there].drop(columns="url")
+    exists = [(folder / image).is_file() for image in rows["image"]]
+    rows = rows[exists].drop(columns="url")
     (folder / TABLE).write_text(to_csv(rows), encoding="utf-8")
     return folder / TABLE
 
@@ -135,13 +141,14 @@ DATABASE, QUERIES = "street/database", "street/queries"
 
 
 def split_by_drive(rows: pd.DataFrame, share_of_queries: float, seed: int, radius_m: float) -> NDArray[np.object_]:
-    """``street/queries`` or ``street/database`` for each image, a drive as a whole.
+    """Return ``street/queries`` or ``street/database`` for each image; a drive belongs to one of them as a whole.
 
-    Drives are taken at random, as long as half of a drive's images have one of the remaining database within the
-    radius, until their images are the share asked for.
+    Drives are chosen at random as queries until they make up the requested share. A drive is eligible if at least half
+    of its images have an image of the remaining database within the radius.
 
     Args:
-        rows: ``sequence, utm_east, utm_north, utm_zone``.
+        rows: Table with ``sequence, utm_east, utm_north, utm_zone``.
+        share_of_queries, seed, radius_m: See ``fetch_area``.
     """
     utm, zones = rows[["utm_east", "utm_north"]].to_numpy(dtype=float), rows["utm_zone"].to_list()
     near = positives_within(utm, utm, radius_m, zones, zones)
@@ -153,7 +160,7 @@ def split_by_drive(rows: pd.DataFrame, share_of_queries: float, seed: int, radiu
             continue
         left = ~is_query & (drive != name)
         if np.mean([left[near[k]].any() for k in of_it]) >= 0.5:
-            # No earlier query loses its last positives.
+            # An earlier query must not lose its last positive.
             others = np.flatnonzero(is_query)
             if all(left[near[k]].any() for k in others if (~is_query)[near[k]].any()):
                 is_query[of_it] = True
@@ -163,7 +170,7 @@ def split_by_drive(rows: pd.DataFrame, share_of_queries: float, seed: int, radiu
 
 
 def _listed(area: Area, folder: Path, token: str, api: str) -> list[dict[str, Any]]:
-    """All images of the box, box by box; boxes that an earlier run had are not asked for again."""
+    """Return all images of the area, box by box; the boxes of an interrupted run are not requested again."""
     path = folder / LISTED
     known: dict[str, list[dict[str, Any]]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     boxes = tiles(area.box)
@@ -172,16 +179,15 @@ def _listed(area: Area, folder: Path, token: str, api: str) -> list[dict[str, An
             key = ",".join(f"{side:.6f}" for side in box)
             if key not in known:
                 known[key] = list(_images_of(box, token, api))
-                part = path.with_suffix(".part")
-                part.write_text(json.dumps(known), encoding="utf-8")
-                part.replace(path)
+                with atomic_write(path) as part:
+                    part.write_text(json.dumps(known), encoding="utf-8")
             bar.update()
     found = [image for box in boxes for image in known[",".join(f"{side:.6f}" for side in box)]]
-    return list({image["id"]: image for image in found}.values())  # one on a border is in two boxes
+    return list({image["id"]: image for image in found}.values())  # an image on a border is in two boxes
 
 
 def _images_of(box: Box, token: str, api: str) -> Iterator[dict[str, Any]]:
-    """Images of a box; of one that has more than the API gives, those of its quarters."""
+    """Yield the images of a box; a box with more images than the API returns is divided into quarters."""
     text = ",".join(f"{side:.6f}" for side in box)
     found = images_in(_ask(f"{api}/images", {"bbox": text, "fields": FIELDS, "limit": str(MOST)}, token))
     side = max(box[2] - box[0], box[3] - box[1])
@@ -193,14 +199,14 @@ def _images_of(box: Box, token: str, api: str) -> Iterator[dict[str, Any]]:
 
 
 def images_in(answer: Any) -> list[dict[str, Any]]:
-    """The images of an answer.
+    """Return the images of an answer.
 
     Raises:
-        UserError: if it has none as the API gives them.
+        UserError: if the answer does not have the form that the API documents.
     """
     images = answer.get("data") if isinstance(answer, dict) else None
     if not isinstance(images, list) or not all(isinstance(each, dict) and "id" in each for each in images):
-        raise UserError("mapillary: the answer is not of the form that API v4 gives")
+        raise UserError("mapillary: the answer does not have the form of API v4")
     return images
 
 
@@ -218,10 +224,10 @@ def _ask(url: str, params: dict[str, str], token: str) -> Any:
 
 
 def _chosen(found: Sequence[dict[str, Any]], area: Area) -> pd.DataFrame:
-    """Rows of the images that fit, by id; positions and headings are Mapillary's own where it has computed them."""
+    """Return rows of the suitable images, ordered by id, with positions and headings that Mapillary has computed."""
     rows: list[dict[str, Any]] = []
     for image in sorted(found, key=lambda image: str(image["id"])):
-        with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError):  # not of its form
+        with suppress(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, OSError):  # malformed
             rows += _row(image, area)
     table = pd.DataFrame(rows)
     if not table.empty:
@@ -232,13 +238,13 @@ def _chosen(found: Sequence[dict[str, Any]], area: Area) -> pd.DataFrame:
 
 
 def drives_of(rows: pd.DataFrame) -> list[str]:
-    """The drive of each image: Mapillary cuts one into sequences, and a rig of cameras makes several at a time.
+    """Return the drive of each image.
 
-    Images of one creator with less than an hour between them are of one drive; where the creator is not known, those of
-    one sequence.
+    Mapillary divides a drive into sequences, and a rig of cameras makes several sequences at a time. Images of one
+    creator with less than an hour between them belong to one drive. If the creator is unknown, a sequence is a drive.
 
     Args:
-        rows: ``creator, sequence, timestamp``.
+        rows: Table with ``creator, sequence, timestamp``.
     """
     who = rows["creator"].where(rows["creator"] != "", rows["sequence"])
     ordered = pd.DataFrame({"who": who, "time": pd.to_datetime(rows["timestamp"], format="%Y%m%d%H%M%S")})
@@ -249,7 +255,7 @@ def drives_of(rows: pd.DataFrame) -> list[str]:
 
 
 def _row(image: dict[str, Any], area: Area) -> list[dict[str, Any]]:
-    """The row of an image; none if it does not fit."""
+    """Return the row of an image in a list, which is empty if the image is not suitable."""
     west, south, east, north = area.box
     geometry = image.get("computed_geometry") or image.get("geometry")
     if not geometry or not image.get("sequence") or (image.get("is_pano") and not area.panoramas):
@@ -277,7 +283,7 @@ def _row(image: dict[str, Any], area: Area) -> list[dict[str, Any]]:
 
 
 def _download(rows: pd.DataFrame, folder: Path, token: str, api: str) -> None:
-    """The images that are not there; addresses expire, so one that is refused is asked for again."""
+    """Download the missing images. Addresses expire, so a new one is requested if the first is refused."""
     (folder / "images").mkdir(exist_ok=True)
     to_do = [row for row in rows.to_dict("records") if not (folder / row["image"]).is_file()]
 
@@ -291,10 +297,9 @@ def _download(rows: pd.DataFrame, folder: Path, token: str, api: str) -> None:
         except UserError as error:
             return str(error)
         if content is None:
-            return f"{row['image']}: no address for it"
-        part = target.with_suffix(".part")
-        part.write_bytes(content)
-        part.replace(target)
+            return f"{row['image']}: Mapillary gives no address for it"
+        with atomic_write(target) as part:
+            part.write_bytes(content)
         return None
 
     failed = []
@@ -313,7 +318,7 @@ def _download(rows: pd.DataFrame, folder: Path, token: str, api: str) -> None:
 
 
 def _content(url: str) -> bytes | None:
-    """What is at an address; ``None`` where it has expired or there is none."""
+    """Download an image; ``None`` if its address is empty or has expired."""
     if not url:
         return None
 

@@ -1,1 +1,1 @@
-"""What every step starts from: params.yaml, the tables of components, the project's folders, and errors."""
+"""Settings, tables of components, the project's folders, errors and progress: every other folder imports this one."""

@@ -1,4 +1,4 @@
-"""Tell people's mistakes from our bugs."""
+"""Distinguish mistakes of users from bugs of ours, and report both."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from vpr.config.parent import end_with_dvc
+from vpr.config.end_with_dvc import end_with_dvc
 
-# What the machine refuses, and a person can put right.
+# Errors of the machine that a user can put right, such as a full disk.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
-# What torch and concurrent.futures say when the kernel has ended one of their processes.
+# Messages of torch and concurrent.futures when the kernel has ended one of their processes.
 _RANK_LOST = re.compile(r"\bgloo\b|\bNCCL\b|ProcessGroup|DistBackendError")
 _KILLED = re.compile(r"DataLoader worker .* (is killed by signal|exited unexpectedly)|process pool was terminated")
 
@@ -27,20 +27,25 @@ class UserError(Exception):
     """Something that the user can put right: the message says where, what is wrong, and what to do."""
 
     def __init__(self, message: str) -> None:
-        # From a loader process, torch sends the message at the end of a traceback.
+        # torch passes on an error of a loader process as a traceback that ends with the message.
         sent = re.search(r"\ACaught .*?Original Traceback.*?^[\w.]+: (.*)", message, re.DOTALL | re.MULTILINE)
         super().__init__(sent[1].strip() if sent else message)
 
 
+def one_line(text: object, limit: int = 300) -> str:
+    """Return a text on one line, cut to ``limit`` characters."""
+    return " ".join(str(text).split())[:limit]
+
+
 def run_stage(main: Callable[[], None]) -> None:
-    """Call a stage's ``main``, and end with exit code 1 if it fails, or with DVC."""
+    """Call a stage's ``main`` and exit, with code 1 if it fails. The stage also ends when DVC does."""
     end_with_dvc()
     name = Path(sys.argv[0]).stem
     with _remembered_interrupt() as is_interrupted:
 
         def call() -> int:
             main()
-            if is_interrupted.is_set():  # a library has taken it for an error of its own
+            if is_interrupted.is_set():  # a library has swallowed the interrupt
                 raise KeyboardInterrupt
             return 0
 
@@ -49,7 +54,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 @contextmanager
 def _remembered_interrupt() -> Iterator[threading.Event]:
-    """Ctrl-C as always, and set once it came."""
+    """Yield an event that Ctrl-C sets, besides raising ``KeyboardInterrupt`` as usual."""
     came = threading.Event()
 
     def interrupt(*_: Any) -> None:
@@ -69,13 +74,13 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
     """Run a command. A ``UserError`` becomes one line; any other exception keeps its traceback.
 
     Args:
-        name: of the command, for messages.
-        call: the command; its result is the exit code.
-        interrupted: what to print after Ctrl-C.
+        name: Name of the command in messages.
+        call: The command; it returns the exit code.
+        interrupted: Text to print after Ctrl-C.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        with suppress(OSError):  # of some pipes
-            sys.stdout.reconfigure(errors="backslashreplace")  # for a name that the terminal has no letters for
+        with suppress(OSError):  # some pipes raise it
+            sys.stdout.reconfigure(errors="backslashreplace")  # file names can hold letters the terminal lacks
     try:
         return call()
     except UserError as error:
@@ -93,17 +98,17 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
 
 
 def _refused_by_machine(error: Exception) -> str | None:
-    """What the machine has too little of, or ``None`` if it is something else."""
+    """Return the machine's reason, such as a full disk; ``None`` if the error has another cause."""
     if isinstance(error, OSError) and error.errno in _MACHINE:
         return str(error)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # the latter is torch's
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch has its own class
         return f"out of memory: {error}; lower the batch sizes, or the image size"
     if _KILLED.search(str(error)):
         return (
             "a loader process was killed, most likely because the memory was full; lower num_workers or the batch sizes"
         )
     if _RANK_LOST.search(f"{type(error).__name__}: {error}"):
-        return "another process of this work has ended, or can't be reached; what it printed last says why"
+        return "another process of this training has ended or cannot be reached; its last output says why"
     return None
 
 

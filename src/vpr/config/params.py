@@ -1,7 +1,7 @@
-"""Read ``params.yaml`` strictly. The classes that say what each section holds live with their owners.
+"""Read ``params.yaml`` strictly. The class that describes a section lives beside the code that uses it.
 
-A section is a subclass of ``Section`` that names its key; ``load`` reads it. The key of an option that belongs to the
-chosen dataset or component is written as DVC writes it: ``datasets.${dataset}.images``.
+``Params.read`` parses the file once; ``section`` and ``choice`` return its parts as objects. The key of an option that
+belongs to the chosen dataset or component is written as DVC writes it: ``datasets.${dataset}.images``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ COMPONENTS = {"backbone": "backbones", "agg": "aggregators", "loss": "losses", "
 SECTIONS = ("verify", "resize", "train", "export", "extract", "evaluate", "index", "rerank")
 _KEYS = {"dataset", "eval_sets", "datasets", *SECTIONS, *COMPONENTS, *COMPONENTS.values()}
 
-
 MAX_DEPTH = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 
@@ -34,7 +33,7 @@ F = TypeVar("F")
 
 
 class Options(BaseModel):
-    """Values checked strictly: no unknown key, no string taken for a number or a boolean."""
+    """Values that are checked strictly: unknown keys are refused, and strings are not converted to numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -43,14 +42,18 @@ class Section(Options):
     """A part of ``params.yaml``.
 
     Attributes:
-        key: where it is, such as ``evaluate``.
+        key: Key of the section, such as ``evaluate``.
     """
 
     key: ClassVar[str]
 
 
+S = TypeVar("S", bound=Section)
+P = TypeVar("P", bound=Options)
+
+
 def reads(*keys: str) -> Callable[[F], F]:
-    """Mark a function with the keys of ``params.yaml`` that it reads; a test holds them against ``dvc.yaml``."""
+    """Mark a function with the keys of ``params.yaml`` that it reads; a test compares them with ``dvc.yaml``."""
 
     def mark(function: F) -> F:
         function.reads = keys  # type: ignore[attr-defined]
@@ -59,19 +62,131 @@ def reads(*keys: str) -> Callable[[F], F]:
     return mark
 
 
-S = TypeVar("S", bound=Section)
-P = TypeVar("P", bound=Options)
-
-
 @dataclass(frozen=True)
 class Choice:
-    """A component by name, with the options of that name's block."""
+    """A dataset or component: its name and its options."""
 
     name: str
     options: dict[str, Any]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return ``{"name": ..., **options}``."""
+        return {"name": self.name, **self.options}
 
-_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same in C, many times faster
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Choice:
+        """Read what ``as_dict`` returned.
+
+        Raises:
+            KeyError, TypeError: if ``content`` is anything else.
+        """
+        if not isinstance(content["name"], str):
+            raise TypeError(f"a name is {content['name']!r}")
+        return cls(content["name"], {key: value for key, value in content.items() if key != "name"})
+
+
+class Params:
+    """The content of ``params.yaml``; its top-level keys are checked.
+
+    Attributes:
+        content: The file as plain types.
+        path: The file, for messages.
+    """
+
+    def __init__(self, content: dict[str, Any], path: Path = PARAMS_FILE) -> None:
+        reject_unknown(content, _KEYS, str(path))
+        missing = sorted(_KEYS - content.keys())
+        if missing:
+            raise UserError(f"{path}: missing keys {missing}")
+        for table in ("datasets", *COMPONENTS.values()):
+            if not isinstance(content[table], Mapping):
+                raise UserError(f"{path}: {table} is {content[table]!r}; expected a block for each name")
+        check_value(content["dataset"], str, f"{path}: dataset")
+        self.content, self.path = content, path
+
+    @classmethod
+    def read(cls, path: Path = PARAMS_FILE) -> Params:
+        """Read the file.
+
+        Raises:
+            UserError: if the file is missing or not valid, or has unknown or missing top-level keys.
+        """
+        return cls(read_yaml(path), path)
+
+    @property
+    def dataset(self) -> str:
+        """Name of the chosen dataset."""
+        name: str = self.content["dataset"]
+        return name
+
+    @property
+    def eval_sets(self) -> list[str]:
+        """Evaluation sets to extract and evaluate.
+
+        Raises:
+            UserError: if a name occurs twice, or cannot be part of a file name or a command line.
+        """
+        names: list[str] = check_value(self.content["eval_sets"], list[str], f"{self.path}: eval_sets")
+        if not names or len(set(names)) < len(names):
+            raise UserError(f"{self.path}: eval_sets is {names}; expected one or more names, each once")
+        for name in names:
+            check_name(name, f"{self.path}: eval_sets")
+        return names
+
+    def section(self, section: type[S]) -> S:
+        """Return a section as an object.
+
+        Raises:
+            UserError: naming the key, the value and what is allowed.
+        """
+        return parse(self.raw(section.key), section, self.where(section.key))
+
+    def choice(self, key: str) -> Choice:
+        """Return the chosen component of a kind (``backbone``, ``agg``, ``loss`` or ``miner``) with its options."""
+        table = COMPONENTS[key]
+        name = check_value(self.content[key], str, f"{self.path}: {key}")
+        options = self._block(table, name)
+        if options is not None and not isinstance(options, Mapping):
+            raise UserError(f"{self.path}: {table}.{name} is {options!r}; expected its options, or {{}} for none")
+        options = dict(options or {})
+        if not all(isinstance(key, str) for key in options):
+            raise UserError(f"{self.path}: {table}.{name} has the keys {list(options)}; expected names of options")
+        return Choice(name, options)
+
+    def value(self, key: str, annotation: Any) -> Any:
+        """Return a single value of a type, such as that of ``train.checkpoint``."""
+        return check_value(self.raw(key), annotation, self.where(key))
+
+    def raw(self, key: str) -> Any:
+        """Return the unchecked value of a key such as ``datasets.${dataset}.images``."""
+        value: Any = self.content
+        parts = self.resolved(key).split(".")
+        for depth, part in enumerate(parts):
+            if depth == 1:
+                value = self._block(parts[0], part)
+            elif not isinstance(value, Mapping) or part not in value:
+                raise UserError(f"{self.path}: {'.'.join(parts[:depth])} lacks the key {part!r}")
+            else:
+                value = value[part]
+        return value
+
+    def resolved(self, key: str) -> str:
+        """Return a key with ``${dataset}`` and the like replaced by the chosen name."""
+        return re.sub(r"\$\{(\w+)\}", lambda match: str(self.content[match[1]]), key)
+
+    def where(self, key: str) -> str:
+        """Return the file and the key, as error messages name them."""
+        return f"{self.path}: {self.resolved(key)}"
+
+    def _block(self, table: str, name: str) -> Any:
+        blocks = self.content[table]
+        if not isinstance(blocks, Mapping) or name not in blocks:
+            known = ", ".join(sorted(blocks or []))
+            raise UserError(f"{self.path}: {table} has no block {name!r}; choose one of: {known}")
+        return blocks[name]
+
+
+_Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same loader in C, many times faster
 
 
 class _Loader(_Base):  # type: ignore[misc]
@@ -92,13 +207,13 @@ _Loader.add_implicit_resolver(
 
 
 def parse_yaml(text: str) -> Any:
-    """The content of a YAML text, numbers as DVC writes them included.
+    """Parse a YAML text, including numbers as DVC writes them.
 
     Raises:
         yaml.YAMLError: if the text is not YAML, or nested deeper than ``MAX_DEPTH``.
     """
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):  # the loader itself overflows the stack
+    for event in yaml.parse(text, Loader=_Loader):  # loading a deeply nested text would overflow the stack
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             raise yaml.YAMLError(f"nested deeper than {MAX_DEPTH} levels")
@@ -106,119 +221,36 @@ def parse_yaml(text: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML file as a mapping.
+    """Read a YAML file whose top level is a mapping.
 
     Raises:
-        UserError: if it is not there or not valid.
+        UserError: if the file is missing or not valid.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; run from the project's root, where params.yaml is")
     try:
         content = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, AttributeError) as error:  # the last two for a date that is none
+    except (yaml.YAMLError, ValueError, AttributeError) as error:  # PyYAML raises the last two for invalid dates
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a mapping at the top, got {type(content).__name__}")
     return content
 
 
-def read_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
-    """The whole file as a mapping, its top-level keys checked."""
-    content = read_yaml(path)
-    reject_unknown(content, _KEYS, str(path))
-    missing = sorted(_KEYS - content.keys())
-    if missing:
-        raise UserError(f"{path}: missing keys {missing}")
-    for table in ("datasets", *COMPONENTS.values()):
-        if not isinstance(content[table], Mapping):
-            raise UserError(f"{path}: {table} is {content[table]!r}; expected a block for each name")
-    check_value(content["dataset"], str, f"{path}: dataset")
-    return content
-
-
-def load(section: type[S], path: Path = PARAMS_FILE) -> S:
-    """Read a section.
-
-    Raises:
-        UserError: naming the key, the value and what is allowed.
-    """
-    return parse(value_at(section.key, path), section, f"{path}: {resolved(section.key, path)}")
-
-
-def load_choice(key: str, path: Path = PARAMS_FILE) -> Choice:
-    """The chosen component of a kind (``backbone``, ``agg``, ``loss`` or ``miner``) with its options."""
-    content, table = read_params(path), COMPONENTS[key]
-    name = check_value(content[key], str, f"{path}: {key}")
-    options = _block(content, table, name, path)
-    if options is not None and not isinstance(options, Mapping):
-        raise UserError(f"{path}: {table}.{name} is {options!r}; expected its options, or {{}} for none")
-    options = dict(options or {})
-    if not all(isinstance(key, str) for key in options):
-        raise UserError(f"{path}: {table}.{name} has the keys {list(options)}; expected names of options")
-    return Choice(name, options)
-
-
-@reads("dataset")
-def load_dataset_name(path: Path = PARAMS_FILE) -> str:
-    """The chosen dataset."""
-    name: str = read_params(path)["dataset"]
-    return name
-
-
-@reads("eval_sets")
-def load_eval_sets(path: Path = PARAMS_FILE) -> list[str]:
-    """The evaluation sets to extract and evaluate.
-
-    Raises:
-        UserError: if a name stands twice, or could not be a file's name or a word on a command line.
-    """
-    names: list[str] = check_value(read_params(path)["eval_sets"], list[str], f"{path}: eval_sets")
-    if not names or len(set(names)) < len(names):
-        raise UserError(f"{path}: eval_sets is {names}; expected one or more names, each once")
-    for name in names:
-        check_name(name, f"{path}: eval_sets")
-    return names
-
-
 def check_name(name: str, where: str) -> None:
-    """Refuse a name that could not stand in a path or on a command line as it is."""
+    """Refuse a name that cannot be part of a path or a command line."""
     if not _NAME.fullmatch(name):
         raise UserError(
             f"{where} names {name!r}; expected a letter or digit, then at most 63 letters, digits, '_', '-', '.'"
         )
 
 
-def value_at(key: str, path: Path = PARAMS_FILE) -> Any:
-    """What stands under a key such as ``datasets.${dataset}.images``."""
-    content = read_params(path)
-    value: Any = content
-    parts = resolved(key, path).split(".")
-    for depth, part in enumerate(parts):
-        if depth == 1:
-            value = _block(content, parts[0], part, path)
-        elif not isinstance(value, Mapping) or part not in value:
-            raise UserError(f"{path}: {'.'.join(parts[:depth])} lacks the key {part!r}")
-        else:
-            value = value[part]
-    return value
-
-
-def load_value(key: str, annotation: Any, path: Path = PARAMS_FILE) -> Any:
-    """A single value, such as ``train.checkpoint``."""
-    return check_value(value_at(key, path), annotation, f"{path}: {resolved(key, path)}")
-
-
-def resolved(key: str, path: Path = PARAMS_FILE) -> str:
-    """A key with ``${dataset}`` and the like replaced by what is chosen."""
-    return re.sub(r"\$\{(\w+)\}", lambda match: str(read_params(path)[match[1]]), key)
-
-
 def parse(value: Any, options: type[P], where: str, other_places: Mapping[str, str] | None = None) -> P:
-    """``value`` as ``options``.
+    """Parse a mapping as ``options``.
 
     Args:
-        where: what errors call it, such as ``params.yaml: evaluate``.
-        other_places: the same for single keys that come from another place.
+        where: Name of the mapping in error messages, such as ``params.yaml: evaluate``.
+        other_places: The same for single keys that come from another place.
 
     Raises:
         UserError: naming the key, the value and what is allowed.
@@ -230,7 +262,7 @@ def parse(value: Any, options: type[P], where: str, other_places: Mapping[str, s
         return options.model_validate(dict(value))
     except ValidationError as error:
         first = error.errors()[0]
-        if first["type"] == "value_error":  # a check of our own, whose message begins with the key
+        if first["type"] == "value_error":  # one of our own checks, whose message begins with the key
             message = str(first["ctx"]["error"])
             place = (other_places or {}).get(message.split(" ")[0], where)
             raise UserError(f"{place}.{message}") from None
@@ -245,7 +277,7 @@ def parse(value: Any, options: type[P], where: str, other_places: Mapping[str, s
 
 
 def check_value(value: Any, annotation: Any, where: str) -> Any:
-    """A single value of a type, strictly.
+    """Check that a value has a type, without converting it.
 
     Raises:
         UserError: with the value and what is allowed.
@@ -257,7 +289,7 @@ def check_value(value: Any, annotation: Any, where: str) -> Any:
 
 
 def reject_unknown(value: Mapping[str, Any], known: Any, where: str) -> None:
-    """Refuse keys that are not known, with those that are."""
+    """Refuse unknown keys; the message lists the known ones."""
     unknown = sorted(str(key) for key in value if key not in known)
     if unknown:
         raise UserError(f"{where} has unknown keys {unknown}; choose from {sorted(known)}")
@@ -275,7 +307,7 @@ _PLAIN = {
 
 
 def expected(annotation: Any, metadata: Any = ()) -> str:
-    """What a type allows, in words: ``a whole number, at least 1, or null``."""
+    """Describe what a type allows, such as ``a whole number of at least 1 or null``."""
     limits = _limits(metadata)
     origin = get_origin(annotation)
     if origin is Literal:
@@ -317,11 +349,3 @@ def _limits(metadata: Any, least: str = " of at least ") -> str:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if isinstance(value, int) or value >= 1000 else f"{value:g}"
-
-
-def _block(content: Mapping[str, Any], table: str, name: str, path: Path) -> Any:
-    blocks = content[table]
-    if not isinstance(blocks, Mapping) or name not in blocks:
-        known = ", ".join(sorted(blocks or []))
-        raise UserError(f"{path}: {table} has no block {name!r}; choose one of: {known}")
-    return blocks[name]

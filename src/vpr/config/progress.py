@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, and a line now and then elsewhere, as in the log of CI or ``nohup``."""
+"""Progress of long work: a bar on a terminal, and a line every ten seconds elsewhere, such as in the log of CI."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LINE_EVERY_S = 10.0
 
 
 class _Lines(tqdm):  # type: ignore[type-arg]
-    """Writes a line of its own where a bar would write over the last one."""
+    """Writes each state on a new line, where a bar would overwrite the last one."""
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        if msg != "":  # which would wipe a bar
+        if msg != "":  # tqdm clears a bar with an empty message
             self.fp.write(f"{msg or self}\n")
             self.fp.flush()
 
@@ -25,23 +25,23 @@ class _Lines(tqdm):  # type: ignore[type-arg]
             return
         done = "in {elapsed}, {rate_noinv_fmt}" if self.n > self.initial else "were done before"
         self.bar_format = f"{{desc}}: {{n_fmt}}{{unit}} {done}{{postfix}}"
-        self.leave = False  # or a bar's last line would follow
+        self.leave = False  # otherwise tqdm would print a last line as well
         self.display()
         super().close()
 
     def clear(self, nolock: bool = False) -> None:
-        """There is nothing to wipe."""
+        """Do nothing: there is no bar to clear."""
 
 
 def progress(total: int | None, title: str, unit: str, done: int = 0, **options: Any) -> tqdm:  # type: ignore[type-arg]
-    """Count something on stderr, with rate and time left.
+    """Return a counter that shows rate and remaining time on stderr.
 
     Args:
-        total: how many there are; ``None`` if that is not known.
-        title: what is done.
-        unit: what is counted, in the plural.
-        done: how many of them an interrupted run has done before.
-        options: of tqdm.
+        total: Number of items; ``None`` if it is unknown.
+        title: Short description of the work.
+        unit: Name of the items, in the plural.
+        done: Number of items that an interrupted run has finished before.
+        options: Further arguments of tqdm.
     """
     shared: dict[str, Any] = {
         "total": total,

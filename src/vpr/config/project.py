@@ -1,4 +1,4 @@
-"""Where the project is, whose data and MLflow store all its experiments share; and its commit."""
+"""Find the project, whose data and MLflow store all its experiments share, and its commit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PARTS = ("dvc.yaml", "params.yaml", "src/vpr")
 
 
 def main_root() -> Path:
-    """The project of the working directory, and, from a DVC experiment's temporary copy, the repository itself.
+    """Return the project's main folder: for a DVC experiment's temporary copy, that of the repository itself.
 
-    DVC sets ``DVC_ROOT`` to the main repository for every stage, but a shell can hand down the one of
-    another project: it counts only if this package is under it.
+    DVC sets ``DVC_ROOT`` to the main repository for every stage, but a shell can pass on the ``DVC_ROOT`` of another
+    project, so it is used only if this package lies under it.
     """
     dvc_root = os.environ.get("DVC_ROOT")
     if dvc_root and Path(dvc_root).resolve() in _PACKAGE.parents:
@@ -25,24 +25,24 @@ def main_root() -> Path:
 
 
 def find_project(folder: Path) -> Path | None:
-    """The nearest project of ours at or above a folder; other projects of DVC have ``dvc.yaml`` and parameters too."""
+    """Find the nearest vpr project at or above a folder; other DVC projects, which lack ``src/vpr``, do not count."""
     folder = folder.resolve()
     return next((p for p in (folder, *folder.parents) if all((p / part).exists() for part in _PARTS)), None)
 
 
 def data_root() -> Path:
-    """Where image folders lie: ``$DATA_ROOT``, or ``data/images`` of the main repository."""
+    """Return the folder of the image folders: ``$DATA_ROOT``, or ``data/images`` of the main repository."""
     return Path(os.environ.get("DATA_ROOT") or main_root() / "data" / "images").resolve()
 
 
 def resolve_root(root: str) -> Path:
-    """The folder that a manifest's ``root`` means.
+    """Return the folder that a manifest's ``root`` stands for.
 
-    ``data:<name>`` lies under ``data_root()``, ``project:<path>`` is relative to the main repository,
-    ``file:<path>`` is what that file in the working directory says, anything else is an absolute path.
+    ``data:<name>`` lies under ``data_root()``, ``project:<path>`` is relative to the main repository, and
+    ``file:<path>`` names a file in the working directory that contains a root. Anything else is an absolute path.
 
     Raises:
-        UserError: if a ``file:`` is not there.
+        UserError: if the file of a ``file:`` root is missing.
     """
     kind, _, rest = root.partition(":")
     if kind == "file":
@@ -57,10 +57,9 @@ def resolve_root(root: str) -> Path:
 
 
 def git_commit() -> str:
-    """The commit that runs, with ``+changes`` if parameters or code differ from it; ``unknown`` outside git."""
-
+    """Return the current commit, with ``+changes`` if parameters or code differ from it; ``unknown`` outside git."""
     try:
-        # What a run itself rewrites does not change what runs.
+        # A run itself rewrites dvc.lock and metrics, which does not change what runs.
         changes = _git("status", "--porcelain", "-uno", "--", ".", ":!dvc.lock", ":!metrics")
         return _git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
@@ -68,7 +67,7 @@ def git_commit() -> str:
 
 
 def committed(path: Path) -> str:
-    """A file of the working directory as the commit has it; empty if it has none."""
+    """Return the committed content of a file of the working directory; empty if it is not committed."""
     try:
         return _git("show", f"HEAD:./{path.as_posix()}")
     except (OSError, subprocess.CalledProcessError):

@@ -1,16 +1,16 @@
-"""Which of the processes that do one piece of work together this one is, as their launcher says in the environment."""
+"""The rank of this process among those that share one training, read from the launcher's environment variables."""
 
 from __future__ import annotations
 
 import os
 
-_OF_ALL = ("RANK", "SLURM_PROCID")  # torchrun's and SLURM's
-_OF_A_MACHINE = ("NODE_RANK", "LOCAL_RANK")  # Lightning's own, for machine and process
+_GLOBAL_RANK = ("RANK", "SLURM_PROCID")  # set by torchrun and by SLURM
+_RANK_PARTS = ("NODE_RANK", "LOCAL_RANK")  # set by Lightning, for the machine and the process on it
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the first or the only one: the one that writes, tracks and shows progress."""
-    for name in _OF_ALL:
+    """Return whether this process is the first or only one, which writes files, tracks and shows progress."""
+    for name in _GLOBAL_RANK:
         if name in os.environ:
             return os.environ[name] == "0"
-    return all(os.environ.get(name, "0") == "0" for name in _OF_A_MACHINE)
+    return all(os.environ.get(name, "0") == "0" for name in _RANK_PARTS)

@@ -1,6 +1,6 @@
-"""Tables of components by name. A component registers itself in its own file, and so becomes a choice.
+"""Tables of components by name. A component registers itself in its own file and can then be chosen by name.
 
-A table imports the files of its folder on first use, so a new component needs only a new file.
+A table imports the files of its folder on first use, so adding a component means adding a file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 from vpr.config.errors import UserError
 
 B = TypeVar("B", bound=Callable[..., Any])
-# Arguments that the rest of the model hands in; all others are options.
+# Arguments that come from the rest of the model or from the training settings; all others are options.
 GIVEN = {
     "self", "weights", "num_classes", "embedding_size", "descriptors_dim", "in_channels", "map_size",
     "layers_to_crop", "layers_to_freeze", "name",
 }  # fmt: skip
-MAX_NUMBER, MAX_ITEMS = 100_000, 100  # of an option
+MAX_NUMBER, MAX_ITEMS = 100_000, 100  # largest number, and most items, that an option may have
 _REST = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
 
 
@@ -30,10 +30,10 @@ class Entry:
     """A component of a table.
 
     Attributes:
-        name: as it is written in ``params.yaml``.
-        build: the class or function that makes it; the defaults of its options are those of its signature.
-        paper: link in Markdown, or ``""`` where there is none.
-        facts: what else its table has to know.
+        name: Name in ``params.yaml``.
+        build: Class or function that builds it; its signature holds the options and their defaults.
+        paper: Link in Markdown, or ``""``.
+        facts: Further properties, which depend on the kind of component.
     """
 
     name: str
@@ -43,21 +43,21 @@ class Entry:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Options and their defaults."""
+        """The options and their defaults."""
         parameters = inspect.signature(self.build).parameters
         return {k: p.default for k, p in parameters.items() if k not in GIVEN and p.default is not p.empty}
 
     def with_defaults(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """The options that the component is built with, those left at their defaults included."""
+        """Return the given options, completed by the defaults."""
         return {**self.options, **options}
 
 
 class Registry(Mapping[str, Entry]):
-    """Components of one kind by name.
+    """The components of one kind by name.
 
     Args:
-        kind: for messages, such as ``aggregator``.
-        package: folder whose files register the components.
+        kind: Name of the kind in messages, such as ``aggregator``.
+        package: Package whose files register the components.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -66,7 +66,7 @@ class Registry(Mapping[str, Entry]):
         self._is_loaded = False
 
     def register(self, name: str, paper: str, **facts: Any) -> Callable[[B], B]:
-        """Decorate a class or function that builds a component, to make it a choice."""
+        """Decorate a class or function that builds a component, so that it can be chosen by name."""
 
         def add(build: B) -> B:
             self.add(name, build, paper, **facts)
@@ -75,7 +75,7 @@ class Registry(Mapping[str, Entry]):
         return add
 
     def add(self, name: str, build: Callable[..., Any], paper: str, **facts: Any) -> None:
-        """Make a component a choice."""
+        """Add a component, so that it can be chosen by name."""
         if name in self._entries:
             taken = self._entries[name].build.__module__
             raise UserError(f"{build.__module__}: the name {name!r} is taken by {taken}; choose another")
@@ -114,11 +114,11 @@ class Registry(Mapping[str, Entry]):
         return len(self._all())
 
     def build(self, name: str, options: Mapping[str, Any], **given: Any) -> Any:
-        """Make a component of the user's options and of those of ``given`` that it takes.
+        """Build a component from the user's options and from the arguments in ``given`` that it takes.
 
         Raises:
-            UserError: for an unknown name or option, a value of another type than the default's, or one that the
-                component refuses; the message names component and option.
+            UserError: for an unknown name or option, a value whose type differs from the default's, or a value that
+                the component refuses. The message names the component and the option.
         """
         entry = self[name]
         parameters = inspect.signature(entry.build).parameters

@@ -1,1 +1,1 @@
-"""What every step shares: the manifest, images and how they are read, file names, coordinates and checksums."""
+"""The manifest, images and how they are read, coordinates, checksums and small helpers that every step shares."""

@@ -1,9 +1,9 @@
-"""RandAugment: a batch of images at once, or, on a CPU, large ones one by one with Pillow, which is faster there.
+"""RandAugment for a batch of images at once; on a CPU, large images go through Pillow one by one, which is faster.
 
-The operations of Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search Space",
-NeurIPS 2020, https://arxiv.org/abs/1909.13719, at the magnitude that torchvision takes by default, 9 of 30, with
-bilinear interpolation. Each gives the pixels that torchvision gives for a PIL image, within 1 of 255.
-`make bench` compares the two.
+The operations are those of Cubuk et al., "RandAugment: Practical Automated Data Augmentation with a Reduced Search
+Space", NeurIPS 2020, https://arxiv.org/abs/1909.13719, at torchvision's default magnitude, 9 of 30, with bilinear
+interpolation. Each one gives the same pixels as torchvision does for a PIL image, within 1 of 255. `make bench`
+compares the speed of the two.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-SHARE = 9 / 30  # of the largest magnitude
+SHARE = 9 / 30  # magnitude, as a share of the largest one
 SHEAR, SHIFT, DEGREES, ENHANCE = SHARE * 0.3, SHARE * 150 / 331, SHARE * 30.0, SHARE * 0.9
 POSTERIZE_BITS = 8 - round(SHARE * 4)
 SOLARIZE_FROM = 255 * (1 - SHARE)
-# Of an image; on a CPU, Pillow is faster with larger ones. For 64 images and one operation of 60x80, Pillow takes 9 ms
-# and a batch 5; for two operations of 224x224, 92 and 119 (2 cores).
+# On a CPU, Pillow is faster for images with more pixels than this. For 64 images of 60x80 and one operation, Pillow
+# takes 9 ms and a batch 5 ms; for 224x224 and two operations, 92 ms and 119 ms (2 cores).
 _SMALL_PIXELS = 20_000
-_GREY = (19595, 38470, 7471)  # of 65,536: the weights of red, green and blue
+_GREY = (19595, 38470, 7471)  # weights of red, green and blue, in units of 1/65,536
 
 
 def _shear_x(sign: float, height: int, width: int) -> list[float]:
@@ -48,31 +48,32 @@ def _translate_y(sign: float, height: int, width: int) -> list[float]:
 
 
 def _rotate(sign: float, height: int, width: int) -> list[float]:
-    """Anticlockwise around the centre."""
+    """Rotate anticlockwise around the centre."""
     cos, sin = math.cos(math.radians(DEGREES)), -sign * math.sin(math.radians(DEGREES))
     x, y = width / 2, height / 2
     return [cos, sin, x - cos * x - sin * y, -sin, cos, y + sin * x - cos * y]
 
 
 def transform(images: Tensor, which: Tensor) -> Tensor:
-    """Draw images again, black where there was nothing.
+    """Shear, shift or rotate images; pixels from outside the image become black.
 
     Args:
-        images: ``(B, 3, H, W)`` uint8.
-        which: ``(B,)`` int64, of ``_sources``.
+        images: Images ``(B, 3, H, W)``, uint8.
+        which: Number of each image's operation and sign, ``(B,)`` int64, as ``_sources`` counts them.
     """
     grids, inside = _sources(images.shape[-2], images.shape[-1], images.device)
     grid = grids.index_select(0, which)
     drawn = grid_sample(images.float(), grid, "bilinear", padding_mode="border", align_corners=False)
-    return drawn.add_(1e-3).mul_(inside.index_select(0, which)).to(torch.uint8)  # PIL cuts fractions off
+    return drawn.add_(1e-3).mul_(inside.index_select(0, which)).to(torch.uint8)  # PIL truncates fractions
 
 
 @functools.lru_cache(maxsize=4)
 def _sources(height: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where each pixel is taken from, for the operations of ``GEOMETRY``, each with either sign.
+    """Return the source position of each pixel for the operations of ``GEOMETRY``, each with either sign.
 
     Returns:
-        ``(10, H, W, 2)`` float32 as ``grid_sample`` takes it, and ``(10, 1, H, W)`` float32: 1 where something was.
+        Positions ``(10, H, W, 2)`` float32 as ``grid_sample`` takes them, and ``(10, 1, H, W)`` float32 that is 1
+        where the source lies inside the image.
     """
     matrices = [matrix(sign, height, width) for matrix in GEOMETRY.values() for sign in (1.0, -1.0)]
     y = torch.arange(height, dtype=torch.float64)[:, None] + 0.5
@@ -86,7 +87,7 @@ def _sources(height: int, width: int, device: torch.device) -> tuple[Tensor, Ten
 
 
 def _blend(images: Tensor, towards: Tensor, signs: Tensor) -> Tensor:
-    """Away from ``towards`` where the sign is positive, and nearer to it where it is negative."""
+    """Move images away from ``towards`` where the sign is positive, and nearer to it where it is negative."""
     factor = (1.0 + signs * ENHANCE)[:, None, None, None]
     return (towards + factor * (images.float() - towards)).clamp_(0, 255).to(torch.uint8)
 
@@ -146,7 +147,7 @@ def equalize(images: Tensor, signs: Tensor) -> Tensor:
 
 
 def _grey(images: Tensor) -> Tensor:
-    """``(B, 1, H, W)`` int32 in 0 to 255."""
+    """Return grey values ``(B, 1, H, W)``, int32 from 0 to 255."""
     weights = torch.tensor(_GREY, dtype=torch.int32, device=images.device)[:, None, None]
     return ((images * weights).sum(1, keepdim=True, dtype=torch.int32) + 0x8000) >> 16
 
@@ -169,18 +170,19 @@ COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Equalize": equalize,
 }
 OPERATIONS = ("Identity", *GEOMETRY, *COLOURS)
-NUM_DRAWS = 2 * len(OPERATIONS)  # each with either sign
+NUM_DRAWS = 2 * len(OPERATIONS)  # each operation has two signs
 
 
 def rand_augment(images: Tensor, draws: NDArray[np.integer[Any]]) -> Tensor:
-    """Apply to each image the operations that it drew, one after the other, by whatever is faster on its device.
+    """Apply to each image the operations drawn for it, one after the other, by the faster method for its device.
 
     Args:
-        images: ``(B, 3, H, W)`` uint8.
-        draws: ``(B, K)`` in 0 to ``NUM_DRAWS - 1``: twice the number of the operation, plus 1 for the negative sign.
+        images: Images ``(B, 3, H, W)``, uint8.
+        draws: Drawn operations ``(B, K)`` from 0 to ``NUM_DRAWS - 1``: twice the number of the operation, plus 1 for
+            the negative sign.
 
     Returns:
-        New images, if any drew an operation.
+        New images; ``images`` itself if no operation was drawn.
     """
     if images.device.type != "cpu":
         return as_a_batch(images, draws)
@@ -192,7 +194,7 @@ def rand_augment(images: Tensor, draws: NDArray[np.integer[Any]]) -> Tensor:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Operations this small take half the time where torch does not wake its other threads for each."""
+    """Use one thread: operations this small take half the time when torch does not wake its other threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -215,10 +217,10 @@ _WITH_PILLOW: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 
 def one_by_one(images: Tensor, draws: NDArray[np.integer[Any]]) -> Tensor:
-    """``rand_augment`` with Pillow."""
+    """Do what ``rand_augment`` does with Pillow."""
     size = images.shape[-1], images.shape[-2]
     result = images.clone()
-    for k in np.flatnonzero((draws >= 2).any(axis=1)):  # the others keep their pixels
+    for k in np.flatnonzero((draws >= 2).any(axis=1)):  # Identity leaves the other images unchanged
         image = Image.fromarray(images[k].permute(1, 2, 0).numpy())
         for number, negative in zip(draws[k] // 2, draws[k] % 2, strict=True):
             name, sign = OPERATIONS[number], 1.0 - 2.0 * negative
@@ -232,9 +234,9 @@ def one_by_one(images: Tensor, draws: NDArray[np.integer[Any]]) -> Tensor:
 
 
 def as_a_batch(images: Tensor, draws: NDArray[np.integer[Any]]) -> Tensor:
-    """``rand_augment`` with tensors, without waiting for the device and without a loop over images."""
+    """Do what ``rand_augment`` does with tensors, without synchronising the device or looping over images."""
     for drawn in draws.T:
-        # Images with the same operation come to lie side by side, and go back when all is done.
+        # Sort images by operation, so that each operation works on a slice, and restore the order at the end.
         order = np.argsort(drawn, kind="stable")
         images = images.index_select(0, _to(images.device, order))
         sorted_draws = drawn[order]
@@ -251,10 +253,10 @@ def as_a_batch(images: Tensor, draws: NDArray[np.integer[Any]]) -> Tensor:
     return images
 
 
-_FIRST_MOVE, _FIRST_COLOUR = 1, 1 + len(GEOMETRY)  # in OPERATIONS
+_FIRST_MOVE, _FIRST_COLOUR = 1, 1 + len(GEOMETRY)  # positions in OPERATIONS
 
 
 def _to(device: torch.device, values: NDArray[Any]) -> Tensor:
-    """On the device, without waiting for it."""
+    """Copy values to the device without waiting for it."""
     tensor = torch.from_numpy(values)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

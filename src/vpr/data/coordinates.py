@@ -1,4 +1,4 @@
-"""Degrees to UTM and back, for whole columns."""
+"""Convert columns of coordinates between degrees and UTM."""
 
 from __future__ import annotations
 
@@ -9,29 +9,30 @@ import numpy as np
 import utm
 from numpy.typing import NDArray
 
-COMMON_ZONE_DEG = 4.5  # a zone is 3 degrees wide on either side; distances stay true to 0.1 % a little beyond
+COMMON_ZONE_DEG = 4.5  # a zone reaches 3 degrees to either side; up to here distances stay exact to 0.1 %
 _BANDS = np.array([*"CDEFGHJKLMNPQRSTUVWXX"])
 
 Numbers = NDArray[np.float64]
 
 
 def is_zone(name: str) -> bool:
-    """Whether a text is a UTM zone: number and band, such as ``32T``."""
+    """Return whether a text is a UTM zone, a number and a latitude band such as ``32T``."""
     return re.fullmatch(r"(0?[1-9]|[1-5][0-9]|60)[C-HJ-NP-X]", name) is not None
 
 
 def on_earth(lat: Numbers, lon: Numbers) -> NDArray[np.bool_]:
-    """Which positions have UTM coordinates: those between 80 degrees south and 84 north."""
+    """Return a mask of the positions that UTM covers: those between 80 degrees south and 84 degrees north."""
     return np.isfinite(lat) & np.isfinite(lon) & (np.abs(lon) <= 180) & (lat >= -80) & (lat <= 84)
 
 
 def to_utm(lat: Numbers, lon: Numbers) -> tuple[Numbers, Numbers, list[str]]:
-    """UTM east and north in metres, to the centimetre, and zones such as ``32T``.
+    """Convert degrees to UTM east and north in metres, rounded to centimetres, and zones such as ``32T``.
 
-    One zone serves all positions near it: photos on both sides of a border between zones stay comparable.
+    Positions near the most frequent zone are all put into that zone, so that photos on both sides of a border between
+    zones remain comparable.
 
     Args:
-        lat, lon: in degrees, all ``on_earth``.
+        lat, lon: Positions in degrees, all of them ``on_earth``.
     """
     east, north = np.empty(len(lat)), np.empty(len(lat))
     own = np.array([utm.latlon_to_zone_number(a, o) for a, o in zip(lat, lon, strict=True)], dtype=np.int64)
@@ -50,7 +51,7 @@ def to_utm(lat: Numbers, lon: Numbers) -> tuple[Numbers, Numbers, list[str]]:
 
 
 def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Numbers, Numbers]:
-    """Latitude and longitude; not a number where a zone or coordinate is none."""
+    """Convert UTM to latitude and longitude; NaN where a zone or a coordinate is missing or invalid."""
     lat, lon = np.full(len(east), np.nan), np.full(len(east), np.nan)
     names = np.array(zones, dtype=str)
     for name in np.unique(names):
@@ -63,7 +64,7 @@ def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Num
 
 
 def metres_apart(lat: Numbers, lon: Numbers, other_lat: Numbers, other_lon: Numbers) -> Numbers:
-    """Distance between near positions, on a sphere of 6,371 km, across the date line too."""
+    """Return the distance between nearby positions on a sphere of 6,371 km radius, also across the date line."""
     north = np.radians(lat - other_lat)
     east = np.radians((lon - other_lon + 180) % 360 - 180) * np.cos(np.radians(lat))
     return 6_371_000.0 * np.hypot(north, east)

@@ -1,4 +1,4 @@
-"""CSV files whose texts come from users' tables and file names, and are read by spreadsheets and browsers."""
+"""Write CSV files that are safe to open in spreadsheets and browsers, though their texts come from strangers."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def harmless(text: str) -> str:
-    """A text that no page runs and no spreadsheet computes.
+    """Return a text that no page runs as a script and no spreadsheet evaluates as a formula.
 
-    ``dvc plots show`` puts the cells of a table into a page as they are, so angle brackets become ‹ and ›. What a
-    spreadsheet would take for a formula begins with an apostrophe.
+    ``dvc plots show`` copies the cells of a table into a page unescaped, so angle brackets become ‹ and ›. A text that
+    a spreadsheet would evaluate gets an apostrophe in front.
     """
     text = text.translate(_ANGLES)
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") and not _NUMBER.fullmatch(text) else text
 
 
 def to_csv(rows: pd.DataFrame) -> str:
-    """The table as CSV, its texts and column names harmless."""
+    """Return a table as CSV, with texts and column names made ``harmless``."""
     safe = rows.rename(columns=lambda name: harmless(str(name)))
     for position, (_, column) in enumerate(safe.items()):
         if not pd.api.types.is_numeric_dtype(column):

@@ -1,4 +1,4 @@
-"""Image file -> image or pixels: one way of reading for datasets, photos that are sent, and the report."""
+"""Read and decode images. Datasets, photos sent to the server, and the report all use these functions."""
 
 from __future__ import annotations
 
@@ -19,30 +19,31 @@ from vpr.data.texts import text_that_begins
 if TYPE_CHECKING:  # torch takes seconds to import
     from torch import Tensor
 
-# Formats that hold photos; none of their decoders runs another program, as that of EPS does.
+# Formats of photos. None of their decoders runs another program, as the decoder of EPS would.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 SUFFIXES = {
     *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".j2k"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
 }
-MAX_PIXELS = 64_000_000  # decoded, 192 MB; more is not a photo, or is an attack
+MAX_PIXELS = 64_000_000  # 192 MB when decoded; larger images are unlikely to be photos and may be attacks
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 258, 262, 322, 323  # TIFF tags
 _WHITE_IS_ZERO = 0
 
 
 class ImageError(ValueError):
-    """An image that can't be used; the message says why, without naming it."""
+    """An image that cannot be used; the message says why, without naming it."""
 
 
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode an image as RGB with 8 bits a channel, turned upright by its EXIF orientation.
+    """Decode an image as RGB with 8 bits per channel, rotated upright by its EXIF orientation.
 
-    Grey of 16 bits is scaled to 8. Where nothing says which value is white, as in floating-point pixels, the image is
-    refused.
+    Grey images of 16 bits are scaled to 8 bits. Images without a defined white, such as those with floating-point
+    pixels, are refused.
 
     Raises:
-        ImageError: if it is not an image, is broken, has more than ``max_pixels``, or pixels of an unknown scale.
+        ImageError: if the content is not an image, is damaged, has more than ``max_pixels`` pixels, or has pixels of an
+            unknown scale.
     """
     try:
         with _opened(content) as image:
@@ -59,17 +60,17 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     except UnidentifiedImageError:
         text = text_that_begins(content)
         if text is not None:
-            raise ImageError(f"not an image of a known format but a text, which begins {text!r}") from None
+            raise ImageError(f"not an image but a text that begins with {text!r}") from None
         raise ImageError("not an image of a known format; use JPEG, PNG, WebP or another format of photos") from None
     except Image.DecompressionBombError:
         raise ImageError(f"too many pixels; the limit is {max_pixels // 10**6} million") from None
     except Exception as error:  # decoders fail in many ways
-        raise ImageError(f"can't be decoded: {type(error).__name__}: {error}") from None
+        raise ImageError(f"cannot be decoded: {type(error).__name__}: {error}") from None
 
 
 @contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
-    """An image of which no more than the header is read yet. Its size is for the caller to judge."""
+    """Open an image by its header alone. The caller has to check its size before decoding it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -77,15 +78,17 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def _with_8_bits(image: Image.Image, file_format: str | None, tags: Mapping[int, Any]) -> Image.Image:
-    """The image itself, or, if its grey has more than 8 bits, a copy with 8.
+    """Return the image, or a copy with 8 bits if its grey values have more.
 
     Args:
-        tags: of a TIFF file.
+        image: The opened image.
+        file_format: Pillow's name of the format.
+        tags: Tags of a TIFF file.
     """
     if not (image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))):
         if image.mode in ("I", "F"):
             kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-            raise ImageError(f"its pixels are {kind}, of which white is not known; save it with 8 or 16 bits a channel")
+            raise ImageError(f"its pixels are {kind} without a known white; save it with 8 or 16 bits per channel")
         return image
     white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
     grey = np.asarray(image).astype(np.uint32)
@@ -95,11 +98,11 @@ def _with_8_bits(image: Image.Image, file_format: str | None, tags: Mapping[int,
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file.
+    """Return the content of a file.
 
     Raises:
-        ImageError: if it is a folder, or a pipe or device, which would never end.
-        OSError: if it is not there, or can't be read.
+        ImageError: if the path is a folder, or a pipe or device, reading which may never end.
+        OSError: if the file is missing or cannot be read.
     """
     if path.exists() and not path.is_file():
         raise ImageError("not a file but a folder, pipe or device")
@@ -110,17 +113,17 @@ def open_image(path: Path) -> Image.Image:
     """Decode an image file as ``decode`` does.
 
     Raises:
-        UserError: if the file is missing or can't be used; the message names it.
+        UserError: if the file is missing or cannot be used; the message names it.
     """
     with _named(path):
         return decode(read_file(path))
 
 
 def open_pixels(path: Path) -> Tensor:
-    """The pixels ``(3, H, W)`` of ``open_image``, uint8: the same ones, and of a JPEG sooner.
+    """Return the pixels ``(3, H, W)`` uint8 of ``open_image``, which is faster for JPEGs.
 
     Raises:
-        UserError: as ``open_image``.
+        UserError: if the file is missing or cannot be used; the message names it.
     """
     import torch
 
@@ -131,30 +134,30 @@ def open_pixels(path: Path) -> Tensor:
 
 
 def _jpeg_pixels(content: bytes) -> Tensor | None:
-    """The pixels of a sound JPEG in colour or grey; ``None`` for all else, of which ``decode`` knows more.
+    """Return the pixels of an intact JPEG in colour or grey; ``None`` for everything else, which ``decode`` handles.
 
-    TorchCodec decodes bit for bit as Pillow does, in half the time.
+    TorchCodec gives the same pixels as Pillow, bit for bit, in half the time.
     """
     try:
         if not _is_plain_jpeg(content):
             return None
         pixels: Tensor = jpeg_decoder()(content, mode="RGB")
         return pixels
-    except Exception:  # of any kind; decode says what is wrong
+    except Exception:  # decode reports what is wrong
         return None
 
 
 def read_jpeg(path: Path) -> bytes | None:
-    """A JPEG in colour or grey, as its header says; ``None`` for all else, which is for ``open_pixels``."""
+    """Return the content of a JPEG in colour or grey; ``None`` for everything else, which ``open_pixels`` handles."""
     try:
         content = read_file(path)
         return content if _is_plain_jpeg(content) else None
-    except Exception:  # open_pixels says what is wrong
+    except Exception:  # open_pixels reports what is wrong
         return None
 
 
 def _is_plain_jpeg(content: bytes) -> bool:
-    """Whether TorchCodec is there and its pixels are those of ``decode``, as far as the header says."""
+    """Return whether TorchCodec is installed and, by the header, decodes this image exactly as ``decode`` does."""
     if jpeg_decoder() is None or not content.startswith(b"\xff\xd8"):
         return False
     with _opened(content) as header:
@@ -164,10 +167,10 @@ def _is_plain_jpeg(content: bytes) -> bool:
 
 @functools.cache
 def jpeg_decoder() -> Any:
-    """TorchCodec's; ``None`` where it can't be loaded."""
+    """Return TorchCodec's JPEG decoder; ``None`` if it cannot be loaded."""
     try:
         from torchcodec.decoders import decode_jpeg  # type: ignore[attr-defined]
-    except Exception:  # of another platform or torch: it fails in its own ways
+    except Exception:  # on another platform or with another torch, loading fails in various ways
         return None
     return decode_jpeg
 
@@ -178,5 +181,6 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except (ImageError, OSError) as error:
         raise UserError(
-            f"{path}: can't be read as an image: {error}; `dvc repro --force --single-item verify` lists all such"
+            f"{path}: cannot be read as an image: {error}; run `dvc repro --force --single-item verify` to list all of "
+            "them"
         ) from None

@@ -1,4 +1,4 @@
-"""Images as tensors, one by one or in batches, those that fit kept decoded."""
+"""Load images as tensors, one by one or in batches, and keep decoded images in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ _SHARED_MEMORY = Path("/dev/shm")
 
 
 class ImageList(Dataset[Tensor]):
-    """Images ``(3, H, W)`` uint8 at the size that a model takes, in the order of ``images``."""
+    """Image files as tensors ``(3, H, W)`` uint8 at the size that a model takes.
+
+    Args:
+        folder: Folder that the paths start from.
+        images: Paths of the images.
+        preprocess: Resizes each image.
+    """
 
     def __init__(self, folder: Path, images: Iterable[str], preprocess: Preprocess) -> None:
         self.folder, self.images, self.preprocess = folder, list(images), preprocess
@@ -36,21 +42,21 @@ class ImageList(Dataset[Tensor]):
         return self._kept[index]
 
     def batch(self, indices: Sequence[int]) -> Tensor:
-        """Several images, ``(number, 3, H, W)``."""
+        """Return several images, ``(number, 3, H, W)``."""
         rows = torch.tensor(indices)
         if len(self._kept) == len(self) and self._is_kept[rows].all():
             return self._kept.index_select(0, rows)
         return torch.stack([self[index] for index in indices])
 
     def keep_decoded(self, num_bytes: float, num_workers: int) -> int:
-        """From now on, read images once and keep them: all, or as many as fit, the first ones.
+        """Keep decoded images in memory from now on: all of them, or the first ones as far as they fit.
 
         Args:
-            num_bytes: that they may take; where processes share them, at most what shared memory has left.
-            num_workers: of the loader; its processes share what is kept.
+            num_bytes: Memory that they may take. If loader processes share them, free shared memory is a limit too.
+            num_workers: Number of loader processes, which share the images.
 
         Returns:
-            Bytes that were taken.
+            Number of bytes that were reserved.
         """
         height, width = self.preprocess.image_size
         if num_workers and _SHARED_MEMORY.is_dir():
@@ -68,15 +74,16 @@ class ImageList(Dataset[Tensor]):
 
 
 def image_loader(images: Dataset[Tensor], batch_size: int, num_workers: int | None) -> DataLoader[Tensor]:
-    """Batches ``(B, 3, H, W)`` in order, pinned where there is a GPU."""
+    """Return a loader of batches ``(B, 3, H, W)`` in order, in pinned memory if there is a GPU."""
     processes = loader_processes(num_workers)
     return DataLoader(images, batch_size=batch_size, num_workers=processes, pin_memory=torch.cuda.is_available())
 
 
 def loader_processes(num_workers: int | None, ranks: int = 1) -> int:
-    """Loader processes to start: as asked for, or one less than the cores, at most 8.
+    """Return the number of loader processes to start.
 
     Args:
-        ranks: of this machine, which share its cores.
+        num_workers: Number that was asked for; ``None`` for one less than the cores, at most 8.
+        ranks: Number of training processes that share the machine's cores.
     """
     return num_workers if num_workers is not None else min(8, max(1, (os.cpu_count() or 2) // ranks - 1))

@@ -1,8 +1,8 @@
-"""The manifest: one table with a row for each image and role, whatever the dataset.
+"""The manifest: a table with a row for each image and role, the same for every dataset.
 
-Adapters yield *listings* (what should be there); the verify stage reads the files and writes the
-*manifest* (what is there), a file for the training images and one for each evaluation set, so that another set
-changes nothing for the training. All are this table; sizes and hashes are filled in by verify.
+A dataset adapter returns a *listing*, the images that should exist. The verify stage reads the files and writes the
+*manifest*, the images that do exist: one file for training and one for each evaluation set, so that adding a set does
+not affect training. Both have the same columns; verify fills in sizes and hashes.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ TRAIN, DATABASE, QUERY = "train", "database", "query"
 ROLES = (TRAIN, DATABASE, QUERY)
 KEY = ["role", "set", "image"]
 
-# Columns of every manifest. Text is "" and a number NaN where nothing is known.
+# Columns of every manifest. Unknown texts are "" and unknown numbers are NaN.
 COLUMNS: dict[str, str] = {
     "image": "str",  # path relative to the root, with forward slashes
     "role": "str",  # train, database or query
-    "set": "str",  # name of the evaluation set; "" for training images
+    "set": "str",  # evaluation set; "" for training images
     "place_id": "str",  # unique within the role and set
     "utm_east": "float64",  # metres
     "utm_north": "float64",
@@ -41,10 +41,13 @@ VERIFIED_COLUMNS: dict[str, str] = {"num_bytes": "int64", "sha256": "str", "widt
 
 @dataclass(frozen=True)
 class Manifest:
-    """A dataset's table and the folder its image paths start from (see ``vpr.config.project.resolve_root``).
+    """A dataset's table.
 
     Attributes:
-        metadata: what else is known: ``options`` the training images follow from, ``sources`` they came from.
+        name: Name of the dataset.
+        root: Folder that image paths start from, see ``vpr.config.project.resolve_root``.
+        rows: The table.
+        metadata: The ``options`` that determine the training images, and the ``sources`` they come from.
     """
 
     name: str
@@ -54,15 +57,15 @@ class Manifest:
 
     @cached_property
     def folder(self) -> Path:
-        """Where the images lie."""
+        """Folder of the images."""
         return resolve_root(self.root)
 
     def train(self) -> pd.DataFrame:
-        """Rows of the training images."""
+        """Return the rows of the training images."""
         return self._part(TRAIN, "")
 
     def part(self, set_name: str, role: str) -> pd.DataFrame:
-        """Rows of the database or of the queries of an evaluation set.
+        """Return the rows of the database or the queries of an evaluation set.
 
         Raises:
             UserError: if the dataset has no such set.
@@ -73,7 +76,7 @@ class Manifest:
         return self._part(role, set_name)
 
     def set_names(self) -> list[str]:
-        """Names of the evaluation sets."""
+        """Return the names of the evaluation sets."""
         return sorted(set(self.rows.loc[self.rows["role"] != TRAIN, "set"]))
 
     def _part(self, role: str, set_name: str) -> pd.DataFrame:
@@ -82,7 +85,11 @@ class Manifest:
 
 
 def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, Any] | None = None) -> Manifest:
-    """Bring an adapter's rows to the common columns, in a fixed order."""
+    """Return a manifest of an adapter's rows, with the common columns first and in a fixed order.
+
+    Raises:
+        UserError: for an unknown role, or a database image or query without an evaluation set.
+    """
     table = rows.copy()
     for column, dtype in COLUMNS.items():
         if column not in table:
@@ -110,17 +117,19 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
 
 
 def city_of(rows: pd.DataFrame) -> pd.Series[str]:
-    """The city of each image: its column, or what comes before the last slash of the place."""
+    """Return the city of each image: the column ``city``, or the place id up to its last slash."""
     return rows["city"] if "city" in rows else rows["place_id"].str.rpartition("/")[0]
 
 
 def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) -> None:
-    """Write ``train.parquet``, ``evaluation.parquet`` (all sets) and ``validation.parquet``, one of the sets.
+    """Write ``train.parquet``, ``evaluation.parquet`` (all sets) and ``validation.parquet`` (one set).
 
-    Each part has the columns and metadata that concern it alone.
+    Each file has only the columns and metadata that concern its rows.
 
     Args:
-        validation_set: what training validates on; ``None`` leaves that file without rows.
+        manifest: The whole dataset.
+        folder: Folder to write into.
+        validation_set: Set to validate on during training; ``None`` leaves that file without rows.
     """
     options = {"options": manifest.metadata.get("options", {})}
     train = Manifest(manifest.name, manifest.root, _own_columns(manifest.train()), options)
@@ -136,7 +145,7 @@ def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) ->
 
 
 def set_manifest(manifest: Manifest, name: str) -> Manifest:
-    """The rows of one evaluation set, with the columns that concern it.
+    """Return the manifest of one evaluation set, with only the columns that concern it.
 
     Raises:
         UserError: if the dataset has no such set.
@@ -149,13 +158,13 @@ def set_manifest(manifest: Manifest, name: str) -> Manifest:
 
 
 def _own_columns(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without the columns beyond the common ones of which these rows know nothing."""
+    """Drop additional columns that are empty in all of these rows."""
     empty = [c for c in rows if c not in COLUMNS and bool((rows[c].isna() | (rows[c].astype(object) == "")).all())]
     return rows.drop(columns=empty) if len(rows) else rows
 
 
 def write_manifest(manifest: Manifest, path: Path) -> None:
-    """Write a manifest as Parquet, its name and root in the file's metadata."""
+    """Write a manifest as Parquet, with its name and root in the file's metadata."""
     table = pa.Table.from_pandas(manifest.rows, preserve_index=False)
     header = json.dumps({"name": manifest.name, "root": manifest.root, "metadata": manifest.metadata})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,11 +175,10 @@ def read_manifest(path: Path) -> Manifest:
     """Read what ``write_manifest`` wrote.
 
     Raises:
-        UserError: if the stage that writes it has not run.
-        UserError: if the file is another Parquet file.
+        UserError: if the file is missing, or is another Parquet file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: not there; run `dvc repro verify` first")
+        raise UserError(f"{path}: not found; run `dvc repro verify` first")
     table = pq.read_table(path)
     header = (table.schema.metadata or {}).get(b"vpr")
     if header is None:

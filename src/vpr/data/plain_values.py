@@ -1,4 +1,4 @@
-"""Values from a file that others made: mappings, lists, texts and numbers, and not too many of them."""
+"""Check values from a stranger's file: only mappings, lists, texts and numbers are accepted, and not too many."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ MAX_VALUES = 1_000_000
 
 
 def require_plain(content: Any, max_values: int = MAX_VALUES) -> None:
-    """Refuse what JSON could not hold.
+    """Refuse content that JSON could not hold.
 
-    A list may stand in a pickle once and be named a million times; each time counts.
+    A pickle can contain a list once and refer to it a million times; every reference counts.
 
     Raises:
-        ValueError: for a value of another type, a key that is no text, or more than ``max_values`` of them.
+        ValueError: for a value of another type, a key that is not a text, or more than ``max_values`` values.
     """
     waiting, number = [content], 0
     while waiting:

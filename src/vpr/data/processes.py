@@ -1,4 +1,4 @@
-"""The same work on many pieces, by as many processes as there are cores."""
+"""Run a function on many jobs in several processes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Any
 
 
 def in_processes(work: Callable[[Any], Any], jobs: Sequence[Any], num_workers: int | None) -> Iterator[Any]:
-    """The result of each job, in order; one that is alone is done in this process.
+    """Yield the result of each job, in order. A single job runs in this process.
 
     Args:
-        work: a function of a module, as it is sent by its name.
-        num_workers: processes; ``None`` takes all cores.
+        work: Function at the top level of a module, because processes receive it by its name.
+        jobs: Arguments of the function.
+        num_workers: Number of processes; ``None`` for all cores.
     """
     workers = min(num_workers or os.cpu_count() or 1, len(jobs))
     if workers <= 1:

@@ -1,7 +1,7 @@
-"""Ray, for work on more than one machine: https://docs.ray.io, the package ``ray`` (`make setup-scale`).
+"""Ray, for work on several machines: https://docs.ray.io. `make setup-scale` installs the package ``ray``.
 
-``RAY_ADDRESS`` names a cluster; without it Ray runs on this machine alone. All machines see the project's folder and
-the images under the same paths.
+``RAY_ADDRESS`` names a cluster; without it, Ray runs on this machine alone. All machines have to see the project's
+folder and the images under the same paths.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 import vpr
 from vpr.config.errors import UserError
 
-_IN_FLIGHT = 4  # jobs for each core that wait or run
+_IN_FLIGHT = 4  # waiting and running jobs per core
 
 
 def require_engine(engine: str) -> str:
-    """The engine, if it is installed; a validator of settings.
+    """Return the engine if it is installed; used as a validator of settings.
 
     Raises:
-        ValueError: with what to do.
+        ValueError: if Ray is chosen and not installed.
     """
     if engine == "ray" and find_spec("ray") is None:
         raise ValueError("ray needs the package ray, which is not installed: run `make setup-scale`, or choose local")
@@ -35,14 +35,14 @@ def require_engine(engine: str) -> str:
 
 @contextmanager
 def ray_cluster() -> Iterator[Any]:
-    """The module ``ray``, connected.
+    """Connect to a cluster and yield the module ``ray``.
 
     Raises:
-        UserError: if the cluster can't be reached, or what our code raised in a task.
+        UserError: if the cluster cannot be reached, or if our code raised it in a task.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    import ray  # an engine that is chosen alone; it takes a while to import
+    import ray  # optional, and slow to import
 
     source = str(Path(vpr.__file__).parents[1])
     began = not ray.is_initialized()
@@ -57,7 +57,9 @@ def ray_cluster() -> Iterator[Any]:
     try:
         yield ray
     except ray.exceptions.RayError as error:
-        ours = re.search(r"^vpr\.config\.errors\.UserError: (.*)", str(error), re.MULTILINE)  # Ray packs it as text
+        ours = re.search(
+            r"^vpr\.config\.errors\.UserError: (.*)", str(error), re.MULTILINE
+        )  # Ray passes errors on as text
         if ours is None:
             raise
         raise UserError(ours[1]) from None
@@ -67,10 +69,10 @@ def ray_cluster() -> Iterator[Any]:
 
 
 def _require_answer(address: str) -> None:
-    """Refuse an address where nobody listens, which Ray itself would go on asking for minutes.
+    """Refuse an address where nothing listens, which Ray itself would retry for minutes.
 
     Args:
-        address: such as ``ray-head:6379``; other forms are left to Ray.
+        address: Address such as ``ray-head:6379``; other forms are left to Ray.
     """
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
@@ -78,11 +80,11 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise UserError(f"RAY_ADDRESS is {address!r}, where no Ray answers: {error}") from None
+        raise UserError(f"RAY_ADDRESS is {address!r}, but no Ray answers there: {error}") from None
 
 
 def in_ray_tasks(work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
-    """The result of each job, in order, by tasks of a cluster; those of a machine that is lost run again elsewhere."""
+    """Yield the result of each job, in order, computed by a cluster. Jobs of a lost machine run again elsewhere."""
     with ray_cluster() as ray:
         task = ray.remote(max_retries=-1)(work)
         most = max(8, _IN_FLIGHT * int(ray.cluster_resources().get("CPU", 1)))

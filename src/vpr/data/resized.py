@@ -1,16 +1,19 @@
-"""Training images at the training size, stored once as JPEGs: for large photos that do not fit in memory decoded."""
+"""Resized copies of the training images, stored once as JPEGs, for large photos that do not fit in memory decoded."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import Field
 
+from vpr.config.atomic_files import atomic_write
+from vpr.config.params import Section
 from vpr.config.progress import progress
 from vpr.config.project import resolve_root
 from vpr.data.manifest import Manifest
@@ -19,18 +22,31 @@ from vpr.data.processes import in_processes
 CHUNK = 64
 
 
+class ResizeParams(Section):
+    """``resize`` of ``params.yaml``: train on the images themselves, or on small copies."""
+
+    key = "resize"
+
+    quality: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        description="`null` for no copies; a number stores the training images at the training size as JPEGs of that "
+        "quality, under `$DATA_ROOT`, and trains on them. This pays if photos are much larger than `image_size` and do "
+        "not fit in `train.cache_gb`"
+    )
+    num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(description="processes; `null` for all cores")
+
+
 @dataclass(frozen=True)
 class Resized:
-    """What the resize stage leaves.
+    """The result of the resize stage.
 
     Attributes:
-        root: of the copies, see ``resolve_root``; ``None`` where there are none.
+        root: Root of the copies, see ``resolve_root``; ``None`` if there are no copies.
     """
 
     root: str | None = None
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write this object as JSON."""
         path.write_text(json.dumps(asdict(self)) + "\n", encoding="utf-8")
 
     @classmethod
@@ -39,29 +55,30 @@ class Resized:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
     def locate(self, manifest: Manifest, images: Sequence[str]) -> tuple[Path, list[str]]:
-        """The folder to read from, and the paths in it."""
+        """Return the folder to read images from, and their paths in it."""
         if self.root is None:
             return manifest.folder, list(images)
         return resolve_root(self.root), [copy_of(image) for image in images]
 
 
 def copy_of(image: str) -> str:
-    """The path of an image's copy."""
+    """Return the path of an image's copy."""
     return image if image.lower().endswith((".jpg", ".jpeg")) else f"{image}.jpg"
 
 
 def store_resized(manifest: Manifest, image_size: Sequence[int], quality: int, num_workers: int | None) -> Resized:
-    """Write the copies that are not there yet; an interrupted run continues.
+    """Write the copies that do not exist yet; an interrupted run continues.
 
-    The folder's name follows from the images, the size and the quality, so that copies are never mixed.
+    The images, the size and the quality determine the folder's name, so that copies are never mixed.
 
     Args:
-        image_size: height and width in pixels.
-        quality: of the JPEGs.
-        num_workers: processes; ``None`` takes all cores.
+        manifest: Manifest of the training images.
+        image_size: Height and width in pixels.
+        quality: Quality of the JPEGs.
+        num_workers: Number of processes; ``None`` for all cores.
 
     Raises:
-        UserError: if an image can't be read.
+        UserError: if an image cannot be read.
     """
     rows = manifest.train()
     content = [manifest.name, list(image_size), quality, pd.util.hash_pandas_object(rows[["image", "sha256"]]).tolist()]
@@ -93,10 +110,7 @@ def _store(job: Job) -> int:
     folder, target, image_size, quality, images = job
     preprocess = Preprocess(image_size)
     for image in images:
-        path = target / copy_of(image)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         pixels = preprocess.read(folder / image).permute(1, 2, 0).contiguous().numpy()
-        Image.fromarray(pixels).save(part, "JPEG", quality=quality, subsampling=0)
-        part.replace(path)
+        with atomic_write(target / copy_of(image)) as part:
+            Image.fromarray(pixels).save(part, "JPEG", quality=quality, subsampling=0)
     return len(images)

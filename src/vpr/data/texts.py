@@ -1,4 +1,4 @@
-"""Texts that were taken for something else, such as a page that was downloaded in place of a file."""
+"""Recognise texts where another kind of file is expected, such as a web page that was downloaded instead of a file."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ _LOOKED_AT, _SHOWN = 512, 40
 
 
 def text_that_begins(content: bytes) -> str | None:
-    """The beginning of a text, to be shown in a message; ``None`` if the content is no text.
+    """Return the beginning of a text for a message; ``None`` if the content is not a text.
 
     Args:
-        content: of a file, or what it begins with.
+        content: Content of a file, or its first bytes.
     """
     try:
         start = content[:_LOOKED_AT].decode("utf-8").strip()
     except UnicodeDecodeError as error:
-        if error.start < min(len(content), _LOOKED_AT) - 4:  # not a letter that was cut
+        if error.start < min(len(content), _LOOKED_AT) - 4:  # not just a letter that was cut in two
             return None
         start = content[: error.start].decode("utf-8").strip()
     if not start or not all(letter.isprintable() or letter.isspace() for letter in start):

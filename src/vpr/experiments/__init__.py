@@ -1,1 +1,1 @@
-"""Results side by side: MLflow, comparisons, sweeps and the summary in the terminal."""
+"""Compare results: MLflow, paired tests, sweeps and the summary in the terminal."""

@@ -1,4 +1,4 @@
-"""Runs side by side: over seeds, and beside the paper's."""
+"""Compare runs, with a mean over seeds, and with the paper's."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _COUNTS = ("/num_queries", "/num_database", "/positive_radius_m", "/image_height
 
 
 def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
-    """Runs that differ in their seed alone, together; in the order given.
+    """Group runs that differ only in their seed, in the given order.
 
-    Of several runs with the same seed, which another machine or code made differ, the first given counts.
+    Of several runs with the same seed, made by other machines or code, only the first is used.
     """
     groups: dict[tuple[Any, ...], dict[str, Run]] = {}
     for run in runs:
@@ -34,17 +34,18 @@ def seed_groups(runs: Sequence[Run]) -> list[list[Run]]:
 
 
 def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Setting] = ()) -> pd.DataFrame:
-    """A row for each group of runs that differ in the seed alone.
+    """Return a table with a row for each group of runs that differ only in the seed.
 
     Args:
-        sort: a metric such as ``test/recall_at_1``, the best first; by default recall@1 of the first set.
-        paper: ``paper_settings``; ours stand beside theirs, and ``setting`` says whether they are comparable.
+        runs: Runs to compare.
+        sort: Metric to sort by, such as ``test/recall_at_1``; by default recall@1 of the first set.
+        paper: Reported runs, see ``paper_settings``; the column ``setting`` says whether a run is comparable.
 
     Raises:
         UserError: if there are no runs, or no run has the metric.
     """
     if not runs:
-        raise UserError("there are no runs with recalls in the MLflow store; run `dvc repro` first")
+        raise UserError("the MLflow store has no runs with recalls; run `dvc repro` first")
     columns = columns_of_sets(runs)
     key = sort or f"{next(iter(columns))}/recall_at_1"
     column, _, metric = key.rpartition("/")
@@ -77,10 +78,10 @@ def compare(runs: Sequence[Run], sort: str | None = None, paper: Sequence[Settin
 
 
 def columns_of_sets(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
-    """The title of each evaluation set, and what its recalls are called in each run, by the run's id.
+    """Return the columns of evaluation sets: for each title, the set's name in each run, by the run's id.
 
-    A set is what it holds: under two names it is one column, and two sets of one name are two columns. A run that does
-    not say what a set held is taken to have had the first of that name.
+    Sets with equal content share a column even if their names differ; sets with one name but other content do not. A
+    run without digests is assumed to have used the first set of a name.
     """
     of_name: dict[str, str] = {}
     for run in runs:
@@ -97,7 +98,7 @@ def columns_of_sets(runs: Sequence[Run]) -> dict[str, dict[str, str]]:
 
 
 def _values(runs: Sequence[Run], names: dict[str, str], metric: str) -> list[float]:
-    """A metric of an evaluation set, of each run that has it."""
+    """Return a metric of an evaluation set for each run that has it."""
     keys = [(run, f"{names.get(run.id)}/{metric}") for run in runs]
     return [run.metrics[key] for run, key in keys if key in run.metrics]
 
@@ -110,7 +111,7 @@ def _spread(values: list[float]) -> str:
 
 
 def formatted(table: pd.DataFrame, style: str) -> str:
-    """The table for a terminal (``table``), as ``markdown`` or as ``csv``."""
+    """Format a table for a terminal (``table``), as ``markdown`` or as ``csv``."""
     shown = table.fillna("").astype(str)
     if style == "csv":
         return to_csv(shown).rstrip("\n")

@@ -1,4 +1,4 @@
-"""The experiments of a sweep by DVC's queue, on this machine."""
+"""Run the experiments of a sweep with DVC's queue, on this machine."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ POLL_S = 3.0
 
 
 def queued() -> tuple[dict[str, str], bool]:
-    """State of each task in DVC's queue by the experiment's name, and whether a worker is at work.
+    """Return the state of each task in DVC's queue by the experiment's name, and whether a worker is active.
 
-    States are Queued, Running, Success and Failed; a task can be Running without a worker, after a kill.
+    States are Queued, Running, Success and Failed. After a kill, a task can be Running without a worker.
     """
     states, table = {}, dvc("queue", "status")
     for line in table.splitlines():
-        # Task, name, created, state; the name can be missing.
+        # The columns are task, name, created and state; the name can be missing.
         match = re.match(r"^[0-9a-f]{7}\s+(\S+)\s.*\b(Queued|Running|Success|Failed)\s*$", line)
         if match:
             states[match[1]] = match[2]
@@ -37,10 +37,11 @@ def _log(name: str) -> str:
 
 
 def run_in_queue(todo: Sequence[Experiment], jobs: int = 1) -> Iterator[tuple[str, str]]:
-    """Queue what is not queued yet, and yield each experiment as it ends.
+    """Queue experiments that are not queued yet, and yield name and outcome of each as it ends.
 
     Args:
-        jobs: how many run side by side.
+        todo: Experiments to run.
+        jobs: Number of experiments to run side by side.
     """
     states, working = queued()
     for experiment in todo:
@@ -55,7 +56,7 @@ def run_in_queue(todo: Sequence[Experiment], jobs: int = 1) -> Iterator[tuple[st
             dvc("exp", "run", "--queue", *experiment.settings)
         print(f"queued {number}/{len(todo)} {experiment.name}", flush=True)
     try:
-        # Workers inherit what they print to; a pipe would be waited for until they end.
+        # Workers inherit stdout; with a pipe, its reader would wait until they end.
         nothing = subprocess.DEVNULL
         start = [*DVC, "queue", "start", "--jobs", str(jobs)]
         env = {**threads_of_each(jobs), **os.environ}
@@ -77,11 +78,11 @@ def run_in_queue(todo: Sequence[Experiment], jobs: int = 1) -> Iterator[tuple[st
                 left.discard(name)
                 yield name, how
     except KeyboardInterrupt:
-        print("stopping; the same command continues with what is left", file=sys.stderr)
+        print("stopping; run the same command to continue", file=sys.stderr)
         dvc("queue", "stop", "--kill")
         raise
 
 
 def threads_of_each(jobs: int) -> dict[str, str]:
-    """What lets experiments that run side by side share the cores: with all of them each, they wait for each other."""
+    """Return variables with which experiments that run side by side share the cores instead of competing for them."""
     return {} if jobs == 1 else {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}

@@ -1,6 +1,6 @@
-"""The experiments of a sweep as jobs: on a SLURM cluster, or side by side on this machine. submitit starts them.
+"""Run the experiments of a sweep as jobs of submitit: on a SLURM cluster, or side by side on this machine.
 
-Each job is ``dvc exp run --temp`` in the project's folder, which all nodes see.
+Each job is ``dvc exp run --temp`` in the project's folder, which all nodes must share.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 FOLDER = Path(".dvc/tmp/sweep")
 POLL_S = 3.0
-DEFAULTS = {"timeout_min": 24 * 60}  # submitit's own is five minutes
+DEFAULTS = {"timeout_min": 24 * 60}  # submitit's default is five minutes
 
 
 def job_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """``["gpus_per_node=1", "slurm_partition=gpu"]`` -> what submitit takes.
+    """Parse settings such as ``["gpus_per_node=1", "slurm_partition=gpu"]`` for submitit.
 
     Raises:
-        UserError: for what is not ``key=value``.
+        UserError: if a setting is not ``key=value``.
     """
     found = dict(DEFAULTS)
     for setting in settings:
@@ -45,16 +45,17 @@ def job_settings(settings: Sequence[str]) -> dict[str, Any]:
 def run_as_jobs(
     todo: Sequence[Experiment], launcher: str, jobs: int | None, settings: Sequence[str], folder: Path = FOLDER
 ) -> Iterator[tuple[str, str]]:
-    """Submit each experiment, and yield it as it ends. What an earlier call has submitted is waited for.
+    """Submit each experiment, and yield name and outcome as it ends. Jobs of an earlier call are waited for.
 
     Args:
+        todo: Experiments to run.
         launcher: ``slurm`` or ``local``.
-        jobs: how many are submitted at once; ``None``: all of them.
-        settings: ``key=value`` for submitit, such as ``timeout_min=240``, ``slurm_partition=gpu``.
-        folder: for the jobs' logs and results; all nodes see it.
+        jobs: Number of jobs to submit at once; ``None`` for all of them.
+        settings: Settings ``key=value`` for submitit, such as ``timeout_min=240`` or ``slurm_partition=gpu``.
+        folder: Folder for logs and results, which all nodes must share.
 
     Raises:
-        UserError: where submitit is missing, or refuses a setting or a job.
+        UserError: if submitit is not installed, or refuses a setting or a job.
     """
     if not importlib.util.find_spec("submitit"):
         raise UserError("--launcher needs submitit: make setup-scale")
@@ -76,7 +77,7 @@ def run_as_jobs(
                     del running[name]
                     yield name, _how_it_ended(job)
     except KeyboardInterrupt:
-        print("stopping; the same command continues with what is left", file=sys.stderr)
+        print("stopping; run the same command to continue", file=sys.stderr)
         for job in running.values():
             job.cancel()
         raise
@@ -88,7 +89,7 @@ def _submit(
     import submitit
 
     command = [*DVC, "--wait-for-lock", "exp", "run", "--temp", *experiment.settings]
-    # On a cluster the node's own variables say which GPU is the job's.
+    # On a cluster, the node's own variables name the job's GPU.
     own_env = {**env, **os.environ} if launcher == "local" else None
     try:
         executor = submitit.AutoExecutor(folder, cluster=launcher)
@@ -101,7 +102,7 @@ def _submit(
 
 
 def _submitted_before(folder: Path, launcher: str) -> submitit.Job[str] | None:
-    """The job of an earlier call that SLURM still has; a process of this machine has ended with its sweep."""
+    """Return the unfinished SLURM job of an earlier call. Local processes end with their sweep."""
     import submitit
 
     if launcher != "slurm":

@@ -1,4 +1,4 @@
-"""Follow a training in MLflow while it runs."""
+"""Log a training to MLflow while it runs."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from vpr.training.summary import TrainingLog
 
 
 class TrainingRun:
-    """Logs a training while it runs; an interrupted one continues under the same run.
+    """The MLflow run of a training. An interrupted training continues the same run.
 
     Args:
-        key: of the training, see ``vpr.training.run.run_key``.
-        configuration: what is trained.
-        manifest: the dataset.
-        digest: of the training manifest.
-        training_log: commit and experiment of this process.
+        key: Key of the training, see ``vpr.training.run.run_key``.
+        configuration: Configuration of the training.
+        manifest: Manifest of the training images.
+        digest: Digest of the manifest.
+        training_log: Commit and experiment of this process.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class TrainingRun:
         return self
 
     def log(self, values: dict[str, float], step: int) -> None:
-        """Add a row of the training curve; what an interrupted training has logged already is not logged again."""
+        """Log a row of the training curve, unless an interrupted training has logged it already."""
         if self.mlflow is not None and self.curve_is_whole:
             named = {f"training/{key}": value for key, value in values.items()}
             new = {name: value for name, value in named.items() if (name, step) not in self.logged}
@@ -70,9 +70,9 @@ class TrainingRun:
                 warn(f"the training curve is no longer tracked: {error}")
 
     def finish(self, checkpoint: Path) -> None:
-        """Tie the run to the model that came out; with a gap in its curve, leave that to ``record``.
+        """Tag the run with the checkpoint; if its curve has a gap, the record stage does this.
 
-        A training that is run again and ends with the same weights leaves one run, the first.
+        A repeated training with the same weights keeps only the first run.
         """
         if self.mlflow is not None and self.curve_is_whole:
             try:
@@ -81,7 +81,7 @@ class TrainingRun:
                 if first is None or first.data.tags.get(KEY_TAG) != self.key:
                     self.mlflow.set_tag(CHECKPOINT_TAG, sha256)
                     return
-                print(f"MLflow has this model already, as run {first.info.run_id}", flush=True)
+                print(f"MLflow already has this model, as run {first.info.run_id}", flush=True)
                 again = self.mlflow.active_run().info.run_id
                 self.mlflow.end_run()
                 self.mlflow.delete_run(again)

@@ -1,4 +1,4 @@
-"""Is one run better than another? A paired test on the same queries."""
+"""Test whether one run is better than another on the same queries."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from vpr.config.errors import UserError
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two runs on the same queries.
+    """Comparison of two runs on the same queries.
 
     Attributes:
-        only_first, only_second: queries whose first prediction is right in one of them alone.
-        difference: recall@1 of the second less that of the first, with its 95 % interval by the bootstrap.
-        p_value: of McNemar's exact test, two-sided: how often chance alone parts the queries so unevenly.
+        num_queries: Number of queries.
+        only_first, only_second: Number of queries whose first prediction is right in only one run.
+        difference: Recall@1 of the second run minus that of the first.
+        interval: Bootstrap interval of the difference, 95 %.
+        p_value: Two-sided p-value of McNemar's exact test: the probability of such a difference by chance.
     """
 
     num_queries: int
@@ -33,11 +35,12 @@ def paired_test(one: pd.Series, two: pd.Series, draws: int = 20_000, seed: int =
     """Compare two runs on one evaluation set.
 
     Args:
-        one, two: whether each query's first prediction is a positive, by query; see ``first_is_positive``.
-        draws, seed: of the bootstrap.
+        one, two: Whether each query's first prediction is a positive, by query; see ``first_is_positive``.
+        draws: Number of bootstrap samples.
+        seed: Seed of the bootstrap.
 
     Raises:
-        UserError: if they are not of the same queries.
+        UserError: if the queries differ.
     """
     if len(one) != len(two) or set(one.index) != set(two.index):
         raise UserError(
@@ -48,7 +51,7 @@ def paired_test(one: pd.Series, two: pd.Series, draws: int = 20_000, seed: int =
     only_second, only_first, number = int((gain == 1).sum()), int((gain == -1).sum()), len(gain)
     differing = only_first + only_second
     p_value = float(binomtest(only_second, differing, 0.5).pvalue) if differing else 1.0
-    # Queries drawn with replacement: only how many of each kind counts.
+    # Drawing queries with replacement means drawing the number of each kind.
     kinds = np.array([only_second, only_first, number - differing]) / number
     drawn = np.random.default_rng(seed).multinomial(number, kinds, size=draws)
     low, high = np.percentile((drawn[:, 0] - drawn[:, 1]) / number, [2.5, 97.5])
@@ -56,7 +59,7 @@ def paired_test(one: pd.Series, two: pd.Series, draws: int = 20_000, seed: int =
 
 
 def in_words(name: str, first: str, second: str, test: PairedTest, significance: float = 0.05) -> str:
-    """A paired test as a sentence; a p-value below ``significance`` is more than chance."""
+    """Describe a paired test in a sentence; a p-value below ``significance`` is more than chance."""
     low, high = (100 * v for v in test.interval)
     verdict = "more than chance" if test.p_value < significance else "may be chance"
     points = f"{100 * test.difference:+.1f} points (95 % {low:+.1f} to {high:+.1f}), p = {test.p_value:.2g}: {verdict}"

@@ -1,4 +1,4 @@
-"""The runs that the paper reports: how to run them, and how ours stand beside them."""
+"""The runs that the paper reports: their settings, and comparison with ours."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from vpr.config.errors import UserError
-from vpr.config.params import PARAMS_FILE, parse, read_params
+from vpr.config.params import Params
+from vpr.descriptors.params import ExportParams
 from vpr.experiments.runs import Run
-from vpr.model.params import ExportParams
 from vpr.sources.catalogue import load_sources
 from vpr.training.params import merge_train
 
 PAPER, CATALOGUE = Path("sweeps/paper.csv"), Path("data/sources.yaml")
 PAPER_SETS = {"val": "sfxs_val", "test": "sfxs_test", "night": "tokyoxs_test"}  # in datasets.gsv_xs.images.eval_sets
-PAPER_RADIUS_M = 25.0  # of its protocol
+PAPER_RADIUS_M = 25.0  # of the paper's protocol
 PAPER_PRECISION = "32-true"
 
-# What does not change a result, or is chosen by the paper's row.
+# Settings that do not change a result, or that a row of the paper chooses.
 _FREE = {
     "train.accelerator", "train.devices", "train.num_nodes", "train.num_workers", "train.cache_gb",
     "train.decode_on_gpu", "train.compile", "train.max_memory_gb", "train.log_every_n_steps",
@@ -31,19 +31,19 @@ _FREE = {
 
 
 def read_paper(path: Path = PAPER) -> list[dict[str, str]]:
-    """The reported runs.
+    """Read the reported runs.
 
     Raises:
         UserError: outside the project.
     """
     if not path.is_file():
-        raise UserError(f"{path}: not there; run from the project's root")
+        raise UserError(f"{path}: not found; run from the project's root")
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def paper_overrides(row: Mapping[str, str]) -> list[str]:
-    """What ``dvc exp run -S`` needs to run a row of paper.csv."""
+    """Return the settings with which ``dvc exp run -S`` runs a row of paper.csv."""
     agg, size = row["aggregator"], row["descriptor"]
     overrides = ["dataset=gsv_xs", f"agg={agg}", f"loss={row['loss']}", f"miner={row['miner']}"]
     overrides += [f"datasets.gsv_xs.train.max_epochs={row['epochs']}", f"train.precision={PAPER_PRECISION}"]
@@ -51,18 +51,20 @@ def paper_overrides(row: Mapping[str, str]) -> list[str]:
         overrides.append(f"aggregators.cosplace.descriptor_dim={size}")
     elif agg == "convap":
         overrides.append(f"aggregators.convap.out_channels={size}")
-    elif agg == "mixvpr":  # the original project's own default, not MixVPR's
+    elif agg == "mixvpr":  # the default of the original project, not of MixVPR
         overrides += [f"aggregators.mixvpr.out_channels={int(size) // 4}", "aggregators.mixvpr.mix_depth=1"]
     return overrides
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A reported run: its row of paper.csv, what chooses it, and all else that it was run with.
+    """A reported run.
 
     Attributes:
-        chosen, others: parameters of a run, as MLflow has them.
-        counts: metrics that say which sets these are.
+        row: Its row of paper.csv.
+        chosen: Parameters that identify it, as MLflow stores them.
+        others: All other parameters.
+        counts: Metrics that identify the evaluation sets.
     """
 
     row: dict[str, str]
@@ -71,10 +73,10 @@ class Setting:
     counts: dict[str, float]
 
 
-def paper_settings(paper: Path = PAPER, params_file: Path = PARAMS_FILE, catalogue: Path = CATALOGUE) -> list[Setting]:
-    """The reported runs with the setting that ``dataset: gsv_xs`` of params.yaml brings."""
-    params, sources = read_params(params_file), load_sources(catalogue)
-    images = params["datasets"]["gsv_xs"]["images"]
+def paper_settings(params: Params, paper: Path = PAPER, catalogue: Path = CATALOGUE) -> list[Setting]:
+    """Return the reported runs with the settings of ``dataset: gsv_xs`` in params.yaml."""
+    content, sources = params.content, load_sources(catalogue)
+    images = content["datasets"]["gsv_xs"]["images"]
     counts = {}
     for name, source in images["eval_sets"].items():
         for part in ("queries", "database"):
@@ -82,8 +84,10 @@ def paper_settings(paper: Path = PAPER, params_file: Path = PARAMS_FILE, catalog
             if isinstance(expected, int):
                 counts[f"{name}/num_{part}"] = float(expected)
         counts[f"{name}/positive_radius_m"] = PAPER_RADIUS_M
-    train = merge_train(params_file, "gsv_xs").model_dump() | {"precision": PAPER_PRECISION}
-    export = parse(params["export"], ExportParams, f"{params_file}: export").model_dump()
+    merged = merge_train(params, "gsv_xs")
+    assert merged is not None, "gsv_xs is a training set"
+    train = merged.model_dump() | {"precision": PAPER_PRECISION}
+    export = params.section(ExportParams).model_dump()
     settings = []
     for row in read_paper(paper):
         wanted = dict(override.split("=", 1) for override in paper_overrides(row))
@@ -92,14 +96,14 @@ def paper_settings(paper: Path = PAPER, params_file: Path = PARAMS_FILE, catalog
         chosen |= {f"agg.{key.rpartition('.')[2]}": v for key, v in wanted.items() if key.startswith("aggregators.")}
         brought = {
             "dataset": {"name": "gsv_xs", **images},
-            "backbone": {"name": "resnet18", **params["backbones"]["resnet18"]},
-            "agg": params["aggregators"][wanted["agg"]],
-            "loss": params["losses"][wanted["loss"]],
-            "miner": params["miners"][wanted["miner"]],
+            "backbone": {"name": "resnet18", **content["backbones"]["resnet18"]},
+            "agg": content["aggregators"][wanted["agg"]],
+            "loss": content["losses"][wanted["loss"]],
+            "miner": content["miners"][wanted["miner"]],
             "train": train,
             "export": export,
         }
-        # A set's own names are not part of a run's parameters.
+        # The names of sets are not parameters of a run.
         others = {key: str(value) for part, options in brought.items() for key, value in _flat_part(part, options)}
         settings.append(Setting(row, chosen, others, counts))
     return settings
@@ -110,6 +114,7 @@ def _flat_part(part: str, options: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def beside_paper(run: Run, paper: Sequence[Setting]) -> dict[str, Any]:
+    """Return columns with the paper's recalls, and how the setting of a run differs."""
     for reported in paper:
         if any(run.params.get(key) != value for key, value in reported.chosen.items()):
             continue
@@ -118,9 +123,7 @@ def beside_paper(run: Run, paper: Sequence[Setting]) -> dict[str, Any]:
             for key, value in reported.others.items()
             if key in run.params and run.params[key] != value
         ]
-        differing += [
-            f"{key} is not known" for key in reported.others if key not in run.params and "dataset." not in key
-        ]
+        differing += [f"{key} is unknown" for key in reported.others if key not in run.params and "dataset." not in key]
         differing += [
             f"{key} {run.metrics[key]:g} instead of {value:g}"
             for key, value in reported.counts.items()

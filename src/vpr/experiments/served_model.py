@@ -1,8 +1,8 @@
-"""The model as MLflow loads and serves it: photos in, positions out. MLflow runs this file; nothing imports it.
+"""The model that MLflow loads and serves. MLflow runs this file; nothing imports it.
 
-Input: rows with ``photo``, the file's content in base64. Output: for each the answer of ``vpr localize --json``. A
-photo that can't be read has an ``error`` in its answer. Parameters: ``min_confidence``, ``num_predictions`` and
-``descriptor`` (true adds each photo's descriptor, of unit L2 norm).
+The input has rows with ``photo``, the content of a photo's file in base64. The output has an answer for each row, as
+``vpr localize --format json`` prints it; if a photo cannot be read, its answer has an ``error``. Parameters are
+``min_confidence``, ``num_predictions`` and ``descriptor``, which adds each photo's descriptor of unit norm.
 """
 
 from __future__ import annotations
@@ -14,29 +14,28 @@ from typing import Any
 import mlflow
 import pandas as pd
 
-from vpr.localization.index import load_index
-from vpr.localization.localizer import Localizer, locate_encoded
-from vpr.model.device import pick_device
+from vpr.descriptors.trained_model import Model
+from vpr.serving.index import Index
+from vpr.serving.localizer import AnswerOptions, Localizer
 
 
 class LocalizingModel(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
-    """A checkpoint and its index behind MLflow's interface."""
+    """A model and its index behind MLflow's interface."""
 
     def load_context(self, context: Any) -> None:
-        self.one_at_a_time = threading.Lock()  # decoded photos are large
-        index = load_index(Path(context.artifacts["index"]))
-        self.localizer = Localizer.open(Path(context.artifacts["checkpoint"]), index, pick_device("auto"))
+        self.lock = threading.Lock()  # decoded photos are large, so requests take turns
+        model = Model(Path(context.artifacts["checkpoint"]))
+        self.localizer = Localizer(model, Index.load(context.artifacts["index"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: Any = None) -> list[dict[str, Any]]:
-        options = params or {}
-        with self.one_at_a_time:
-            return locate_encoded(
-                self.localizer,
-                model_input["photo"],
-                int(options.get("num_predictions", 5)),
-                float(options.get("min_confidence", 0.0)),
-                bool(options.get("descriptor", False)),
-            )
+        given = params or {}
+        options = AnswerOptions(
+            int(given.get("num_predictions", 5)),
+            float(given.get("min_confidence", 0.0)),
+            bool(given.get("descriptor", False)),
+        )
+        with self.lock:
+            return [answer.as_dict() for answer in self.localizer.locate_encoded(model_input["photo"], options)]
 
 
 mlflow.models.set_model(LocalizingModel())

@@ -1,6 +1,6 @@
-"""Compare two runs on one page: queries that only one of them finds.
+"""Compare two runs on one page, such as queries that only one of them finds.
 
-Rows and images are those of the workspace; predictions and recalls those that the runs left in MLflow.
+Rows and images come from the workspace, predictions and recalls from MLflow.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vpr.config.errors import UserError
-from vpr.data.described_set import DescribedSet
+from vpr.descriptors.described_set import DescribedSet
+from vpr.evaluation.predictions import Predictions
 from vpr.experiments.runs import Run, distinct_names, run_predictions, run_recalls
-from vpr.report.page import render
+from vpr.report.report_page import render
 from vpr.report.sections import Report, SetSection, TrainingSection
-from vpr.report.set_section import SetInput, set_section, with_other_run
+from vpr.report.set_input import SetInput
+from vpr.report.set_section import set_section, with_other_run
 from vpr.report.thumbnails import THUMB_BYTES, Thumbnails
-from vpr.retrieval.predictions import Predictions
 
 DESCRIPTORS = Path("data/descriptors")
 
@@ -24,7 +25,10 @@ def write_side_by_side(first: Run, second: Run, sets: Sequence[str], radius_m: f
     """Write the page.
 
     Args:
-        radius_m: a database image within it is a positive.
+        first, second: The runs.
+        sets: Evaluation sets that both runs have.
+        radius_m: Largest distance of a positive, in metres.
+        page: File to write.
 
     Raises:
         UserError: if the workspace holds other images than the runs were evaluated on.
@@ -36,8 +40,8 @@ def write_side_by_side(first: Run, second: Run, sets: Sequence[str], radius_m: f
     names = list(distinct_names(first, second))
     report = Report(
         title=f"{names[0]} beside {names[1]}",
-        subtitle=f"{first.name} ({first.id[:8]}) and {second.name} ({second.id[:8]}); the configuration shows what "
-        "differs",
+        subtitle=f"{first.name} ({first.id[:8]}) and {second.name} ({second.id[:8]}); the configuration lists "
+        "the differences",
         configuration=[(k, f"{first.params.get(k, 'none')} | {second.params.get(k, 'none')}") for k in differing],
         runs=names,
         sets=sections,

@@ -1,8 +1,7 @@
-"""The MLflow store. The modules of this folder are the only ones that import MLflow.
+"""Access to the MLflow store. Only the modules of this folder import MLflow.
 
-Files are the truth: no stage fails because a tracking server is away, and ``record`` can rebuild a run from what the
-stages left.
-A run belongs to a trained model and is found by the hash of its checkpoint.
+No stage fails because a tracking server cannot be reached: the record stage can rebuild a run from files. A run belongs
+to a trained model and is found by the hash of its checkpoint.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from vpr.config.atomic_files import atomic_write
 from vpr.config.project import main_root
 from vpr.data.manifest import Manifest
 from vpr.training.configuration import RunConfiguration
@@ -30,33 +30,33 @@ KEY_TAG, CHECKPOINT_TAG, MODEL_TAG = "vpr.run_key", "vpr.checkpoint_sha256", "vp
 EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
 LOG_ARTIFACT = "training/log.json"  # commit, machine and versions
 INDEX_TAG, DIGEST_TAG = "vpr.index_sha256", "vpr.dataset_digest"
-SET_TAG = "vpr.set."  # and the name that an evaluation set's recalls have: the digest of the set
-NAMES_TAG = "vpr.experiments"  # the other DVC experiments with this result, separated by spaces
+SET_TAG = "vpr.set."  # followed by a set's name in the metrics; its value is the digest of the set
+NAMES_TAG = "vpr.experiments"  # other DVC experiments with this result, separated by spaces
 
 
 def store_folder() -> Path:
-    """Where the project's own store lies: ``mlruns`` of the main repository, whatever the working directory."""
+    """Return the folder of the project's own store: ``mlruns`` of the main repository."""
     return main_root() / "mlruns"
 
 
 def tracking_uri() -> str:
-    """``$MLFLOW_TRACKING_URI``, or the project's SQLite store."""
+    """Return ``$MLFLOW_TRACKING_URI``, or the address of the project's SQLite store."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store_folder() / 'mlflow.db'}"
 
 
 def is_own_store() -> bool:
-    """Whether the store is a file of this machine, which can be full or broken but never away."""
+    """Return true if the store is a local file, which can always be reached."""
     return tracking_uri().startswith("sqlite:")
 
 
 def without_passwords(text: object) -> str:
-    """A text that names the store, such as its address or an error of MLflow, fit to be printed."""
+    """Remove passwords from a text, such as the store's address or an error of MLflow."""
     return re.sub(r"(://[^/\s:@]*):[^/\s]*@", r"\1:***@", str(text))
 
 
 def connect() -> Any:
-    """Import MLflow and point it to the store and the project's experiment, made on first use."""
-    # A server that is down would block for minutes at each call.
+    """Import MLflow, and select the store and the project's experiment, which are created on first use."""
+    # Otherwise each call to a server that is down would block for minutes.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -65,7 +65,7 @@ def connect() -> Any:
     import mlflow
 
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)  # they tell what they do, and what else they could
+        logging.getLogger(name).setLevel(logging.ERROR)  # they log routine messages as warnings
 
     uri = tracking_uri()
     with _one_at_a_time():
@@ -81,17 +81,15 @@ def connect() -> Any:
 
 
 def _make_database(mlflow: Any, database: Path) -> None:
-    """Make it aside: on a full disk, or killed, MLflow leaves half of the tables, and never gets over that."""
-    part = database.with_name(f"{database.name}.part")
-    part.unlink(missing_ok=True)
-    mlflow.set_tracking_uri(f"sqlite:///{part}")
-    mlflow.get_experiment_by_name(EXPERIMENT)
-    part.replace(database)
+    """Create the database atomically, because MLflow cannot recover from a half-created one."""
+    with atomic_write(database) as part:
+        mlflow.set_tracking_uri(f"sqlite:///{part}")
+        mlflow.get_experiment_by_name(EXPERIMENT)
 
 
 @contextmanager
 def _one_at_a_time() -> Iterator[None]:
-    """Two processes that initialise a new SQLite store together break it; where nothing can be written, none does."""
+    """Lock the store, because two processes that initialise it together damage it. A read-only store needs no lock."""
     with ExitStack() as stack:
         try:
             store_folder().mkdir(parents=True, exist_ok=True)
@@ -103,15 +101,15 @@ def _one_at_a_time() -> Iterator[None]:
 
 
 def warn(message: str) -> None:
-    """Say on stderr what went wrong with tracking, and how to mend it."""
+    """Print a problem with tracking to stderr, and how to solve it."""
     print(
-        f"MLflow: {without_passwords(message)}; results are safe in files, `make record` brings them into MLflow",
+        f"MLflow: {without_passwords(message)}; results are safe in files; `make record` logs them to MLflow",
         file=sys.stderr,
     )
 
 
 def newest_run(mlflow: Any, tag: str, value: str, model_sha256: str | None = None) -> Any:
-    """The newest run of the experiment with a tag, and with this model or else with none yet, or ``None``."""
+    """Return the newest run with a tag; if ``model_sha256`` is given, one with this model, or else without a model."""
     found = mlflow.search_runs(
         experiment_names=[EXPERIMENT],
         filter_string=f"tags.`{tag}` = '{value}'",
@@ -125,14 +123,14 @@ def newest_run(mlflow: Any, tag: str, value: str, model_sha256: str | None = Non
 
 
 def logged_steps(mlflow: Any, run_id: str) -> set[tuple[str, int]]:
-    """Metric and step of each row of a training curve that the store has."""
+    """Return metric and step of all rows of the training curve in the store."""
     client = mlflow.tracking.MlflowClient()
     names = [name for name in client.get_run(run_id).data.metrics if name.startswith("training/")]
     return {(name, row.step) for name in names for row in client.get_metric_history(run_id, name)}
 
 
 def run_name(configuration: RunConfiguration, log: TrainingLog | None) -> str:
-    """The name of the DVC experiment that trained the model, or the chosen components."""
+    """Return the name of the DVC experiment that trained the model, or the names of the components."""
     return (log.experiment if log else None) or "-".join(configuration.components)
 
 
@@ -142,18 +140,20 @@ def describe_run(
     """Set parameters, dataset, commit and experiment of the active run, unless they are set.
 
     Args:
-        digest: of the training manifest.
-        log: ``None`` where the model was trained on another machine, so that commit and experiment are not known.
-        manifest: the dataset.
+        mlflow: The module, see ``connect``.
+        configuration: Configuration of the training.
+        digest: Digest of the training manifest.
+        log: Log of the training; ``None`` if the model was trained on another machine.
+        manifest: Manifest of the training images.
     """
     from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
-    if DIGEST_TAG in mlflow.active_run().data.tags:  # what is set last
+    if DIGEST_TAG in mlflow.active_run().data.tags:  # this tag is set last
         return
     mlflow.log_params(configuration.as_params())
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a folder can be read in two ways, both of them right
+        warnings.simplefilter("ignore")  # MLflow warns that a folder matches two kinds of sources
         source = resolve_dataset_source(str(manifest.folder))
     mlflow.log_input(MetaDataset(source, name=manifest.name, digest=digest), context="training")
     tags = {DIGEST_TAG: digest}

@@ -1,7 +1,7 @@
-"""MLflow's pages on the project's store, opened on what compares runs: ``make ui``.
+"""Open MLflow's pages on a table of runs: ``make ui``.
 
-Recalls and components are columns, the best run is on top. MLflow keeps what a page shows in tags of the experiment,
-under the names of its own "share view".
+The table has recalls and components as columns, with the best run first. MLflow stores such a view in tags of the
+experiment.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ import json
 import os
 from typing import Any
 
-from vpr.config.params import COMPONENTS, load_eval_sets
+from vpr.config.params import COMPONENTS, Params
 from vpr.experiments.store import EXPERIMENT, connect, tracking_uri
-from vpr.localization.params import load_index_set
+from vpr.localization.params import index_set
 
 VIEW = "recalls"
-DESCRIPTION = """Each run is one trained model; a run of the same name was trained by the DVC experiment of that name.
+DESCRIPTION = """Each run is one trained model, named after its DVC experiment if there is one.
 
-- **Metrics** `<set>/recall_at_<N>`: share of the queries of a set with a positive among the N nearest; the number of
-  queries, the radius and the descriptor's size are beside it. `training/...` is the training curve.
+- **Metrics** `<set>/recall_at_<N>`: share of the queries of a set with a positive among the N nearest. The number of
+  queries, the radius and the descriptor's size are metrics too. `training/...` is the training curve.
 - **Parameters**: `agg.name`, `loss.name`, `miner.name`, `backbone.name`, each with its options, and `train.*`.
-- **Artifacts**: report, predictions, checkpoint; the logged model locates photos.
+- **Artifacts**: report, predictions and checkpoint. The logged model locates photos.
 
-`vpr compare RUN RUN` says whether two runs differ by more than chance.
+`vpr compare RUN RUN` tests whether two runs differ by more than chance.
 """
 
 
 def view_state(eval_sets: list[str], first: str) -> dict[str, Any]:
-    """Columns and order of the table of runs.
+    """Return columns and order of the table of runs.
 
     Args:
-        first: evaluation set whose recall@1 orders the runs.
+        eval_sets: Evaluation sets.
+        first: Set whose recall@1 orders the runs.
     """
     recalls = [f"metrics.`{name}/recall_at_{n}`" for name in eval_sets for n in (1, 5)]
     components = [f"params.`{name}.name`" for name in COMPONENTS]
@@ -43,10 +44,11 @@ def view_state(eval_sets: list[str], first: str) -> dict[str, Any]:
 
 
 def prepare(port: int) -> str:
-    """Set the tags, and return the address that shows the runs so."""
+    """Set the tags, and return the address of the table."""
     mlflow = connect()
     experiment = mlflow.get_experiment_by_name(EXPERIMENT)
-    eval_sets, first = load_eval_sets(), load_index_set()
+    params = Params.read()
+    eval_sets, first = params.eval_sets, index_set(params)
     tags = {
         "mlflow.experimentKind": "custom_model_development",
         "mlflow.note.content": DESCRIPTION,
@@ -65,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=5000)
     args = parser.parse_args()
-    print(f"runs, the best first: {prepare(args.port)}\nCtrl-C ends it", flush=True)
+    print(f"runs, the best first: {prepare(args.port)}\nstop with Ctrl-C", flush=True)
     command = ["mlflow", "ui", "--workers", "1", "--host", "127.0.0.1", "--port", str(args.port)]
     env = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     os.execvpe("mlflow", [*command, "--backend-store-uri", tracking_uri()], env)

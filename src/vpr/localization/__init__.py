@@ -1,1 +1,1 @@
-"""Where was this photo taken? An index of described photos, and a calibrated confidence."""
+"""Index files and the calibrated confidence: what the stages need to locate photos."""

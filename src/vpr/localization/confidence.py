@@ -1,8 +1,8 @@
 """Confidence: the probability that the first prediction is a positive, learnt on the validation set.
 
-Platt scaling (Platt, "Probabilistic Outputs for Support Vector Machines", 1999; fitted by scikit-learn) of two numbers:
-how far the first prediction is, and how much farther the nearest prediction of another place, as the ratio test of
-local features has it (Lowe, IJCV 2004).
+It is computed by Platt scaling (Platt, "Probabilistic Outputs for Support Vector Machines", 1999; fitted with
+scikit-learn) from two numbers: the distance of the first prediction, and how much farther the nearest prediction of
+another place is, similar to the ratio test of local features (Lowe, IJCV 2004).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pydantic import Field
 
 from vpr.config.errors import UserError
 from vpr.config.params import Finite, Positive
+from vpr.evaluation.predictions import Predictions
 from vpr.retrieval.positives import positive_rule, utm_grids
-from vpr.retrieval.predictions import Predictions
 
 Numbers = NDArray[np.float64]
 MIN_QUERIES = 20
@@ -26,20 +26,20 @@ USUAL_SHARE = 0.95
 
 
 class NoConfidence(UserError):
-    """A set that no confidence can be learnt on."""
+    """The confidence cannot be learnt on this set."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns distances into a probability.
+    """A fitted function from descriptor distances to a probability.
 
     Attributes:
-        dataset, set: the evaluation set it was fitted on.
-        num_queries: of that set.
-        means: what it is the probability of, such as ``within 25 m``.
-        neighbours: predictions of each query that were looked at.
-        mean, scale, weights, bias: of the logistic function of ``confidence_inputs``.
-        usual_distance: of the descriptors, to the first prediction; of 95 % of the set's queries it is not more.
+        dataset, set: Dataset and evaluation set that it was fitted on.
+        num_queries: Number of queries of that set.
+        means: Statement that the probability refers to, such as ``within 25 m``.
+        neighbours: Number of predictions of each query that it is based on.
+        mean, scale, weights, bias: Parameters of the logistic function of ``confidence_inputs``.
+        usual_distance: Descriptor distance of the first prediction that 95 % of the set's queries do not exceed.
     """
 
     dataset: str
@@ -55,27 +55,30 @@ class Calibration:
 
     @property
     def learnt_on(self) -> str:
-        """The evaluation set in words."""
+        """Evaluation set and dataset, in words."""
         return f"{self.set} of {self.dataset}"
 
     def confidence(self, inputs: Numbers) -> Numbers:
-        """Probabilities ``(num_queries,)`` of inputs ``(num_queries, 2)``."""
+        """Return probabilities ``(num_queries,)`` for inputs ``(num_queries, 2)``."""
         scores = ((inputs - np.array(self.mean)) / np.array(self.scale)) @ np.array(self.weights) + self.bias
         found: Numbers = 1.0 / (1.0 + np.exp(-np.clip(scores, -700, 700)))
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return the attributes in plain types."""
         return asdict(self)
 
 
 def is_other_place(predicted: pd.DataFrame, num_queries: int, radius_m: float) -> NDArray[np.bool_]:
-    """Which predictions show another place than the query's first, ``(num_queries, k)``.
+    """Return a mask ``(num_queries, k)`` of the predictions that show another place than the query's first one.
 
-    Farther from it than the radius, or with another place id where there are no coordinates; without both, any other.
+    A prediction shows another place if it is farther away than the radius or, without coordinates, if it has another
+    place id. Without either, all other images show other places.
 
     Args:
-        predicted: database rows of the predictions, query after query.
+        predicted: Database rows of the predictions, query after query.
+        num_queries: Number of queries.
+        radius_m: Radius in metres.
     """
     k = len(predicted) // num_queries
     utm = predicted[["utm_east", "utm_north"]].to_numpy(dtype=float).reshape(num_queries, k, 2)
@@ -84,19 +87,21 @@ def is_other_place(predicted: pd.DataFrame, num_queries: int, radius_m: float) -
         far = np.hypot(*np.moveaxis(utm - utm[:, :1], -1, 0)) > radius_m
         return far | (zones != zones[:, :1])
     places = predicted["place_id"].fillna("").to_numpy(dtype=object).reshape(num_queries, k)
-    apart = (places != places[:, :1]) | (places == "")
-    apart[:, 0] = False
-    return apart
+    other_place = (places != places[:, :1]) | (places == "")
+    other_place[:, 0] = False
+    return other_place
 
 
-def confidence_inputs(distances: NDArray[Any], apart: NDArray[np.bool_]) -> Numbers:
-    """Distance to the first prediction, and how much farther the nearest of another place is, ``(num_queries, 2)``.
+def confidence_inputs(distances: NDArray[Any], other_place: NDArray[np.bool_]) -> Numbers:
+    """Return the numbers that the confidence is computed from, ``(num_queries, 2)``.
+
+    They are the distance of the first prediction, and how much farther the nearest prediction of another place is.
 
     Args:
-        distances: of the descriptors, ``(num_queries, k)``, nearest first.
-        apart: see ``is_other_place``; where none is, the last prediction stands for the next place.
+        distances: Descriptor distances ``(num_queries, k)``, nearest first.
+        other_place: Result of ``is_other_place``; if no prediction shows another place, the last one is used.
     """
-    next_place = np.where(apart.any(axis=1), apart.argmax(axis=1), distances.shape[1] - 1)
+    next_place = np.where(other_place.any(axis=1), other_place.argmax(axis=1), distances.shape[1] - 1)
     gap = distances[np.arange(len(distances)), next_place] - distances[:, 0]
     return np.stack([distances[:, 0], gap], axis=1).astype(np.float64)
 
@@ -104,13 +109,13 @@ def confidence_inputs(distances: NDArray[Any], apart: NDArray[np.bool_]) -> Numb
 def fit_calibration(
     inputs: Numbers, correct: NDArray[np.bool_], dataset: str, name: str, means: str, neighbours: int
 ) -> Calibration:
-    """Learn the confidence from queries whose place is known.
+    """Fit the calibration on queries whose place is known.
 
     Args:
-        inputs: of ``confidence_inputs``, ``(num_queries, 2)``.
-        correct: whether the first prediction is a positive.
-        dataset, name: of the set.
-        means, neighbours: see ``Calibration``.
+        inputs: Result of ``confidence_inputs``, ``(num_queries, 2)``.
+        correct: Mask of the queries whose first prediction is a positive.
+        dataset, name: Names of the dataset and the set.
+        means, neighbours: See ``Calibration``.
 
     Raises:
         NoConfidence: if there are too few queries.
@@ -119,11 +124,11 @@ def fit_calibration(
         raise NoConfidence(f"set {name} has {len(inputs)} queries; confidence is learnt from at least {MIN_QUERIES}")
     mean, scale = inputs.mean(axis=0), np.maximum(inputs.std(axis=0), 1e-9)
     if correct.all() or not correct.any():
-        # Nothing to tell apart: the rate itself, by Laplace's rule of succession.
+        # All queries are right, or all are wrong: use the rate itself, by Laplace's rule of succession.
         rate = (correct.sum() + 1) / (len(correct) + 2)
         weights, bias = np.zeros(2), float(np.log(rate / (1 - rate)))
     else:
-        from sklearn.linear_model import LogisticRegression  # not needed to use a model
+        from sklearn.linear_model import LogisticRegression  # using a model does not need it
 
         fitted = LogisticRegression().fit((inputs - mean) / scale, correct)
         weights, bias = fitted.coef_[0], float(fitted.intercept_[0])
@@ -141,13 +146,14 @@ def calibrate(
     radius_m: float,
     neighbours: int,
 ) -> Calibration:
-    """Learn the confidence from the predictions on an evaluation set.
+    """Fit the calibration on the predictions of an evaluation set.
 
     Args:
-        database, queries: rows of the set.
-        dataset, name: of the set.
-        radius_m: a database image within it is a positive.
-        neighbours: predictions of each query to look at.
+        predictions: Predictions of the set.
+        database, queries: Rows of the set.
+        dataset, name: Names of the dataset and the set.
+        radius_m: Largest distance of a positive, in metres.
+        neighbours: Number of predictions of each query to use.
 
     Raises:
         NoConfidence: if the set has no labels, or too few queries.
@@ -155,15 +161,34 @@ def calibrate(
     if predictions.is_positive is None:
         raise NoConfidence(f"{name} has no labels")
     near = predictions.first(neighbours)
-    apart = is_other_place(database.iloc[near.ranking.ravel()], len(near), radius_m)
-    inputs = confidence_inputs(near.distances.astype(np.float64), apart)
+    inputs = inputs_of(near, database, radius_m)
     rule = positive_rule(database, queries)
     means = f"within {radius_m:g} m" if rule == "distance" else "the same place" if rule == "place id" else "a positive"
     return fit_calibration(inputs, predictions.is_positive[:, 0], dataset, name, means, near.num_kept)
 
 
+def confidence_of(
+    predictions: Predictions, database: pd.DataFrame, calibration: Calibration, radius_m: float
+) -> Numbers:
+    """Return the confidence in each query's first prediction, ``(num_queries,)``.
+
+    Args:
+        predictions: Predictions of the queries.
+        database: Rows of the database.
+        calibration: The calibration.
+        radius_m: Two images within this distance show the same place.
+    """
+    return calibration.confidence(inputs_of(predictions.first(calibration.neighbours), database, radius_m))
+
+
+def inputs_of(predictions: Predictions, database: pd.DataFrame, radius_m: float) -> Numbers:
+    """Return ``confidence_inputs`` of predictions; see ``confidence_of``."""
+    other_place = is_other_place(database.iloc[predictions.ranking.ravel()], len(predictions), radius_m)
+    return confidence_inputs(predictions.distances.astype(np.float64), other_place)
+
+
 def reliability(confidence: Numbers, correct: NDArray[np.bool_], bins: int = 10) -> pd.DataFrame:
-    """``confidence, correct, num_queries`` in bins of about equally many queries, least confident first."""
+    """Return ``confidence, correct, num_queries`` in bins of about equally many queries, least confident first."""
     order = np.argsort(confidence, kind="stable")
     parts = [part for part in np.array_split(order, min(bins, len(order))) if len(part)]
     return pd.DataFrame(
@@ -176,18 +201,19 @@ def reliability(confidence: Numbers, correct: NDArray[np.bool_], bins: int = 10)
 
 
 def calibration_error(confidence: Numbers, correct: NDArray[np.bool_], bins: int = 10) -> float:
-    """Expected calibration error: the mean gap between confidence and share of correct answers, in [0, 1]."""
+    """Return the expected calibration error, in [0, 1]: the mean gap between confidence and share of right answers."""
     table = reliability(confidence, correct, bins)
     gaps = (table["confidence"] - table["correct"]).abs() * table["num_queries"]
     return float(gaps.sum() / table["num_queries"].sum())
 
 
 def precision_recall(confidence: Numbers, correct: NDArray[np.bool_]) -> pd.DataFrame:
-    """What ``--min-confidence`` gives at each threshold.
+    """Return the effect of each threshold of ``--min-confidence``.
 
     Returns:
-        ``min_confidence, answered, precision, recall``: share of queries answered, of answers that are right, and of
-        all queries that are answered rightly. Queries of equal confidence are answered together.
+        Table ``min_confidence, answered, precision, recall``: the share of queries that are answered, the share of
+        answers that are correct, and the share of all queries that are answered correctly. Queries of equal confidence
+        are answered together.
     """
     order = np.argsort(-confidence, kind="stable")
     right = np.cumsum(correct[order])

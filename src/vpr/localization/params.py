@@ -1,36 +1,35 @@
-"""``index`` of ``params.yaml``."""
+"""Section ``index`` of ``params.yaml``."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 from pydantic import Field
 
 from vpr.config.errors import UserError
-from vpr.config.params import PARAMS_FILE, Section, load, load_eval_sets, load_value, reads
+from vpr.config.params import Params, Section, reads
 
-VAL_SET = "datasets.${dataset}.train.val_set"
+VAL_SET = "train.val_set"
 
 
 class IndexParams(Section):
-    """What photos are located in."""
+    """The database that photos are located in."""
 
     key = "index"
 
     set: str | None = Field(
-        description="evaluation set whose database it is; `null` for the first of `eval_sets` that is not validated on"
+        description="evaluation set that provides the database; `null` for the first of `eval_sets` that is not the "
+        "validation set"
     )
-    neighbours: int = Field(ge=1, le=10_000, description="predictions of each query that the confidence looks at")
+    neighbours: int = Field(ge=1, le=10_000, description="predictions of each query that the confidence is based on")
 
 
-@reads("dataset", "index", "eval_sets", VAL_SET)
-def load_index_set(path: Path = PARAMS_FILE) -> str:
-    """The evaluation set whose database photos are located in."""
-    names, chosen = load_eval_sets(path), load(IndexParams, path).set
+@reads("index", "eval_sets", VAL_SET)
+def index_set(params: Params) -> str:
+    """Return the evaluation set that provides the database of the index."""
+    names, chosen = params.eval_sets, params.section(IndexParams).set
     if chosen is None:
-        val_set = load_value(VAL_SET, str, path)
+        val_set = params.value(VAL_SET, str)
         others = [name for name in names if name != val_set]
         return (others or names)[0]
     if chosen not in names:
-        raise UserError(f"{path}: index.set is {chosen!r}; choose null or one of eval_sets: {', '.join(names)}")
+        raise UserError(f"{params.path}: index.set is {chosen!r}; choose null or one of eval_sets: {', '.join(names)}")
     return chosen

@@ -1,1 +1,1 @@
-"""The model: a backbone, an aggregator, and a projection; its checkpoint, and what it makes of images."""
+"""The model: a backbone, an aggregator and a projection; its checkpoint, and how it describes images."""

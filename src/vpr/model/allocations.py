@@ -1,4 +1,4 @@
-"""A limit on what building a model allocates, so that an option out of all proportion is refused, not tried."""
+"""Limit the memory that building a model may allocate, so that an absurdly large option is refused."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.r
 
 @contextmanager
 def limited_allocations(limit_bytes: float | None = None) -> Iterator[None]:
-    """Refuse to make more tensors than fit.
+    """Refuse to create more tensors than fit in memory.
 
     Args:
-        limit_bytes: of all tensors that are made; ``None`` for the memory of the machine.
+        limit_bytes: Limit on the size of all tensors together; ``None`` for the memory of the machine.
 
     Raises:
-        UserError: from the call that would make the first tensor too much.
+        UserError: from the call that would exceed the limit.
     """
     with _Limit(psutil.virtual_memory().total if limit_bytes is None else limit_bytes):
         yield
 
 
 class _Limit(TorchFunctionMode):
-    """Adds up the sizes that layers ask for."""
+    """Adds up the sizes of the tensors that layers create."""
 
     def __init__(self, limit_bytes: float) -> None:
         super().__init__()
@@ -45,13 +45,13 @@ class _Limit(TorchFunctionMode):
             if self.num_bytes > self.limit_bytes:
                 raise UserError(
                     f"the model does not fit in memory: with a tensor of {' x '.join(map(str, shape))} it takes "
-                    f"{self.num_bytes / GIB:,.1f} GiB, and there are {self.limit_bytes / GIB:,.1f} GiB for it; lower "
-                    "the sizes among its options"
+                    f"{self.num_bytes / GIB:,.1f} GiB, and {self.limit_bytes / GIB:,.1f} GiB are available; lower the "
+                    "sizes among its options"
                 )
         return func(*args, **(kwargs or {}))
 
 
 def _shape(args: Any, kwargs: Any) -> list[int]:
-    """The sizes in a call such as ``torch.empty((2, 3))`` or ``torch.empty(2, 3)``."""
+    """Return the shape in a call such as ``torch.empty((2, 3))`` or ``torch.empty(2, 3)``."""
     size = kwargs.get("size", args[0] if args and not isinstance(args[0], int) else args)
     return [int(n) for n in size]

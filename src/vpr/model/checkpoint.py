@@ -1,4 +1,4 @@
-"""A model's checkpoint: plain types, so that reading one runs no code."""
+"""Checkpoints of models. They hold plain types only, so that reading one runs no code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vpr.config.errors import UserError
+from vpr.config.atomic_files import atomic_write
+from vpr.config.errors import UserError, one_line
 from vpr.data.plain_values import require_plain
 from vpr.model.allocations import GIB, limited_allocations
 from vpr.model.backbones.weights import is_state_dict
@@ -21,10 +22,13 @@ CHECKPOINT_FORMAT = 1
 
 
 def save_checkpoint(path: Path, spec: ModelSpec, state_dict: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write a checkpoint of plain types: it loads with ``weights_only=True``.
+    """Write a checkpoint of plain types, which loads with ``weights_only=True``.
 
     Args:
-        metadata: what the model was trained with; kept, not interpreted.
+        path: File to write.
+        spec: Specification of the model.
+        state_dict: Weights of the model.
+        metadata: Settings that the model was trained with; they are kept, not interpreted.
     """
     content = {
         "format": CHECKPOINT_FORMAT,
@@ -32,41 +36,36 @@ def save_checkpoint(path: Path, spec: ModelSpec, state_dict: dict[str, Tensor], 
         "state_dict": {name: value.detach().cpu().contiguous() for name, value in state_dict.items()},
         "metadata": metadata,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    serialised = io.BytesIO()  # on a full disk torch's own writer hides the reason
+    serialised = io.BytesIO()  # on a full disk, torch's own writer hides the reason
     torch.save(content, serialised)
-    part = path.with_suffix(".part")
-    try:
+    with atomic_write(path) as part:
         part.write_bytes(serialised.getbuffer())
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    part.replace(path)
 
 
 def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
-    """A model in evaluation mode, and the metadata it was saved with.
+    """Read a model in evaluation mode, and the metadata it was saved with.
 
     Raises:
-        UserError: if there is no such file, or it is not a whole checkpoint of this project.
+        UserError: if the file is missing, or is not a complete checkpoint of this project.
     """
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint; run `dvc repro train` first")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is not a checkpoint fails in many ways
+    except Exception as error:  # other files fail in many ways
         raise UserError(f"{path}: not a checkpoint of this project: {str(error)[:200]}") from None
     return model_of(path, content)
 
 
 def model_of(path: Path, content: Any) -> tuple[VPRModel, dict[str, Any]]:
-    """The model of a checkpoint's content, in evaluation mode, and its metadata.
+    """Build the model of a checkpoint's content, in evaluation mode, and return it with its metadata.
 
     Args:
-        path: of the file, for messages.
+        path: File that the content comes from, for messages.
+        content: Content of the file.
 
     Raises:
-        UserError: if it is not a whole checkpoint of this project.
+        UserError: if it is not a complete checkpoint of this project.
     """
     if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
         raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} of this project")
@@ -76,13 +75,12 @@ def model_of(path: Path, content: Any) -> tuple[VPRModel, dict[str, Any]]:
         raise UserError(f"{path}: the checkpoint does not say what the model is: spec: {error}") from None
     state = _tensors(path, content.get("state_dict"))
     try:
-        # Cropped stages are built as well, and then left out.
+        # Cropped stages are built too before they are dropped, so a model may need more than its weights.
         with limited_allocations(2 * GIB + 4 * sum(value.untyped_storage().nbytes() for value in state.values())):
             model = VPRModel(spec)
         model.load_state_dict(state)
     except (UserError, RuntimeError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UserError(f"{path}: the checkpoint does not hold its model as it should: {reason}") from None
+        raise UserError(f"{path}: the checkpoint's weights do not fit its model: {one_line(error)}") from None
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise UserError(f"{path}: the weights {name!r} are not all finite numbers")
@@ -90,14 +88,14 @@ def model_of(path: Path, content: Any) -> tuple[VPRModel, dict[str, Any]]:
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:
-    """The weights by name."""
+    """Return the weights by name."""
     if state and is_state_dict(state):
         return state
     raise UserError(f"{path}: the checkpoint has no weights: state_dict is not a mapping of names to tensors")
 
 
 def _metadata(path: Path, content: dict[str, Any]) -> dict[str, Any]:
-    metadata = content.get("metadata", content.get("notes"))  # as it was called before
+    metadata = content.get("metadata", content.get("notes"))  # older checkpoints call it notes
     if not isinstance(metadata, dict):
         raise UserError(f"{path}: the checkpoint does not say what the model was trained with: metadata is missing")
     try:

@@ -8,7 +8,7 @@ from vpr.config.errors import UserError
 
 
 def pick_device(accelerator: str) -> torch.device:
-    """The device for ``auto``, ``cpu`` or ``gpu``.
+    """Return the device for ``auto``, ``cpu`` or ``gpu``.
 
     Raises:
         UserError: if a GPU is asked for and there is none.

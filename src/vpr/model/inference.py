@@ -1,4 +1,4 @@
-"""A trained model made faster for extraction, with the same descriptors."""
+"""Make a trained model faster without changing its descriptors."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch.nn.utils import fuse_conv_bn_eval
 
 from vpr.model.vpr_model import VPRModel
 
-_TOLERANCE = 1e-4  # of a number of a descriptor, whose norm is 1
+_TOLERANCE = 1e-4  # largest difference of a number of a descriptor, whose norm is 1
 
 
 @torch.inference_mode()
 def for_inference(model: nn.Module, device: torch.device) -> nn.Module:
-    """A copy on a device, in evaluation mode: batch norm is part of the convolution before it, channels come last.
+    """Return a copy on a device, in evaluation mode, with channels last and batch norm folded into the convolutions.
 
-    Where a copy without batch norm describes an image otherwise, which no model of ours does, it keeps its batch norm.
+    If the folded copy describes a test image differently, as with batch norms that contain an activation, a copy that
+    keeps its batch norm is returned.
     """
     whole = copy.deepcopy(model).to(device).to(memory_format=torch.channels_last).eval()
     if not isinstance(whole, VPRModel):
@@ -31,11 +32,14 @@ def for_inference(model: nn.Module, device: torch.device) -> nn.Module:
 
 @torch.inference_mode()
 def suitable_batch_size(model: nn.Module, shape: torch.Size, device: torch.device) -> int:
-    """Images at a time: on a GPU as many as half of its free memory holds, up to 512; on a CPU more gain nothing.
+    """Return a batch size: on a GPU, as many images as half of its free memory holds, up to 512; on a CPU, 32.
+
+    Larger batches are not faster on a CPU.
 
     Args:
-        model: on the device.
-        shape: of an image.
+        model: Model on the device.
+        shape: Shape of an image.
+        device: The device.
     """
     if device.type != "cuda":
         return 32
@@ -47,8 +51,8 @@ def suitable_batch_size(model: nn.Module, shape: torch.Size, device: torch.devic
 
 
 def _without_batch_norm(model: VPRModel, image: Tensor) -> VPRModel:
-    """Fold each batch norm that is given what a convolution returned."""
-    convolutions: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by what they returned, which is kept alive
+    """Fold each batch norm whose input is the output of a convolution."""
+    convolutions: dict[int, tuple[nn.Conv2d, Tensor]] = {}  # by the identity of their output, which is kept alive
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
     def returned(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""PCA of descriptors, with or without whitening, as the last step of a model.
+"""PCA of descriptors, with or without whitening, as the last layer of a model.
 
 Jégou and Chum, "Negative evidences and co-occurences in image retrieval: the benefit of PCA and whitening",
 ECCV 2012. Fitted by scikit-learn.
@@ -16,7 +16,7 @@ from vpr.config.errors import UserError
 
 
 class Projection(nn.Module):
-    """Descriptors ``(B, in_dim)`` -> centred, projected to ``(B, out_dim)``, and of unit L2 norm again."""
+    """Centres descriptors ``(B, in_dim)``, projects them to ``(B, out_dim)``, and restores their unit L2 norm."""
 
     mean: Tensor
     components: Tensor
@@ -32,11 +32,12 @@ class Projection(nn.Module):
 
 
 def fit_projection(descriptors: NDArray[np.float32], dim: int, whiten: bool) -> Projection:
-    """The projection onto the ``dim`` directions in which the descriptors vary most.
+    """Fit the projection onto the ``dim`` directions in which the descriptors vary most.
 
     Args:
-        descriptors: ``(number, D)``.
-        whiten: divide by the standard deviation in each direction, so that all count equally.
+        descriptors: Descriptors ``(number, D)``.
+        dim: Number of directions.
+        whiten: Divide by the standard deviation in each direction, so that all directions count equally.
 
     Raises:
         UserError: if there are too few descriptors, or dimensions, for ``dim`` directions.
@@ -48,9 +49,9 @@ def fit_projection(descriptors: NDArray[np.float32], dim: int, whiten: bool) -> 
             f"pca_dim is {dim}, but {number} descriptors of {in_dim} dimensions vary in at most {most} directions; "
             "lower it"
         )
-    from sklearn.decomposition import PCA  # not needed to use a model
+    from sklearn.decomposition import PCA  # using a model does not need it
 
-    # Exact solvers: the one that is chosen for large matrices by itself is approximate.
+    # Both solvers are exact; scikit-learn's default for large matrices is approximate.
     solver = "covariance_eigh" if in_dim <= number else "full"
     pca = PCA(dim, svd_solver=solver).fit(descriptors.astype(np.float64))
     if pca.explained_variance_[-1] <= 1e-12 * pca.explained_variance_[0]:

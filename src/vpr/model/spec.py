@@ -1,4 +1,4 @@
-"""All that is needed to build a model again."""
+"""The specification from which a model can be built again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from vpr.config.params import Finite, Positive
 
-if TYPE_CHECKING:  # images need torch, which takes seconds to import
+if TYPE_CHECKING:  # this imports torch, which takes seconds
     from vpr.data.preprocess import Preprocess
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -20,13 +20,14 @@ Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that is needed to build a model again.
+    """Everything needed to build a model again.
 
     Args:
-        backbone, aggregator: names, with their options beside them.
-        image_size: height and width, in pixels, that images are resized to.
-        mean, std: by which each colour channel in [0, 1] is normalised.
-        pca_dim: size of the descriptors after PCA as the last step; ``None`` for none.
+        backbone, backbone_options: Name and options of the backbone.
+        aggregator, aggregator_options: Name and options of the aggregator.
+        image_size: Height and width in pixels that images are resized to.
+        mean, std: Mean and standard deviation that normalise each colour channel in [0, 1].
+        pca_dim: Size of the descriptors after PCA as the last layer; ``None`` for no PCA.
     """
 
     backbone: str
@@ -40,10 +41,10 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, content: Any) -> ModelSpec:
-        """The reverse of ``dataclasses.asdict``, lists taken for tuples.
+        """Read what ``dataclasses.asdict`` returned; lists are converted to tuples.
 
         Raises:
-            ValueError: if ``content`` is anything else; the message names the first wrong field.
+            ValueError: if ``content`` is not a specification; the message names the first wrong field.
         """
         if not isinstance(content, dict) or not set(content) <= set(cls.__dataclass_fields__):
             raise ValueError(f"expected a mapping with the keys {list(cls.__dataclass_fields__)}")
@@ -55,7 +56,7 @@ class ModelSpec:
             raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
     def preprocess(self) -> Preprocess:
-        """What makes an image the pixels that the model takes."""
+        """Return the function that resizes images for the model."""
         from vpr.data.preprocess import Preprocess
 
         return Preprocess(self.image_size)

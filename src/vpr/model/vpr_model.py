@@ -1,4 +1,4 @@
-"""``VPRModel``: a backbone, an aggregator, and a projection if there is one."""
+"""``VPRModel``: a backbone, an aggregator and, optionally, a projection."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from vpr.model.spec import ModelSpec
 
 
 class VPRModel(nn.Module):
-    """Images ``(B, 3, H, W)`` -> descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.
+    """Maps images ``(B, 3, H, W)`` to descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.
 
-    Images are pixels in uint8, or floating-point numbers that are normalised already.
+    Images are uint8 pixels, or floating-point numbers that are already normalised.
 
     Args:
-        spec: what to build.
-        weights: of the backbone: ``None``, ``"imagenet"`` or the path of a state dict.
+        spec: Specification of the model.
+        weights: Starting weights of the backbone: ``None``, ``"imagenet"`` or the path of a state dict.
 
     Raises:
-        UserError: for a name or option that is refused, or a model that the machine's memory can't hold.
+        UserError: for an unknown name or a refused option, or a model that does not fit in the machine's memory.
     """
 
     mean: Tensor
@@ -44,18 +44,17 @@ class VPRModel(nn.Module):
             if spec.pca_dim is not None:
                 self.projection = Projection(self.descriptor_dim, spec.pca_dim)
                 self.descriptor_dim = spec.pca_dim
-        # Not in the state dict, as the spec has them.
+        # The spec holds these values, so the state dict does not.
         self.register_buffer("mean", torch.tensor(spec.mean), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std), persistent=False)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """What the backbone takes: pixels in uint8 scaled to [0, 1] and normalised; anything else as it is."""
+        """Scale uint8 pixels to [0, 1] and normalise them; return other images unchanged."""
         if images.dtype != torch.uint8:
             return images
         scaled = images.to(torch.float32, memory_format=torch.channels_last)
-        rows = scaled.permute(0, 2, 3, 1).flatten(
-            2
-        )  # of the same memory, as long rows are far faster than three values
+        # The rows share the memory of the images. Working on long rows is far faster than on three values at a time.
+        rows = scaled.permute(0, 2, 3, 1).flatten(2)
         width = images.shape[-1]
         rows.sub_(255 * self.mean.repeat(width)).div_(255 * self.std.repeat(width))
         return scaled
@@ -67,14 +66,14 @@ class VPRModel(nn.Module):
         return self.describe(self.backbone(images), None)
 
     def describe(self, features: Tensor, token: Tensor | None) -> Tensor:
-        """Feature map ``(B, C, h, w)``, and token ``(B, C)`` if the aggregator wants one -> descriptors."""
+        """Aggregate a feature map ``(B, C, h, w)``, and a token ``(B, C)`` if the aggregator takes one."""
         aggregated = self.aggregator(features, token) if self.aggregator.wants_token else self.aggregator(features)
         descriptors: Tensor = self.projection(aggregated)
         return descriptors
 
 
 def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the feature map of an image of ``image_size``.
+    """Return height and width of the feature map for an image of ``image_size``.
 
     Raises:
         UserError: if the backbone does not accept images of that size.
@@ -84,7 +83,7 @@ def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[
     try:
         with torch.no_grad():
             height, width = backbone(torch.zeros(1, 3, *image_size)).shape[-2:]
-    except (AssertionError, RuntimeError, ValueError) as error:  # the library's, of any kind
+    except (AssertionError, RuntimeError, ValueError) as error:  # libraries raise different kinds
         raise UserError(
             f"the backbone does not accept images of {image_size[0]} x {image_size[1]}: {str(error)[:200]}; choose "
             "another image_size"
@@ -95,14 +94,15 @@ def feature_map_size(backbone: nn.Module, image_size: tuple[int, int]) -> tuple[
 
 
 def at_image_size(model: VPRModel, image_size: tuple[int, int], where: str) -> VPRModel:
-    """The same weights for images of another size, in evaluation mode.
+    """Return a model with the same weights for images of another size, in evaluation mode.
 
     Args:
-        image_size: height and width in pixels.
-        where: the key that asks for it, for messages.
+        model: The model.
+        image_size: Height and width in pixels.
+        where: Key that asks for the size, for messages.
 
     Raises:
-        UserError: if the model takes no other size, with both sizes.
+        UserError: if the model cannot take the other size; the message names both sizes.
     """
     (old_height, old_width), (height, width) = model.spec.image_size, image_size
     sizes = f"params.yaml: {where} is {height} x {width} and the model was trained at {old_height} x {old_width}"
@@ -119,5 +119,5 @@ def at_image_size(model: VPRModel, image_size: tuple[int, int], where: str) -> V
     try:
         resized.load_state_dict(model.state_dict())
     except RuntimeError as error:
-        raise UserError(f"{sizes}: its weights are for one size alone: {error}") from None
+        raise UserError(f"{sizes}: its weights fit one size only: {error}") from None
     return resized

@@ -1,1 +1,1 @@
-"""What the pages share, so that they look like one: colours, type, spacing."""
+"""The style sheet that all pages share, and how they show images and dates."""

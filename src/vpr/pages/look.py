@@ -1,4 +1,4 @@
-"""The style sheet of all pages, and how they write images and months."""
+"""The style sheet of all pages, and the format of images and months."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from PIL import Image
 
 
 def look() -> Markup:
-    """The style sheet; a page adds its own."""
+    """Return the shared style sheet; each page adds its own."""
     return Markup((Path(__file__).parent / "look.css").read_text(encoding="utf-8"))
 
 
 def site_look() -> str:
-    """The style sheet of the documentation's pages."""
+    """Return the style sheet of the documentation."""
     return str(look()) + (Path(__file__).parent / "site.css").read_text(encoding="utf-8")
 
 
 def jpeg_url(image: Image.Image, quality: int = 80) -> str:
-    """An image as the address that a page holds it under."""
+    """Return an image as a data URL."""
     out = io.BytesIO()
     image.save(out, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def month_in_words(timestamp: str) -> str:
-    """``202108`` as ``August 2021``; what is no such month as it is."""
+    """Format ``202108`` as ``August 2021``; other texts are returned unchanged."""
     try:
         return datetime.strptime(timestamp[:6], "%Y%m").strftime("%B %Y")
     except ValueError:

@@ -1,1 +1,1 @@
-"""The report of a run: what it reaches, where it fails and what it looks at, on one page that works offline."""
+"""The report of a run, on one page that works offline."""

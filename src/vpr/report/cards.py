@@ -1,38 +1,38 @@
-"""The gallery: queries with their predictions, as cards."""
+"""Build the gallery: cards of queries with their predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vpr.evaluation.predictions import Predictions
 from vpr.model.vpr_model import VPRModel
-from vpr.report.conditions import nearest_positives
+from vpr.report.condition_bars import nearest_positives
 from vpr.report.heat_maps import heat_lines
 from vpr.report.sections import Card, ShownImage
+from vpr.report.set_input import SetInput
 from vpr.report.thumbnails import Thumbnails
 from vpr.retrieval.positives import Positives
-from vpr.retrieval.predictions import Predictions
-
-if TYPE_CHECKING:
-    from vpr.report.set_section import SetInput
+from vpr.retrieval.search import similarity
 
 SHOWN_PREDICTIONS = 5
-HEAT_MAPS = 12  # query and first prediction, of each set
+HEAT_MAPS = 12  # cards of each set with heat maps of the query and its first prediction
 
 
 def make_cards(
     given: SetInput, rank: NDArray[np.int64], positives: Positives | None, thumbnails: Thumbnails
 ) -> list[Card]:
-    """Queries with their predictions, wrong and right ones in turn, hardest first, within the budget.
+    """Return cards of wrong and right queries in turn, hardest first, within the budget of thumbnails.
 
     Args:
-        rank: of each query's first positive; 0 where there is none.
-        positives: of each query; ``None`` for an unlabelled set.
+        given: Evaluation set.
+        rank: Rank of each query's first positive; 0 if there is none.
+        positives: Positives of each query; ``None`` for an unlabelled set.
+        thumbnails: Thumbnails of the page.
     """
     nearest = nearest_positives(given.database.rows, given.queries.rows, positives)
     cards = []
@@ -40,7 +40,7 @@ def make_cards(
     for q in hardest_first(rank, given.predictions):
         if thumbnails.used - start >= thumbnails.budget:
             break
-        predictions = _shown(given, given.predictions, q, thumbnails)  # their thumbnails first
+        predictions = _shown(given, given.predictions, q, thumbnails)  # first, so that their thumbnails come first
         thumb = thumbnails.add(given.queries.folder / given.queries.rows["image"].iloc[q])
         positive = None
         if (found := nearest[q]) is not None:
@@ -52,10 +52,10 @@ def make_cards(
 
 
 def hardest_first(rank: NDArray[np.int64], predictions: Predictions) -> list[int]:
-    """Numbers of the queries, wrong and right ones in turn."""
+    """Return the numbers of wrong and right queries in turn."""
     missed = np.where(rank == 0, predictions.num_kept + 1, rank).astype(float)
     unsure = 1e-3 * predictions.distances[:, 0].astype(np.float64)
-    difficulty = missed + np.where(rank == 1, unsure, -unsure)  # sure and wrong is hardest
+    difficulty = missed + np.where(rank == 1, unsure, -unsure)  # a wrong prediction with high similarity is the hardest
     hardest = [int(q) for q in np.argsort(-difficulty, kind="stable")]
     wrong = [q for q in hardest if rank[q] != 1]
     right = [q for q in hardest if rank[q] == 1]
@@ -64,7 +64,7 @@ def hardest_first(rank: NDArray[np.int64], predictions: Predictions) -> list[int
 
 
 def add_heat_maps(cards: Sequence[Card], given: SetInput, model: VPRModel) -> list[Card]:
-    """The first cards with what makes query and first prediction similar."""
+    """Return the cards, the first of them with heat maps of query and first prediction."""
     first = []
     for card in cards[:HEAT_MAPS]:
         query = given.queries.folder / given.queries.rows["image"].iloc[card.query]
@@ -74,7 +74,7 @@ def add_heat_maps(cards: Sequence[Card], given: SetInput, model: VPRModel) -> li
 
 
 def add_other_run(cards: Sequence[Card], given: SetInput, other: Predictions, thumbnails: Thumbnails) -> list[Card]:
-    """The cards with the predictions of a second run on the same queries."""
+    """Return the cards with the predictions of a second run for the same queries."""
     found = None if other.is_positive is None else other.is_positive[:, 0]
     return [
         replace(
@@ -95,7 +95,7 @@ def _shown(given: SetInput, predictions: Predictions, q: int, thumbnails: Thumbn
                 thumbnails.add(given.database.folder / image),
                 Path(image).name,
                 _known(metres),
-                round(1 - float(predictions.distances[q, k]) ** 2 / 2, 3),
+                round(float(similarity(predictions.distances[q, k])), 3),
                 None if predictions.is_positive is None else bool(predictions.is_positive[q, k]),
             )
         )

@@ -1,7 +1,7 @@
-"""What a descriptor looks at: which parts of two images make them similar.
+"""Heat maps of the parts that make two images similar.
 
-Occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014,
-https://arxiv.org/abs/1311.2901), in the feature map instead of the image, so that any aggregator can be asked.
+The method is occlusion (Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014,
+https://arxiv.org/abs/1311.2901) in the feature map instead of the image, which works for any aggregator.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import Tensor
 from vpr.config.errors import UserError
 from vpr.model.vpr_model import VPRModel
 
-BLOCKS = 10  # at most so many along each side of the map
+BLOCKS = 10  # largest number along each side of the map
 
 
 @torch.inference_mode()
 def similarity_maps(model: VPRModel, query: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
-    """How much of the similarity of two images is lost when a part of one of them is hidden.
+    """Measure how much similarity is lost if a part of one of two images is hidden.
 
-    A block of the feature map is replaced by the map's mean, one after the other.
+    Each block of the feature map in turn is replaced by the map's mean.
 
     Args:
-        model: in evaluation mode.
-        query, prediction: images ``(3, H, W)`` as the model takes them.
+        model: Model in evaluation mode.
+        query, prediction: Images ``(3, H, W)`` as the model takes them.
 
     Returns:
-        For each image a map ``(rows, columns)`` of its blocks, from 0 to 1 where most is lost; all 0 where nothing is.
+        A map ``(rows, columns)`` of blocks for each image, with 1 for the largest loss and 0 for none.
     """
     features, token = model.backbone.forward_with_token(model.normalised(torch.stack([query, prediction])))
     descriptors = model.describe(features, token)
@@ -51,7 +51,7 @@ def similarity_maps(model: VPRModel, query: Tensor, prediction: Tensor) -> tuple
 
 
 def heat_lines(model: VPRModel, query: Path, prediction: Path) -> list[list[str]] | None:
-    """The maps of two images as lines of digits from 0 to 9; ``None`` if one of them can't be read."""
+    """Return the maps of two images as lines of digits from 0 to 9; ``None`` if an image cannot be read."""
     preprocess = model.spec.preprocess()
     try:
         images = [preprocess.read(path) for path in (query, prediction)]

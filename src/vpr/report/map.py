@@ -1,4 +1,4 @@
-"""Positions of database and queries on one map."""
+"""Build the map of database and queries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_MAP_POINTS = 4_000
 
 
 def map_section(database: pd.DataFrame, queries: pd.DataFrame) -> MapSection | None:
-    """The map of a set; ``None`` where positions are not known."""
+    """Return the map of a set; ``None`` if positions are unknown."""
     if not (has_coordinates(database) and has_coordinates(queries)):
         return None
     database_at, queries_at = in_one_plane([database, queries])
@@ -32,7 +32,7 @@ def map_section(database: pd.DataFrame, queries: pd.DataFrame) -> MapSection | N
 
 
 def web_mercator(origin: NDArray[np.float64], zone: str) -> list[float]:
-    """``MapSection.mercator``: exact at the origin, and a few metres wrong 10 km from it."""
+    """Return ``MapSection.mercator``, which is exact at the origin and a few metres off at 10 km."""
     corners = origin + np.array([[0, 0], [2000, 0], [0, 2000]])
     lat, lon = to_degrees(corners[:, 0], corners[:, 1], [zone] * 3)
     x, y = (lon + 180) / 360, (1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2

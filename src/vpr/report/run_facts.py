@@ -1,6 +1,6 @@
-"""``run.js``: what no two runs share, beside the page, which shows it in its foot.
+"""Write ``run.js``, a file beside the report with time, machine and commit, which the report's footer shows.
 
-DVC tracks the page, so time, machine and commit are not in it: a run that is repeated leaves an equal page.
+These facts differ between runs, and DVC tracks the page, so they are not in it: a repeated run writes an equal page.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ SHOWN = ("python", "torch", "lightning")
 
 
 def write_run_facts(page: Path, model: Path, log: TrainingLog | None, run_id: str | None) -> Path:
-    """Write the file beside a page.
+    """Write the file beside a page, and return its path.
 
     Args:
-        model: checkpoint that the page is about.
-        log: of the training; ``None`` where that was on another machine.
-        run_id: of the MLflow run; ``None`` where it was not recorded.
+        page: The report.
+        model: Checkpoint of the evaluated model.
+        log: Log of the training; ``None`` if it ran on another machine.
+        run_id: Id of the MLflow run; ``None`` if it was not recorded.
     """
     parts = []
     if log is not None:
@@ -32,10 +33,10 @@ def write_run_facts(page: Path, model: Path, log: TrainingLog | None, run_id: st
         parts.append(", ".join(f"{name} {log.versions[name]}" for name in SHOWN if name in log.versions))
     else:
         parts.append("trained on another machine")
-    rerank_times = page.with_name("rerank_times.json")  # of the rerank stage, where it ran on this machine
+    rerank_times = page.with_name("rerank_times.json")  # written by the rerank stage, if it ran on this machine
     if rerank_times.is_file():
         times = json.loads(rerank_times.read_text(encoding="utf-8"))
-        parts.append("second look " + ", ".join(f"{name} {seconds:.2f} s a query" for name, seconds in times.items()))
+        parts.append("re-ranking " + ", ".join(f"{name} {seconds:.2f} s a query" for name, seconds in times.items()))
     if run_id is not None:
         parts.append(f"MLflow run {run_id}")
     content = {"model_sha256": file_sha256(model), "text": "; ".join(parts)}

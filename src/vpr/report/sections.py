@@ -1,4 +1,4 @@
-"""What the page shows, in plain types: each class is a part of the page, and of the JSON in it."""
+"""The parts of the report as plain types, which the page's JSON holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ConditionValue:
-    """Recall@1 of the queries of one condition, such as night, with its 95 % interval."""
+    """Recall@1 of queries with one condition, such as night, with its 95 % interval."""
 
     value: str
     n: int
@@ -27,7 +27,7 @@ class ConditionBars:
 
 @dataclass(frozen=True)
 class ErrorShare:
-    """The share of queries whose first prediction is at most so many metres away."""
+    """Share of queries whose first prediction is at most ``metres`` away."""
 
     metres: float
     share: float
@@ -35,12 +35,15 @@ class ErrorShare:
 
 @dataclass(frozen=True)
 class MapSection:
-    """Positions in metres from ``origin``: distinct ones of the database, and those of all queries.
+    """Positions in metres from ``origin``.
 
     Attributes:
-        zone: of the UTM grid that ``origin`` is in; empty where there are several, and it is in none.
-        mercator: ``a, b, c, d, e, f``: the point ``x, y`` metres from ``origin`` is at ``ax + by + c, dx + ey + f`` of
-            the map of the world that tiles are cut from, both from 0 to 1; empty without a zone.
+        database: Distinct positions of the database.
+        queries: Positions of all queries.
+        origin: UTM east and north of the origin.
+        zone: UTM zone of the origin; empty if there are several.
+        mercator: Numbers ``a, b, c, d, e, f``. The point ``x, y`` is at ``ax + by + c, dx + ey + f`` of the world map
+            of web tiles, both from 0 to 1. Empty without a zone.
     """
 
     database: list[list[int]]
@@ -52,7 +55,7 @@ class MapSection:
 
 @dataclass(frozen=True)
 class CalibrationSection:
-    """How far the confidence can be trusted on this set."""
+    """Calibration of the confidence on this set."""
 
     fitted_on: str
     error: float
@@ -62,12 +65,16 @@ class CalibrationSection:
 
 @dataclass(frozen=True)
 class QueriesSection:
-    """A list entry for each query.
+    """Facts about the queries; each list has an entry for each query.
 
     Attributes:
-        image: file name.
-        title: where and when it was taken, as far as that is known.
-        rank: of its first positive; 0 for none.
+        image: File name.
+        title: Position and month, if they are known.
+        rank: Rank of the first positive; 0 for none.
+        error_m: Distance of the first prediction in metres, if it is known.
+        confidence: Confidence in the first prediction; empty without a calibration.
+        has_positive: Whether the database has a positive; empty for an unlabelled set.
+        conditions: Values and codes of each condition.
     """
 
     image: list[str]
@@ -84,8 +91,12 @@ class ShownImage:
     """A database image on a card.
 
     Attributes:
-        thumb: number of its thumbnail.
-        turn_deg: between its heading and the query's.
+        thumb: Number of its thumbnail.
+        image: File name.
+        metres: Distance from the query.
+        similarity: Similarity to the query.
+        correct: Whether it is a positive.
+        turn_deg: Difference from the query's heading.
     """
 
     thumb: int | None
@@ -101,10 +112,13 @@ class Card:
     """A query with its predictions.
 
     Attributes:
-        query: its number.
-        positive: the nearest positive, if there is one.
-        heat: maps of the query and of its first prediction, as lines of digits from 0 to 9.
-        other_found, other: of a second run: whether it finds the query, and its predictions.
+        query: Number of the query.
+        thumb: Number of its thumbnail.
+        predictions: Its first predictions.
+        positive: Nearest positive, if there is one.
+        heat: Heat maps of the query and of its first prediction, as lines of digits from 0 to 9.
+        other_found: Whether a second run finds the query.
+        other: Predictions of the second run.
     """
 
     query: int
@@ -118,7 +132,7 @@ class Card:
 
 @dataclass(frozen=True)
 class SetSection:
-    """An evaluation set; where it is unlabelled, what needs labels is empty or ``None``."""
+    """An evaluation set; fields that need labels are empty or ``None`` if it is unlabelled."""
 
     name: str
     metrics: dict[str, Any]
@@ -139,7 +153,7 @@ class SetSection:
 
 @dataclass(frozen=True)
 class TrainingSection:
-    """Rows of the training charts: step and value, or epoch and ``recalls``; empty where nothing was trained."""
+    """Rows of the training charts: step and value, or epoch and ``recalls``; empty without training."""
 
     loss: list[list[float]] = field(default_factory=list)
     informative: list[list[float]] = field(default_factory=list)
@@ -149,24 +163,26 @@ class TrainingSection:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A query beside the candidate that a second look prefers, as JPEG in base64."""
+    """A query beside the candidate that re-ranking prefers, as JPEG in base64."""
 
     picture: str
     text: str
 
 
 @dataclass(frozen=True)
-class SecondLookOfSet:
-    """A set before and after a second look.
+class RerankedSection:
+    """A set before and after re-ranking.
 
     Attributes:
-        looked: queries that were looked at, of how many.
-        recalls: name, before and after, in percent; a dash for those that are not known.
-        changed: first predictions that became right, and wrong; ``None`` for an unlabelled set.
+        name: Name of the set.
+        chosen: Number of re-ranked queries and of all queries.
+        recalls: Name, and percentages before and after, with a dash for unknown ones.
+        changed: Number of first predictions that became right, and wrong; ``None`` for an unlabelled set.
+        drawings: Drawings of re-ranked queries.
     """
 
     name: str
-    looked: tuple[int, int]
+    chosen: tuple[int, int]
     recalls: list[tuple[str, str, str]]
     changed: tuple[int, int] | None
     drawings: list[Drawing]
@@ -177,17 +193,17 @@ class Report:
     """The whole page.
 
     Attributes:
-        title, subtitle: at its top.
-        configuration: keys and values.
-        runs: the run's name; two of them where a second is shown beside the first.
-        sets: the evaluation sets.
-        thumbs: thumbnails, as JPEG in base64; the sets name them by number.
-        training: the training charts.
-        start: the set that is shown first.
-        notes: what a reader of the numbers has to know first.
-        second_look: by local features; empty where there was none.
-        second_look_text: what was compared, and where.
-        model_sha256: of the model that was evaluated; what is known of its training beside the page must be of it.
+        title, subtitle: Title and subtitle of the page.
+        configuration: Keys and values of the configuration.
+        runs: Names of the run, and of a second run if there is one.
+        sets: Evaluation sets.
+        thumbs: Thumbnails, as JPEG in base64, which the sets refer to by number.
+        training: Training charts.
+        start: Set that is shown first.
+        notes: Cautions about the numbers.
+        reranked: Sets before and after re-ranking; empty if nothing was re-ranked.
+        reranking_text: Description of the re-ranking.
+        model_sha256: Hash of the evaluated model; ``run.js`` must have the same.
     """
 
     title: str
@@ -199,12 +215,12 @@ class Report:
     training: TrainingSection
     start: str = ""
     notes: list[str] = field(default_factory=list)
-    second_look: list[SecondLookOfSet] = field(default_factory=list)
-    second_look_text: str = ""
+    reranked: list[RerankedSection] = field(default_factory=list)
+    reranking_text: str = ""
     model_sha256: str = ""
 
     def data(self) -> dict[str, Any]:
-        """What the page's script reads."""
+        """Return the data for the page's script."""
         return {
             key: value for key, value in asdict(self).items() if key in ("runs", "sets", "thumbs", "training", "start")
         }

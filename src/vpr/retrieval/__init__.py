@@ -1,1 +1,1 @@
-"""From descriptors to a ranking, and from a ranking to recalls."""
+"""Search for the nearest descriptors, find the positives, and compute recall."""

@@ -1,4 +1,4 @@
-"""Which database images are positives of a query: by distance, by place, or as listed."""
+"""Find the positives of each query: by distance, by place, or from lists."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ Positives = list[NDArray[np.int64]]
 
 
 def positives_of(database: pd.DataFrame, queries: pd.DataFrame, radius_m: float) -> Positives | None:
-    """The positives of each query, or ``None`` for an unlabelled set."""
+    """Return the positives of each query, or ``None`` for an unlabelled set.
+
+    Args:
+        database, queries: Manifest rows.
+        radius_m: Largest distance of a positive, in metres.
+    """
     kind = positive_rule(database, queries)
     if kind == "listed":
         index = {frame: k for k, frame in enumerate(database["frame"])}
@@ -30,14 +35,14 @@ def positives_of(database: pd.DataFrame, queries: pd.DataFrame, radius_m: float)
             queries["utm_zone"].to_list(),
         )
     if kind == "place id":
-        # An image without a place is a positive of nothing.
+        # An image without a place has no positives, and none of the others is a positive of it.
         known = [place if place else f"\0{k}" for k, place in enumerate(queries["place_id"])]
         return positives_by_place(database["place_id"].to_list(), known)
     return None
 
 
 def positive_rule(database: pd.DataFrame, queries: pd.DataFrame) -> Literal["listed", "distance", "place id", "none"]:
-    """What makes the positives of a set: lists of frames, else coordinates, else place ids, else nothing."""
+    """Return what defines the positives of a set: lists of frames, else coordinates, else place ids, else nothing."""
     if "frame" in database and "positive_frames" in queries and (queries["positive_frames"] != "").any():
         return "listed"
     if has_coordinates(database) and has_coordinates(queries):
@@ -48,17 +53,17 @@ def positive_rule(database: pd.DataFrame, queries: pd.DataFrame) -> Literal["lis
 
 
 def has_coordinates(rows: pd.DataFrame) -> bool:
-    """Whether every row has UTM coordinates."""
+    """Return whether every row has UTM coordinates."""
     return len(rows) > 0 and bool(np.isfinite(utm_of(rows)).all())
 
 
 def utm_of(rows: pd.DataFrame) -> NDArray[np.float64]:
-    """UTM east and north, ``(number, 2)``."""
+    """Return UTM east and north, ``(number, 2)``."""
     return rows[["utm_east", "utm_north"]].to_numpy(dtype=np.float64)
 
 
 def in_one_plane(parts: Sequence[pd.DataFrame]) -> list[NDArray[np.float64]]:
-    """Metres east and north ``(number, 2)`` in one plane, to be drawn, also of images in several UTM zones."""
+    """Return metres east and north ``(number, 2)`` in one plane, for drawing images of one or several UTM zones."""
     zones = {zone for rows in parts for zone in utm_grids(rows["utm_zone"].to_list())}
     if len(zones) == 1:
         return [utm_of(rows) for rows in parts]
@@ -77,17 +82,18 @@ def positives_within(
     database_zone: Sequence[str] | None = None,
     query_zone: Sequence[str] | None = None,
 ) -> Positives:
-    """Database images within ``radius_m`` of each query, the radius included.
+    """Find the database images at most ``radius_m`` away from each query.
 
     Args:
-        database_utm, query_utm: ``(number, 2)`` UTM east and north in metres.
-        database_zone, query_zone: UTM zones such as ``32T``; number and hemisphere count, positions of
-            different ones are never near each other.
+        database_utm, query_utm: UTM east and north in metres, ``(number, 2)``.
+        radius_m: Radius in metres.
+        database_zone, query_zone: UTM zones such as ``32T``. Positions whose zones differ in number or hemisphere are
+            never near each other.
 
     Returns:
-        For each query the sorted database indices.
+        The sorted database indices for each query.
     """
-    from scipy.spatial import cKDTree  # takes a while to import
+    from scipy.spatial import cKDTree  # slow to import
 
     database_keys = utm_grids(database_zone if database_zone is not None else [""] * len(database_utm))
     query_keys = utm_grids(query_zone if query_zone is not None else [""] * len(query_utm))
@@ -104,14 +110,14 @@ def positives_within(
 
 
 def utm_grids(zones: Sequence[str]) -> NDArray[np.str_]:
-    """The coordinate grid of each UTM zone: its number and hemisphere, without the latitude band."""
+    """Return the coordinate grid of each UTM zone: its number and hemisphere, without the latitude band."""
     return np.array(
         [zone and zone.rstrip("CDEFGHJKLMNPQRSTUVWX") + ("N" if zone[-1] >= "N" else "S") for zone in zones]
     )
 
 
 def positives_by_place(database_place: Sequence[str], query_place: Sequence[str]) -> Positives:
-    """Database images of the same place as each query."""
+    """Find the database images of the same place as each query."""
     members: dict[str, list[int]] = {}
     for index, place in enumerate(database_place):
         members.setdefault(place, []).append(index)

@@ -12,9 +12,9 @@ from vpr.retrieval.positives import Positives
 
 
 def is_positive(ranking: NDArray[np.int64], positives: Sequence[Sequence[int]] | Positives) -> NDArray[np.bool_]:
-    """Which predictions are positives, ``(num_queries, k)``."""
+    """Return a mask ``(num_queries, k)`` of the predictions that are positives."""
     if len(positives) != len(ranking):
-        raise ValueError(f"{len(ranking)} queries were ranked, positives of {len(positives)} were given")
+        raise ValueError(f"{len(ranking)} queries were ranked, but positives of {len(positives)} queries were given")
     return np.array([np.isin(row, np.asarray(near)) for row, near in zip(ranking, positives, strict=True)]).reshape(
         ranking.shape
     )
@@ -23,14 +23,14 @@ def is_positive(ranking: NDArray[np.int64], positives: Sequence[Sequence[int]] |
 def recall_at(
     ranking: NDArray[np.int64], positives: Sequence[Sequence[int]] | Positives, ns: Sequence[int]
 ) -> dict[int, float]:
-    """Share of queries, in [0, 1], with a positive among the first N predictions.
+    """Return the share of queries, in [0, 1], with a positive among the first N predictions.
 
     A query without any positive counts as not found.
 
     Args:
-        ranking: ``(num_queries, k)`` database indices, nearest first.
-        positives: for each query its positives in the database.
-        ns: the N of recall@N; where N exceeds ``k``, all ``k`` predictions count.
+        ranking: Database indices ``(num_queries, k)``, nearest first.
+        positives: Database indices of the positives of each query.
+        ns: Values of N; if N exceeds ``k``, all ``k`` predictions count.
     """
     if len(ranking) == 0:
         raise UserError("no queries; recall is not defined")

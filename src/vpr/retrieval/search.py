@@ -1,4 +1,4 @@
-"""Nearest-neighbour search with FAISS: exact, in blocks of bounded memory; or in an index that gives some of it up."""
+"""Nearest-neighbour search with FAISS: exact, in blocks of bounded memory, or with an approximate index."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 from vpr.config.errors import UserError
 from vpr.retrieval.params import EvaluateParams
 
-_BLOCK_BYTES = 2**28  # of the database, looked at together
-_RERANKED = 100  # candidates that an index with re-ranking compares again by their whole descriptors
+_BLOCK_BYTES = 2**28  # size of the part of the database that is searched at a time
+_REFINED = 100  # candidates that an index with `RFlat` compares again by their whole descriptors
 
 
 def search(
     database: NDArray[Any], queries: NDArray[np.float32], k: int, gpu: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Exact nearest neighbours by L2 distance, in float32.
+    """Find exact nearest neighbours by L2 distance, in float32.
 
-    The database is read block by block: it may be a memory map larger than memory.
+    The database is read block by block, so it may be a memory map that is larger than memory.
 
     Args:
-        database: ``(num_database, D)``.
-        queries: ``(num_queries, D)``.
-        k: neighbours to find; at most ``num_database`` come back.
-        gpu: search on the first GPU.
+        database: Descriptors ``(num_database, D)``.
+        queries: Descriptors ``(num_queries, D)``.
+        k: Number of neighbours to find; at most ``num_database`` are returned.
+        gpu: Search on the first GPU.
 
     Returns:
-        The ranking ``(num_queries, k)``, nearest first, and the L2 distances of the same shape.
+        The ranking ``(num_queries, k)``, nearest first, and the L2 distances in the same shape.
 
     Raises:
         ValueError: if the dimensions differ.
-        UserError: if a descriptor is not finite, or a GPU is asked for and FAISS sees none.
+        UserError: if a descriptor is not finite, or a GPU is requested and FAISS sees none.
     """
     if database.ndim != 2 or queries.ndim != 2 or database.shape[1] != queries.shape[1]:
         raise ValueError(f"database {database.shape} and queries {queries.shape} must both be (number, same dimension)")
@@ -55,8 +55,13 @@ def search(
     return nearest.I, np.sqrt(np.maximum(nearest.D, 0))
 
 
+def similarity(distances: NDArray[Any]) -> NDArray[np.float64]:
+    """Convert L2 distances of descriptors of unit norm to cosine similarities."""
+    return 1 - distances.astype(np.float64) ** 2 / 2
+
+
 def exact_index(database: NDArray[np.float32]) -> Any:
-    """A FAISS index of all descriptors, for ``search_in``; see ``search``."""
+    """Build an exact FAISS index of all descriptors, for ``search_in``."""
     _require_some(database)
     _require_finite("database", database)
     index: Any = faiss.IndexFlatL2(database.shape[1])
@@ -65,12 +70,12 @@ def exact_index(database: NDArray[np.float32]) -> Any:
 
 
 def empty_index(factory: str, dim: int) -> Any:
-    """A FAISS index by its factory string, untrained.
+    """Create an untrained FAISS index from its factory string.
 
-    One with re-ranking (``,RFlat``) compares its first 100 candidates by their whole descriptors.
+    An index with ``,RFlat`` compares its first 100 candidates again by their whole descriptors.
 
     Raises:
-        UserError: if FAISS has no such index for descriptors of ``dim``.
+        UserError: if FAISS has no such index for descriptors of ``dim`` numbers.
     """
     try:
         return faiss.index_factory(dim, factory, faiss.METRIC_L2)
@@ -79,7 +84,7 @@ def empty_index(factory: str, dim: int) -> Any:
 
 
 def approximate_index(factory: str, database: NDArray[np.float32]) -> Any:
-    """An index of all descriptors by its factory string, trained on them, for ``search_in``.
+    """Build an index from its factory string, train it on all descriptors and add them, for ``search_in``.
 
     Raises:
         UserError: if FAISS has no such index for these descriptors, or they are too few to train it.
@@ -97,17 +102,20 @@ def approximate_index(factory: str, database: NDArray[np.float32]) -> Any:
 
 
 def search_in(index: Any, queries: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Search an index; see ``search``. An approximate one may find fewer than ``k``: -1 and infinity stand for them."""
+    """Search an index; see ``search``.
+
+    An approximate index may find fewer than ``k`` neighbours; the missing ones are -1 at infinite distance.
+    """
     _require_finite("queries", queries)
     k = min(k, index.ntotal)
     if isinstance(index, faiss.IndexRefine):
-        index.k_factor = max(1.0, _RERANKED / k)
+        index.k_factor = max(1.0, _REFINED / k)
     squared, ranking = index.search(np.ascontiguousarray(queries, dtype=np.float32), k)
     return ranking, np.where(ranking < 0, np.inf, np.sqrt(np.maximum(squared, 0)))
 
 
 def size_bytes(index: Any) -> int:
-    """What an index takes on the disk."""
+    """Return the size of an index on disk, in bytes."""
     written = 0
 
     def count(content: bytes) -> None:
@@ -121,8 +129,8 @@ def size_bytes(index: Any) -> int:
 def _refused(factory: str, descriptors: str, error: RuntimeError) -> str:
     reason = str(error).rpartition("Error: ")[2].split("\n")[0] or str(error)
     return (
-        f"params.yaml: evaluate.index is {factory!r}, and FAISS makes no such index of {descriptors}: {reason[:200]}; "
-        "correct it, or set it to null"
+        f"params.yaml: evaluate.index is {factory!r}, but FAISS cannot build such an index of {descriptors}: "
+        f"{reason[:200]}; correct it, or set it to null"
     )
 
 
@@ -137,13 +145,13 @@ def _require_finite(name: str, descriptors: NDArray[np.float32]) -> None:
 
 
 def check_search(params: EvaluateParams, dim: int) -> None:
-    """Refuse what FAISS has not for descriptors of ``dim``, before any long work."""
+    """Refuse settings that FAISS does not support for descriptors of ``dim`` numbers, before any long work."""
     require_faiss_gpu(params.faiss_gpu)
     if params.index is not None:
         empty_index(params.index, dim)
 
 
 def require_faiss_gpu(wanted: bool) -> None:
-    """Refuse a search on a GPU that FAISS doesn't see."""
+    """Refuse a search on a GPU if FAISS sees none."""
     if wanted and (not hasattr(faiss, "get_num_gpus") or faiss.get_num_gpus() == 0):
         raise UserError("evaluate.faiss_gpu is true, but FAISS sees no GPU; set it to false")

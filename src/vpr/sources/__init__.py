@@ -1,1 +1,1 @@
-"""Where images come from: one file for each dataset, and what fetches, unpacks and lists published sets."""
+"""Datasets: one file for each, and the code that downloads, unpacks and lists published sets."""

@@ -1,7 +1,8 @@
-"""What every dataset has in common.
+"""The interface that every dataset implements.
 
 To add one, write a file in this folder with a subclass of ``DatasetAdapter``, register it, and give it a block in
-``params.yaml`` with its options under ``images`` and the training settings that suit it under ``train``.
+``params.yaml`` with its options under ``images`` and the training settings that suit it under ``train``. A dataset
+that is only evaluated has ``train: null``.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from vpr.config.errors import UserError
-from vpr.config.params import PARAMS_FILE, Options, parse, reads, resolved, value_at
+from vpr.config.params import Options, Params, parse, reads
 from vpr.config.registry import Registry
 from vpr.data.manifest import Manifest
 
@@ -22,13 +23,13 @@ DATASETS = Registry("dataset", "vpr.sources")
 
 @dataclass(frozen=True)
 class Context:
-    """What the project hands to a dataset.
+    """Facts about the project that a dataset needs.
 
     Attributes:
-        catalogue: file of the published sets, ``data/sources.yaml``.
-        known_hashes: file of the hashes that earlier downloads had.
-        only_sets: evaluation sets that are all that is needed of a dataset, as a given checkpoint is evaluated on them;
-            ``None`` where a model is trained.
+        catalogue: File of the published sets, ``data/sources.yaml``.
+        known_hashes: File with the hashes of earlier downloads.
+        only_sets: Evaluation sets to fetch if nothing else is needed, because a checkpoint is evaluated; ``None`` if a
+            model is trained.
     """
 
     catalogue: Path = Path("data/sources.yaml")
@@ -37,11 +38,11 @@ class Context:
 
 
 class DatasetAdapter(ABC):
-    """A dataset: it makes or fetches the images that are not there yet, and lists all of them.
+    """A dataset: it fetches or draws missing images and lists all of them.
 
     Attributes:
-        Params: the options, under ``datasets.<name>.images`` of ``params.yaml``.
-        name: as it is chosen in ``params.yaml``.
+        Params: Class of the options ``datasets.<name>.images`` of ``params.yaml``.
+        name: Name of the dataset in ``params.yaml``.
     """
 
     Params: ClassVar[type[Any]]
@@ -49,60 +50,66 @@ class DatasetAdapter(ABC):
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def check(self, params: Any, context: Context, where: str) -> None:  # noqa: B027, most have nothing to check
-        """Refuse options that do not fit together, also while another dataset is chosen.
+    def check(self, params: Any, context: Context, where: str) -> None:  # noqa: B027 (most datasets have nothing to check)
+        """Check that the options fit together, even if another dataset is chosen.
 
         Args:
-            where: what errors call the options, such as ``params.yaml: datasets.synthetic.images``.
+            params: Options of the dataset.
+            context: Facts about the project.
+            where: Name of the options in error messages, such as ``params.yaml: datasets.synthetic.images``.
 
         Raises:
             UserError: naming the key.
         """
 
     def check_chosen(self, params: Any, context: Context, where: str, set_names: Sequence[str]) -> None:  # noqa: B027
-        """Refuse what would fail later, before anything long begins: this dataset is going to be prepared.
+        """Check everything that can be checked before the chosen dataset is prepared.
 
         Args:
-            set_names: the evaluation sets that ``eval_sets`` and ``val_set`` name.
+            params: Options of the dataset.
+            context: Facts about the project.
+            where: Name of the options in error messages.
+            set_names: Evaluation sets that ``eval_sets`` and ``train.val_set`` name.
 
         Raises:
             UserError: naming the key.
         """
 
     def num_places(self, params: Any, context: Context) -> int | None:
-        """Most places to train on, where that is known before anything is fetched."""
+        """Return the largest possible number of training places; ``None`` if it is unknown before fetching."""
         return None
 
     @abstractmethod
     def prepare(self, params: Any, context: Context) -> Manifest:
-        """Fetch or make what is missing, and list all of it: rows as ``vpr.data.manifest.make_manifest`` takes them.
+        """Fetch or draw missing images and list all of them, in rows for ``vpr.data.manifest.make_manifest``.
 
-        What can't be read of a row goes into its column ``problem``, for the verify stage to report.
+        The column ``problem`` of a row says what could not be read; the verify stage reports it.
 
         Raises:
-            UserError: if the images can't be fetched or made.
+            UserError: if the images cannot be fetched or drawn.
         """
 
     def describe_sets(self, params: Any, set_names: Sequence[str]) -> str:
-        """What the names of evaluation sets stand for, in a line; ``""`` if they speak for themselves."""
+        """Explain the names of evaluation sets in a line; ``""`` if they need no explanation."""
         return ""
 
 
 @reads("dataset", "datasets.${dataset}.images")
-def load_dataset(path: Path = PARAMS_FILE) -> tuple[DatasetAdapter, Any, str]:
-    """The chosen dataset, its options, and what errors call these."""
+def load_dataset(params: Params) -> tuple[DatasetAdapter, Any, str]:
+    """Return the chosen dataset, its options, and their name in error messages."""
     key = "datasets.${dataset}.images"
-    name = resolved("${dataset}", path)
-    adapter = make_dataset(name)
-    where = f"{path}: {resolved(key, path)}"
-    return adapter, parse(value_at(key, path), adapter.Params, where), where
+    adapter, where = make_dataset(params.dataset), params.where(key)
+    return adapter, parse(params.raw(key), adapter.Params, where), where
 
 
 def check_dataset(name: str, block: Any, context: Context, where: str) -> None:
-    """Check a dataset's block of ``params.yaml``, also while another dataset is chosen.
+    """Check a dataset's block of ``params.yaml``, even if another dataset is chosen.
 
     Args:
-        where: what errors call the table of datasets, such as ``params.yaml: datasets``.
+        name: Name of the dataset.
+        block: Block of the dataset.
+        context: Facts about the project.
+        where: Name of the table of datasets in error messages, such as ``params.yaml: datasets``.
 
     Raises:
         UserError: for an unknown dataset, or a wrong key or value of its images.
@@ -116,7 +123,7 @@ def check_dataset(name: str, block: Any, context: Context, where: str) -> None:
 
 
 def make_dataset(name: str) -> DatasetAdapter:
-    """The adapter of a dataset."""
+    """Return the adapter of a dataset."""
     adapter: DatasetAdapter = DATASETS[name].build(name)
     return adapter
 

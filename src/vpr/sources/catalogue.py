@@ -1,4 +1,4 @@
-"""The published sets: ``data/sources.yaml``, facts rather than choices."""
+"""Read ``data/sources.yaml``, the catalogue of published sets."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from pydantic import Field
 from vpr.config.errors import UserError
 from vpr.config.params import Options, parse, read_yaml
 
-EVALUATION = ("standard", "ie_tower")  # layouts of database and queries; all others are for training
+EVALUATION = ("standard", "ie_tower")  # layouts with a database and queries; all others are for training
 
 
 class SourceParams(Options):
-    """Where one published set comes from, and what should be in it."""
+    """Source and expected content of a published set."""
 
     url: str | None = Field(
         description="`kaggle://owner/dataset`, `gdrive://id` of a file or folder, `gdrive://folder id/file`, "
-        "`http(s)://` or `file://` (archive or folder); `null` where its owner has to be asked for it"
+        "`http(s)://` or `file://` (archive or folder); `null` if the owner has to be asked for it"
     )
     layout: Literal["gsv_xs", "gsv_cities", "standard", "standard_train", "ie_tower", "ie_tower_train"] = Field(
         description="`gsv_xs` (`<city>/<standard name>`, for training), `gsv_cities` (`Images`, `Dataframes`, for "
@@ -29,43 +29,44 @@ class SourceParams(Options):
     )
     sha256: str | dict[str, str] | None = Field(
         default=None,
-        description="of the archive, or of each file by its name; `null` to compare later downloads with the first",
+        description="SHA-256 of the archive, or of each file by name; `null` to compare later downloads with the first",
     )
-    folder: str = Field(default="", description="where in the source the set is; found at any depth")
+    folder: str = Field(default="", description="folder of the set in the source, found at any depth")
     database: str = Field(default="database", description="folder of the database")
     queries: str = Field(default="queries", description="folder of the queries")
     frame_window: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         default=None,
-        description="positives are the database frames at most so many away from the query's, in file-name order",
+        description="largest number of frames between a query and its positives, in file-name order",
     )
     ground_truth: str | None = Field(
-        default=None, description="file in the source that lists the positives of each query, `.npy`"
+        default=None, description="`.npy` file in the source that lists the positives of each query"
     )
     allow_pickle: bool = Field(
-        default=False, description="unpickle any object that `ground_truth` holds; it may run code"
+        default=False,
+        description="allow `ground_truth` to hold Python objects; reading them may run code of the publisher",
     )
     protocol: str = Field(
-        default="", max_length=200, description="how it is evaluated, in words; stands beside the recalls"
+        default="", max_length=200, description="how the set is evaluated, in words; shown beside the recalls"
     )
     query_list: str | None = Field(
         default=None,
-        description="text file in the source with a key a line: queries of another key are left out. A key is the "
-        "field `pano` of a query's standard name, or its file name without the suffix",
+        description="text file in the source with one key a line, which selects queries. A key is the field `pano` of "
+        "a query's standard name, or its file name without the suffix",
     )
     hold_out: bool = Field(
         default=False,
-        description="of `ie_tower_train`: without every fifth clip; of `ie_tower`: queries are frames of those clips, "
-        "to choose settings by without looking at the published queries",
+        description="for `ie_tower_train`, leave out every fifth clip; for `ie_tower`, use frames of those clips as "
+        "queries, so that settings can be chosen without the published queries",
     )
     expected: dict[str, int | list[int] | list[str]] = Field(
         default_factory=dict,
-        description="what should be there: `images`, `places`, `cities`, `database`, `queries`; a number, or least and "
-        "most; for `cities` also their names",
+        description="expected content: `images`, `places`, `cities`, `database` or `queries`, as a number, or as least "
+        "and most; `cities` may be a list of names",
     )
 
 
 def load_sources(path: Path) -> dict[str, SourceParams]:
-    """The published sets, by name, their values checked."""
+    """Read and check the published sets, by name."""
     sources = {}
     for name, options in read_yaml(path).items():
         where = f"{path}: {name}"
@@ -83,6 +84,6 @@ def load_sources(path: Path) -> dict[str, SourceParams]:
             if not (isinstance(number, int) or names or (pair and number == sorted(number))):  # type: ignore[type-var]
                 raise UserError(f"{where}.expected.{what} is {number}; expected a number, or [least, most]")
         if source.frame_window is not None and source.ground_truth:
-            raise UserError(f"{where} has a frame_window and a ground_truth; keep the one that says what a positive is")
+            raise UserError(f"{where} has a frame_window and a ground_truth; keep the one that defines the positives")
         sources[name] = source
     return sources

@@ -1,13 +1,13 @@
-"""Places from positions: images with coordinates become places without anybody naming them.
+"""Make training places from the positions of images.
 
-``cells``: squares of the map, and sectors of the heading where it is known, as in Berton et al., "Rethinking Visual
-Geo-localization for Large-Scale Applications", CVPR 2022, https://arxiv.org/abs/2204.02287. Neighbouring cells show
-nearly the same, so cells are dealt out into groups whose members never touch, and a batch takes places of one group.
+``cells`` are squares of the map, divided into sectors of the heading if it is known, as in Berton et al., "Rethinking
+Visual Geo-localization for Large-Scale Applications", CVPR 2022, https://arxiv.org/abs/2204.02287. Adjacent cells show
+nearly the same scene, so each group of cells has no two adjacent ones, and a batch takes places of one group.
 
-``viewpoints``: images of a square that look at the same point, as in Berton et al., "EigenPlaces: Training Viewpoint
-Robust Models for Visual Place Recognition", ICCV 2023, https://arxiv.org/abs/2308.10832. The point lies beside the
-street, or along it, at some distance from the middle of the square's images; the street's direction is the principal
-one of their positions. Left out: cutting the views from panoramas, as an ordinary photo has one view.
+``viewpoints`` are the images of a square that look at the same point, as in Berton et al., "EigenPlaces: Training
+Viewpoint Robust Models for Visual Place Recognition", ICCV 2023, https://arxiv.org/abs/2308.10832. The point lies
+beside the street, or along it, at a fixed distance from the mean position of the square's images. The street's
+direction is the principal axis of their positions. Unlike the paper, views are not cut from panoramas.
 """
 
 from __future__ import annotations
@@ -28,17 +28,23 @@ SIDES = {"lateral": 90.0, "frontal": 0.0}  # degrees from the street's direction
 
 
 class CellParams(Options):
-    """How positions become places."""
+    """Options for making places from positions."""
 
     by: Literal["cells", "viewpoints"] = Field(description="`cells` (CosPlace) or `viewpoints` (EigenPlaces)")
-    side_m: float = Field(gt=0, le=1e6, description="side of a square")
+    side_m: float = Field(gt=0, le=1e6, description="side of a square, in metres")
     sector_deg: Annotated[float, Field(gt=0, le=360)] = Field(
-        description="width of a sector of the heading; of `viewpoints`, twice as far as a view may be turned from the "
-        "point"
+        description="width of a sector of the heading, in degrees; for `viewpoints`, twice the largest angle between "
+        "an image's heading and the point"
     )
-    groups: int = Field(ge=1, le=100, description="every so manieth square, along each axis, is in the same group")
-    sector_groups: int = Field(ge=1, le=100, description="and so is every so manieth sector; not of `viewpoints`")
-    focal_m: float = Field(gt=0, le=1e4, description="of `viewpoints`: how far the point is from the square's images")
+    groups: int = Field(ge=1, le=100, description="squares whose indices are equal modulo this number form a group")
+    sector_groups: int = Field(
+        ge=1,
+        le=100,
+        description="sectors whose indices are equal modulo this number form a group; unused by `viewpoints`",
+    )
+    focal_m: float = Field(
+        gt=0, le=1e4, description="for `viewpoints`, distance of the point from the square's images, in metres"
+    )
 
     @model_validator(mode="after")
     def _sectors_fit(self) -> CellParams:
@@ -52,25 +58,28 @@ class CellParams(Options):
 
 
 def places_of_training(rows: pd.DataFrame, params: CellParams, where: str) -> pd.DataFrame:
-    """The rows of a listing, those for training with places from their positions; see ``with_places``."""
+    """Return the rows of a listing with places for the training images; see ``with_places``."""
     is_train = (rows["role"] == TRAIN).to_numpy()
     if "heading" not in rows:
         rows = rows.assign(heading=np.nan)
     training = with_places(rows[is_train], params, where)
     left_out = int(is_train.sum()) - len(training)
     if left_out:
-        print(f"{left_out} training images are in no place: their position or heading is not known, or they look past")
+        print(f"{left_out} training images are in no place: position or heading is missing, or no viewpoint is in view")
     joined = pd.concat([training, rows[~is_train]], ignore_index=True)
     joined["group"] = joined["group"].fillna("")
     return joined
 
 
 def with_places(rows: pd.DataFrame, params: CellParams, where: str) -> pd.DataFrame:
-    """Training rows with ``place_id`` and ``group``; without those of unknown position, and those that look past.
+    """Return training rows with ``place_id`` and ``group``.
+
+    Rows without a position are left out, and with ``viewpoints`` rows that look at neither point.
 
     Args:
-        rows: with ``utm_east``, ``utm_north``, ``utm_zone`` and ``heading``.
-        where: the key that asks for it, for messages.
+        rows: Rows with ``utm_east``, ``utm_north``, ``utm_zone`` and ``heading``.
+        params: Options.
+        where: Key in error messages.
 
     Raises:
         UserError: if no row has a position, or viewpoints are asked for and no row has a heading.
@@ -112,25 +121,25 @@ def _named(
 
 
 def squares(utm: Numbers, side_m: float) -> NDArray[np.int64]:
-    """Numbers of the squares that positions ``(n, 2)`` in metres lie in, ``(n, 2)``."""
+    """Return the indices of squares ``(n, 2)`` for positions ``(n, 2)`` in metres."""
     return np.floor(utm / side_m).astype(np.int64)
 
 
 def sectors(heading: Numbers, sector_deg: float) -> NDArray[np.int64]:
-    """Numbers of the sectors of headings in degrees; -1 where the heading is not known."""
+    """Return the indices of sectors for headings in degrees; -1 if the heading is unknown."""
     known = np.isfinite(heading)
     found = np.floor(np.where(known, heading, 0.0) % 360 / sector_deg).astype(np.int64)
     return np.where(known, found, -1)
 
 
 def viewpoints(utm: Numbers, heading: Numbers, focal_m: float, sector_deg: float) -> NDArray[np.object_]:
-    """Which of a square's images look at its lateral, or at its frontal point; ``""`` for neither.
+    """Return ``lateral``, ``frontal`` or ``""`` for each image of a square: the point that it looks at.
 
     Args:
-        utm: positions of the images, ``(n, 2)`` in metres.
-        heading: in degrees, clockwise from north.
-        focal_m: how far a point is from the mean position.
-        sector_deg: an image looks at a point if it is turned from it by at most half of this.
+        utm: Positions of the images, ``(n, 2)``, in metres.
+        heading: Headings in degrees, clockwise from north.
+        focal_m: Distance of the points from the mean position, in metres.
+        sector_deg: Twice the largest angle between the heading and the direction to the point.
     """
     middle = utm.mean(axis=0)
     _, _, axes = np.linalg.svd(utm - middle, full_matrices=True)

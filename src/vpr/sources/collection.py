@@ -1,10 +1,9 @@
-"""Published sets put together: fetch each source, list its images, filter the training places."""
+"""Combine published sets: fetch each source, list its images and filter the training places."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import Field
 
+from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError
 from vpr.config.params import Options
 from vpr.config.project import resolve_root
@@ -24,25 +24,28 @@ from vpr.sources.layouts import LAYOUTS
 
 
 class CollectionParams(Options):
-    """Published sets put together: what to train on and what to evaluate on, both out of the catalogue."""
+    """Published sets to train and evaluate on."""
 
     train: list[str] = Field(description="training sets of `data/sources.yaml`; several are joined")
     eval_sets: dict[str, str] = Field(
-        description="names that `eval_sets` and `val_set` go by here, and the source that each stands for"
+        description="sources of the names that the top-level `eval_sets` and `train.val_set` use"
     )
-    cities: list[str] | None = Field(description="training cities to keep; `null` for all")
+    cities: list[str] | None = Field(default=None, description="training cities to keep; `null` for all")
     dates: list[Annotated[int, Field(ge=100001, le=999912)]] | None = Field(
+        default=None,
         title="null or [first, last] as YYYYMM",
         description="first and last month of the training images to keep, such as `[201501, 201912]`; `null` for all",
     )
-    share_of_places: float = Field(gt=0, le=1, description="share of each city's training places to keep")
-    seed: int = Field(ge=0, le=2**32 - 1, description="seed of the choice of that share")
+    share_of_places: float = Field(default=1.0, gt=0, le=1, description="share of each city's training places to keep")
+    seed: int = Field(default=1, ge=0, le=2**32 - 1, description="seed of the choice of these places")
     shares: dict[str, Annotated[float, Field(gt=0, le=1)]] | None = Field(
+        default=None,
         description="share of each training source in a batch, such as `{gsv_cities: 0.5, msls_train: 0.5}`; `null` "
-        "mixes their places as they come"
+        "draws from all places alike",
     )
     places: CellParams | None = Field(
-        description="how places are made from positions, for training sources of the layout `standard_train`"
+        default=None,
+        description="how places are made from positions, for training sources of the layout `standard_train`",
     )
 
 
@@ -68,7 +71,7 @@ class Collection(DatasetAdapter):
             set(params.shares) != set(params.train) or abs(sum(params.shares.values()) - 1) > 1e-6
         ):
             raise UserError(
-                f"{where}.shares is {params.shares}; expected a share for each of {params.train}, 1 together, or null"
+                f"{where}.shares is {params.shares}; expected null, or a share for each of {params.train} that sum to 1"
             )
         if params.dates is not None and (
             len(params.dates) != 2 or not 100001 <= params.dates[0] <= params.dates[1] <= 999912
@@ -78,7 +81,7 @@ class Collection(DatasetAdapter):
             )
         unplaced = [source for source in params.train if sources[source].layout == "standard_train"]
         if unplaced and params.places is None:
-            raise UserError(f"{where}.places is null, and {unplaced[0]} has no places of its own; say how to make them")
+            raise UserError(f"{where}.places is null, and {unplaced[0]} has no places of its own; set how to make them")
         named = [sources[source].expected.get("cities") for source in params.train]
         if params.cities is not None and all(isinstance(cs, list) and isinstance(cs[0], str) for cs in named):
             known = {str(city).lower() for cities in named if isinstance(cities, list) for city in cities}
@@ -89,16 +92,16 @@ class Collection(DatasetAdapter):
     def check_chosen(self, params: CollectionParams, context: Context, where: str, set_names: Sequence[str]) -> None:
         sources = load_sources(context.catalogue)
         for name in set_names:
-            is_source = context.only_sets is not None and name in sources  # which then goes by its own name
+            is_source = context.only_sets is not None and name in sources  # the source's own name is valid too
             if name not in params.eval_sets and not is_source:
                 known = sorted({*params.eval_sets, *(sources if context.only_sets is not None else ())})
-                raise UserError(f"{where}.eval_sets has no {name!r}, which eval_sets or val_set names; it has {known}")
+                raise UserError(f"{where}.eval_sets lacks {name!r}, which eval_sets or val_set names; it has {known}")
         for name in dict.fromkeys(source for source, _, _ in uses(params, context)):
             url = sources[name].url
             if url is None:
                 raise UserError(
-                    f"{context.catalogue}: {name}.url is null: its owner has to be asked for it, see docs/datasets.md; "
-                    "set the url to file:// followed by the path of your copy"
+                    f"{context.catalogue}: {name}.url is null, because its owner has to be asked for it, see "
+                    "docs/datasets.md; set the url to file:// followed by the path of your copy"
                 )
             check_url(f"{context.catalogue}: {name}", url)
 
@@ -112,17 +115,17 @@ class Collection(DatasetAdapter):
         return ", ".join(f"{name} is {params.eval_sets.get(name, name)}" for name in set_names)
 
     def prepare(self, params: CollectionParams, context: Context) -> Manifest:
-        """Fetch what is missing of the sources, and list their images.
+        """Fetch missing sources and list their images.
 
         Raises:
-            UserError: if a source can't be fetched, is not laid out as the catalogue says, or a filter leaves nothing.
+            UserError: if a source cannot be fetched or has another layout, or if a filter leaves nothing.
         """
         sources = load_sources(context.catalogue)
         return collect(self.name, params, sources, context)
 
 
 def collect(name: str, params: CollectionParams, sources: Mapping[str, SourceParams], context: Context) -> Manifest:
-    """Fetch what is missing of the sources, and list their images; see ``Collection.prepare``."""
+    """Fetch missing sources and list their images; see ``Collection.prepare``."""
     training: list[pd.DataFrame] = []
     evaluation: list[pd.DataFrame] = []
     provenance: dict[str, Any] = {}
@@ -159,7 +162,7 @@ def collect(name: str, params: CollectionParams, sources: Mapping[str, SourcePar
 
 
 def _from_positions(rows: pd.DataFrame, params: CollectionParams, source_name: str, where: str) -> pd.DataFrame:
-    """The rows with places from their positions; those with a problem stay, for the verify stage to report."""
+    """Return the rows with places from their positions; rows with a problem are kept for the verify stage."""
     assert params.places is not None, "the check stage refuses such a source without them"
     sound = rows["problem"] == ""
     placed = with_places(rows[sound], params.places, f"{where}: {source_name}")
@@ -168,7 +171,7 @@ def _from_positions(rows: pd.DataFrame, params: CollectionParams, source_name: s
 
 
 def uses(params: CollectionParams, context: Context) -> list[tuple[str, str, str]]:
-    """Source, role and set of all that is needed."""
+    """List source, role and set of everything that is needed."""
     only = context.only_sets
     training = [(source, TRAIN, "") for source in params.train] if only is None else []
     if only is None:
@@ -177,7 +180,7 @@ def uses(params: CollectionParams, context: Context) -> list[tuple[str, str, str
 
 
 def counts(rows: pd.DataFrame) -> dict[str, Any]:
-    """What a source holds, before anything is filtered."""
+    """Count the content of a source before any filter."""
     if (rows["role"] == TRAIN).all():
         places = int(rows.loc[rows["place_id"] != "", "place_id"].nunique())
         cities = sorted(set(rows["city"]))
@@ -186,10 +189,10 @@ def counts(rows: pd.DataFrame) -> dict[str, Any]:
 
 
 def filtered(rows: pd.DataFrame, params: CollectionParams, name: str) -> pd.DataFrame:
-    """The training images that the filters leave.
+    """Return the training images that pass the filters.
 
-    Which places make up a share depends on the seed and the place alone: another city or a larger share keeps those
-    that were chosen. Rows with a problem stay, for the verify stage to report.
+    The choice of a share depends only on the seed and the place, so that another city or a larger share keeps the
+    places that were chosen. Rows with a problem are kept for the verify stage.
     """
     bad = rows["problem"] != ""
     rows, wrong = rows[~bad], rows[bad]
@@ -217,14 +220,12 @@ def filtered(rows: pd.DataFrame, params: CollectionParams, name: str) -> pd.Data
 
 
 def link_all(folders: Mapping[str, Path]) -> str:
-    """A root with a link to each source's folder, under the same name wherever it lies; links are never changed."""
+    """Return a root with a link to each source's folder. An existing link is never changed."""
     digest = hashlib.sha256(json.dumps({k: str(v) for k, v in sorted(folders.items())}).encode()).hexdigest()[:10]
     root = f"data:links/{digest}"
     for name, folder in folders.items():
         link = resolve_root(root) / name
         if not link.is_symlink():
-            link.parent.mkdir(parents=True, exist_ok=True)
-            part = link.with_name(f".{name}.{os.getpid()}")
-            part.symlink_to(folder, target_is_directory=True)
-            part.replace(link)
+            with atomic_write(link) as part:
+                part.symlink_to(folder, target_is_directory=True)
     return root

@@ -1,15 +1,14 @@
-"""The user's own images: a table, or a folder in the standard VPR naming.
+"""List the user's own images: a table, or a folder in the standard VPR naming.
 
-A table (CSV or Parquet) has the columns ``image, split, place_id`` and optionally ``utm_east,
-utm_north, utm_zone`` or ``lat, lon``, ``heading`` and ``timestamp``; all others are kept. ``split`` is
-``train``, ``<set>/database`` or ``<set>/queries``. A folder holds ``<set>/database``, ``<set>/queries``
-and optionally ``train``; coordinates and places come from the file names where these are standard.
+A table (CSV or Parquet) has the columns ``image, split, place_id`` and optionally ``utm_east, utm_north, utm_zone`` or
+``lat, lon``, ``heading`` and ``timestamp``; other columns are kept. ``split`` is ``train``, ``<set>/database`` or
+``<set>/queries``. A folder holds ``<set>/database``, ``<set>/queries`` and optionally ``train``; coordinates and places
+are read from file names in the standard naming.
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import posixpath
 import sys
 import warnings
@@ -23,16 +22,17 @@ import pyarrow.parquet as pq
 from pyarrow import ArrowException
 from pydantic import Field
 
-from vpr.config.errors import UserError
+from vpr.config.did_you_mean import did_you_mean
+from vpr.config.errors import UserError, one_line
 from vpr.config.params import Options
 from vpr.config.project import main_root
 from vpr.data.coordinates import on_earth, to_utm
-from vpr.data.files import list_images
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
-from vpr.data.names import parse_name
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
 from vpr.sources.cells import CellParams, places_of_training
 from vpr.sources.ground_truth import listed_positives
+from vpr.sources.image_files import list_images
+from vpr.sources.standard_naming import parse_name
 
 MAX_COLUMNS = 1000
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
@@ -40,34 +40,38 @@ _PARTS = {"database": DATABASE, "queries": QUERY}
 
 
 class CustomParams(Options):
-    """The user's own images."""
+    """Options of the user's own images."""
 
     source: str = Field(
         description="CSV or Parquet table, or a folder in the standard naming; a relative path starts at the "
-        "project's root. DVC watches it: when it changes, the dataset is listed again"
+        "project's root. If the file changes, DVC lists the dataset again"
     )
-    root: str | None = Field(description="folder that image paths of a table start from; `null` for the table's own")
+    root: str | None = Field(
+        description="folder that the image paths of a table are relative to; `null` for the table's folder"
+    )
     columns: dict[str, str] = Field(
-        description="names in the table for the names expected here, such as `{place_id: floor}`; with "
-        "`train_place_id` training images get places of their own"
+        description="columns of the table by the name expected here, such as `{place_id: floor}`; `train_place_id` "
+        "replaces `place_id` for training images"
     )
     splits: dict[str, str | list[str]] = Field(
-        description="what a value of `split` means: `train`, `<set>/database` or `<set>/queries`; a list where an "
-        "image plays several roles. Values spelt like that need no entry"
+        description="meaning of each value of `split`: `train`, `<set>/database` or `<set>/queries`, or a list if an "
+        "image has several roles. These values themselves need no entry"
     )
     ground_truth: dict[str, str] = Field(
         description="`.npy` files that list the positives of each query, by set: `{test: truth.npy}`, relative to the "
-        "table's folder. DVC does not watch them: after a change, run `dvc repro --force --single-item download`"
+        "table's folder. After changing one, run `dvc repro --force --single-item download`"
     )
-    allow_pickle: bool = Field(description="unpickle any object that such a file holds; it may run code")
+    allow_pickle: bool = Field(
+        description="allow `ground_truth` files to hold Python objects; reading them may run code of their author"
+    )
     places: CellParams | None = Field(
-        description="`null`, or how training places are made from positions, in place of `place_id`"
+        description="how training places are made from positions; `null` to use `place_id`"
     )
 
 
 @DATASETS.register("custom", "")
 class Custom(DatasetAdapter):
-    """The user's own images; nothing is copied."""
+    """The user's own images. They are not copied."""
 
     Params = CustomParams
 
@@ -75,15 +79,15 @@ class Custom(DatasetAdapter):
         """List the images of ``params.source``.
 
         Raises:
-            UserError: if the table or folder is not there, a column is missing or a split is not understood.
+            UserError: if the table or folder does not exist, or a column or split is invalid.
         """
-        # DVC hashes the table in the working directory, so that is the one to read; images lie in the main checkout.
+        # DVC hashes the table in the working directory, so read that one; images are in the main checkout.
         source = Path(params.source).expanduser().resolve()
         if source.is_dir():
             rows = pd.DataFrame(_folder_rows(source))
             root = source if params.root is None else (main_root() / params.root).resolve()
             if root != source:
-                raise UserError("datasets.custom.images.root must be null when source is a folder; paths start there")
+                raise UserError("datasets.custom.images.root must be null if source is a folder; paths start there")
         elif source.is_file():
             root = (main_root() / Path(params.root or Path(params.source).parent).expanduser()).resolve()
             rows = pd.DataFrame(_table_rows(_read_table(source), params, source, root))
@@ -103,7 +107,7 @@ class Custom(DatasetAdapter):
 
 
 def _with_ground_truth(rows: pd.DataFrame, params: CustomParams, folder: Path) -> pd.DataFrame:
-    """The rows with the positives that files list, frames counted in natural order of the images' paths."""
+    """Return the rows with listed positives; frames are counted in natural order of the images' paths."""
     where = "params.yaml: datasets.custom.images"
     for set_name, file in params.ground_truth.items():
         of_set = rows[rows["set"] == set_name]
@@ -120,27 +124,27 @@ def _with_ground_truth(rows: pd.DataFrame, params: CustomParams, folder: Path) -
 
 
 def photos_with_positions(path: Path) -> pd.DataFrame:
-    """The rows of a table of photos, which needs no ``split``: for an index.
+    """Read a table of photos, which needs no column ``split``, for an index.
 
     Returns:
-        ``image``, relative to the table's folder, ``utm_east, utm_north, utm_zone`` where they are known, and what else
-        the table has.
+        Rows with ``image``, relative to the table's folder, ``utm_east, utm_north, utm_zone`` if they are known, and
+        the other columns of the table.
 
     Raises:
-        UserError: as a dataset's table.
+        UserError: if a row or column is invalid.
     """
     table = _with_numbers(_read_table(path), path, needed=("image",), setting=None)
     wrong = table[table["problem"] != ""]
     if len(wrong):
         raise UserError(
-            f"{path}: {len(wrong)} rows are wrong, {wrong['image'].iloc[0]} first: {wrong['problem'].iloc[0]}"
+            f"{path}: {len(wrong)} rows are invalid, {wrong['image'].iloc[0]} first: {wrong['problem'].iloc[0]}"
         )
     table["image"] = table["image"].map(lambda image: _image_path(image, path.parent.resolve()))
     return table.drop(columns="problem")
 
 
 def _portable(root: Path) -> str:
-    """The root relative to the project where it lies under it, so that a manifest is the same elsewhere."""
+    """Return the root relative to the project if it is inside it, so that manifests are the same on all machines."""
     main = main_root()
     return f"project:{root.relative_to(main).as_posix()}" if root.is_relative_to(main) else root.as_posix()
 
@@ -153,11 +157,11 @@ def _read_table(path: Path) -> pd.DataFrame:
             raise ValueError(f"{len(columns):,} columns; expected at most {MAX_COLUMNS:,}, each with its own name")
         table = _parquet(path) if is_parquet else _csv(path)
     except (ValueError, OSError, ArrowException, csv.Error, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         with path.open("rb") as file:
             if file.read(2) in _UTF_16:
-                raise UserError(f"{path}: in UTF-16; save it as CSV in UTF-8") from None
-        raise UserError(f"{path}: can't be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
+                raise UserError(f"{path}: the file is in UTF-16; save it as CSV in UTF-8") from None
+        raise UserError(f"{path}: cannot be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
     table.columns = table.columns.map(str)
     separators = [sign for sign in (";", "\t", "|") if len(columns) == 1 and sign in columns[0]]
     if separators:
@@ -169,25 +173,25 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _parquet(path: Path) -> pd.DataFrame:
-    """A Parquet file; whole numbers stay whole where others of their column are missing."""
+    """Read a Parquet file; whole numbers stay whole even if their column has missing values."""
     return pq.read_table(path).to_pandas(integer_object_nulls=True, ignore_metadata=True)
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    """A CSV file as texts: ids such as 0012 keep their zeros, and numbers are made of the numeric columns later."""
+    """Read a CSV file as texts, so that ids such as 0012 keep their zeros; numeric columns are parsed later."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
         return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
 
 
 def _header(path: Path) -> list[str]:
-    """The column names of a CSV file."""
+    """Return the column names of a CSV file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return next((row for row in csv.reader(file) if row), [])
 
 
 def _is_simple(column: pd.Series[Any]) -> bool:
-    """Whether a column holds numbers or times, or texts alone."""
+    """Return true if all values of a column are numbers, times or texts."""
     types = pd.api.types
     if types.is_numeric_dtype(column) or types.is_datetime64_dtype(column):
         return not types.is_complex_dtype(column)
@@ -195,7 +199,7 @@ def _is_simple(column: pd.Series[Any]) -> bool:
 
 
 def _text(cell: Any) -> str:
-    """A cell as text: lists and the like as Python writes them, nothing as an empty text."""
+    """Return a cell as text: lists as Python writes them, missing values as an empty text."""
     cell = cell.tolist() if isinstance(cell, np.ndarray) else cell
     return "" if cell is None or cell is pd.NA or cell is pd.NaT or cell != cell else str(cell)
 
@@ -224,7 +228,7 @@ def _table_rows(table: pd.DataFrame, params: CustomParams, source: Path, root: P
 
 
 def _image_path(image: object, root: Path) -> str:
-    """An image's path in the dataset's folder: ``./a.jpg`` is ``a.jpg``, and so is an absolute path of it."""
+    """Return an image's path relative to the dataset's folder; ``./a.jpg`` and an absolute path become ``a.jpg``."""
     path = posixpath.normpath(str(image).replace("\\", "/"))
     return (
         PurePosixPath(path).relative_to(root.as_posix()).as_posix() if path.startswith(f"{root.as_posix()}/") else path
@@ -232,15 +236,16 @@ def _image_path(image: object, root: Path) -> str:
 
 
 def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], setting: str | None) -> pd.DataFrame:
-    """The table with numbers where they belong, UTM coordinates, and a column ``problem``.
+    """Return the table with parsed numbers, UTM coordinates and a column ``problem``.
 
     Args:
-        source: of the table, for messages.
-        needed: columns that it must have.
-        setting: what names columns of other names, for messages; ``None`` where nothing does.
+        table: Table as texts.
+        source: Path of the table, for messages.
+        needed: Columns that the table must have.
+        setting: Setting that maps column names, for messages; ``None`` if there is none.
 
     Raises:
-        UserError: if a column is missing, or its name is another one.
+        UserError: if a column is missing or has another name.
     """
     or_map_it = f", or map it with {setting}" if setting else ""
     lacking = [c for c in needed if c not in table]
@@ -250,13 +255,13 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
             f"{_did_you_mean(lacking[0], table.columns)}; rename it{or_map_it}"
         )
     if not len(table):
-        raise UserError(f"{source}: it has a header and no rows, so no images are listed")
+        raise UserError(f"{source}: the table has a header but no rows, so no images are listed")
     for pair in (("lat", "lon"), ("utm_east", "utm_north")):
         absent = [name for name in pair if name not in table]
         if len(absent) == 1:
             (present,) = set(pair) - set(absent)
             raise UserError(
-                f"{source} has a column {present} and none named {absent[0]}"
+                f"{source} has a column {present} but no column {absent[0]}"
                 f"{_did_you_mean(absent[0], table.columns)}; add it{or_map_it}"
             )
     if not {"lat", "utm_east"} & set(table.columns):
@@ -271,7 +276,7 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
             )
     if "place_id" not in table:
         table["place_id"] = ""
-    # The pipeline's own columns keep their names; yours are kept under another.
+    # Columns with the names of the pipeline's own columns are renamed.
     table = table.rename(columns={c: f"own_{c}" for c in ("role", "set", "problem", *VERIFIED_COLUMNS) if c in table})
     table["problem"] = ""
     for column in ("utm_east", "utm_north", "lat", "lon", "heading"):
@@ -301,14 +306,14 @@ _ALIASES_OF_PAIRS = (("lat", "lon"), ("utm_east", "utm_north"))
 
 
 def _alias_of(wanted: str, columns: Iterable[str]) -> str | None:
-    """The column that is the wanted one under another usual name."""
+    """Return the column that has another usual name of the wanted one."""
     plain = {column.strip().lower().replace(" ", "_").replace("-", "_"): column for column in columns}
     return next((plain[name] for name in (wanted, *_ALIASES.get(wanted, ())) if name in plain), None)
 
 
 def _did_you_mean(wanted: str, columns: Iterable[str]) -> str:
-    meant = _alias_of(wanted, columns) or next(iter(difflib.get_close_matches(wanted, columns, n=1)), None)
-    return f"; did you mean {meant!r}?" if meant is not None else ""
+    alias = _alias_of(wanted, columns)
+    return did_you_mean(wanted, columns) if alias is None else f" (did you mean {alias!r}?)"
 
 
 def _as_list(value: str | list[str]) -> list[str]:
@@ -328,7 +333,7 @@ def _role_of(split: str, source: Path) -> tuple[str, str]:
 
 
 def _fill_utm(table: pd.DataFrame) -> None:
-    """UTM coordinates from degrees, where a row has no UTM of its own."""
+    """Compute UTM coordinates from degrees for the rows without UTM coordinates."""
     for column, empty in (("utm_east", np.nan), ("utm_north", np.nan), ("utm_zone", "")):
         if column not in table:
             table[column] = empty
@@ -370,7 +375,7 @@ def _folder_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _from_name(file_name: str, role: str, parts: tuple[str, ...]) -> dict[str, Any]:
-    """What the file's name says; outside the standard naming a training image's folder is its place."""
+    """Read a file's name; outside the standard naming, a training image's folder is its place."""
     try:
         name = parse_name(file_name)
     except ValueError:

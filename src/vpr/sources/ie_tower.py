@@ -1,7 +1,8 @@
-"""IE Tower: phone videos of 25 floors of one building, a frame a second. Every fifth frame of a clip is a query.
+"""List the images of IE Tower: phone videos of 25 floors of one building, one frame a second.
 
-https://github.com/JSebastianIEU/ie-tower-visual-place-recognition, MIT. A folder with ``data/metadata/dataset.csv``
-(``image_path, label, split``) and the frames below ``data``, named ``<clip>_frame_<number>.jpg``. A label is a floor.
+Every fifth frame of a clip is a query. The source is https://github.com/JSebastianIEU/ie-tower-visual-place-recognition
+(MIT): a folder with ``data/metadata/dataset.csv`` (``image_path, label, split``) and frames below ``data``, named
+``<clip>_frame_<number>.jpg``. A label is a floor.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from vpr.data.manifest import DATABASE, QUERY, TRAIN
 from vpr.sources.catalogue import SourceParams
 
 TABLE = "metadata/dataset.csv"
-FRAMES_PER_PLACE = 5  # a floor, or a whole clip, shows too many different things to be one place
-HELD_OUT = 5  # every such clip is one to validate on
-VALIDATED = (0, 3)  # of five frames of it; the published queries are those that leave a rest of 1
+FRAMES_PER_PLACE = 5  # a floor or a whole clip shows too many different scenes to be one place
+HELD_OUT = 5  # every fifth clip is held out for validation
+VALIDATED = (0, 3)  # frame numbers modulo 5 that are queries; the published queries are those with remainder 1
 _COLUMNS = ("image_path", "label", "split")
 
 
 def read_training(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
-    """Gallery frames as training images; a place is a window of a clip. ``hold_out`` leaves clips out."""
+    """List gallery frames as training images; a place is five successive frames. ``hold_out`` leaves clips out."""
     folder, frames = _frames(where, root)
     gallery = frames[frames["split"] == "gallery"]
     if source.hold_out:
@@ -33,9 +34,9 @@ def read_training(where: str, name: str, root: Path, source: SourceParams) -> tu
 
 
 def read_evaluation(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
-    """Gallery and queries as published; with ``hold_out`` the queries are gallery frames of the clips left out.
+    """List gallery and queries as published; with ``hold_out`` the queries are gallery frames of held-out clips.
 
-    A database image of the query's floor is a positive.
+    The positives of a query are the database images of its floor.
     """
     del name
     folder, frames = _frames(where, root)
@@ -59,14 +60,14 @@ def _rows(frames: pd.DataFrame) -> pd.DataFrame:
 
 
 def _frames(where: str, root: Path) -> tuple[Path, pd.DataFrame]:
-    """The folder that paths start from, and the table with clip and number of each frame."""
+    """Return the folder of the paths, and the table with clip and number of each frame."""
     found = sorted(root.glob(f"**/{TABLE}"))
     if len(found) != 1:
         raise UserError(f"{where}.url: {root} holds {len(found)} files {TABLE}; expected one, as in the repository")
     try:
         table = pd.read_csv(found[0], dtype=str, keep_default_na=False)
-    except (ValueError, OSError) as error:  # pandas' errors are of these kinds
-        raise UserError(f"{found[0]}: can't be read as a table: {error}") from None
+    except (ValueError, OSError) as error:  # pandas raises subclasses of these
+        raise UserError(f"{found[0]}: cannot be read as a table: {error}") from None
     lacking = sorted(set(_COLUMNS) - set(table))
     if lacking:
         raise UserError(f"{found[0]}: no column {lacking[0]!r}; expected {', '.join(_COLUMNS)}")

@@ -1,7 +1,7 @@
-"""How published sets are laid out on a disk: a source's folder -> the set's own folder in it, and rows of a listing.
+"""Read the layouts of published sets. Each reader returns the set's folder in its source, and rows of a listing.
 
-Paths start at the set's own folder, so that they are the same however deep a mirror's archive has it. Each
-reader leaves in the column ``problem`` what it cannot read of a row, for the verify stage to report.
+Paths are relative to the set's folder, so that they do not depend on how deep a mirror's archive nests it. The column
+``problem`` of a row says what could not be read; the verify stage reports it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import pandas as pd
 
 from vpr.config.errors import UserError
 from vpr.data.coordinates import on_earth, to_utm
-from vpr.data.files import HIDDEN, list_images
 from vpr.data.manifest import DATABASE, QUERY, TRAIN
-from vpr.data.names import parse_name
 from vpr.sources import ie_tower
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.ground_truth import frame_columns
+from vpr.sources.image_files import HIDDEN, list_images
+from vpr.sources.standard_naming import parse_name
 
-DEPTH = 4  # folders that a set may be below its source's
+DEPTH = 4  # deepest level at which a set's folder is looked for
 _GSV_NAME = re.compile(
     r"(?P<code>[^_]+)_(?P<place>\d+)_(?P<year>\d{4})_(?P<month>\d{1,2})_(?P<heading>\d+)"
     r"_(?P<lat>-?[\d.]+(?:e-?\d+)?)_(?P<lon>-?[\d.]+(?:e-?\d+)?)_(?P<pano>.+)\.[^.]+$"
@@ -32,11 +32,10 @@ _GSV_KEY = ["code", "place", "year", "month", "heading", "pano"]
 
 
 def find_folder(where: str, root: Path, wanted: str, holding: tuple[str, ...] = ()) -> Path:
-    """The folder ``wanted`` at the least depth below ``root`` that has all the folders ``holding``.
+    """Return the highest folder ``wanted`` below ``root`` that has all the folders ``holding``.
 
     Raises:
-        UserError: if there is none; the message lists the folders that are there.
-        UserError: if there are several at the same depth.
+        UserError: if there is none, or several at the same depth; the message lists the folders.
     """
     level, seen = [root], []
     for _ in range(DEPTH):
@@ -60,13 +59,13 @@ def find_folder(where: str, root: Path, wanted: str, holding: tuple[str, ...] = 
 
 
 def sorted_folders(folder: Path) -> list[os.DirEntry[str]]:
-    """The folders in a folder."""
+    """List the folders of a folder."""
     with os.scandir(folder) as entries:
         return sorted((e for e in entries if e.is_dir() and not e.name.startswith(HIDDEN)), key=lambda e: e.name)
 
 
 def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
-    """GSV-Cities XS: ``<city>/<standard name>``, whose note is ``<place>_<City>``."""
+    """Read GSV-Cities XS: ``<city>/<standard name>``, whose note is ``<place>_<City>``."""
     folder = find_folder(where, root, source.folder)
     rows = []
     for image in list_images(folder):
@@ -83,14 +82,14 @@ def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> tupl
 
 
 def read_gsv_cities(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
-    """GSV-Cities: ``Images/<city>/<name>`` and ``Dataframes/<city>.csv``; where a city has a table, it decides."""
+    """Read GSV-Cities: ``Images/<city>/<name>``; ``Dataframes/<city>.csv`` takes precedence over file names."""
     folder = find_folder(where, root, source.folder, ("Images",))
     images = pd.DataFrame({"image": [f"Images/{image}" for image in list_images(folder / "Images")]}, dtype=object)
     names = images["image"].str.rpartition("/")[2].str.extract(_GSV_NAME)
     images = pd.concat([images, names], axis=1)
     images["city"] = images["image"].str.split("/").str[-2].str.lower()
     images["problem"] = np.where(
-        images["code"].isna(), "not named city_place_year_month_bearing_lat_lon_panoid, as GSV-Cities is", ""
+        images["code"].isna(), "the name is not city_place_year_month_bearing_lat_lon_panoid, as in GSV-Cities", ""
     )
     images = images.fillna("")
     for column in ("place", "year", "month", "heading"):
@@ -121,13 +120,13 @@ def read_gsv_cities(where: str, name: str, root: Path, source: SourceParams) -> 
 
 
 def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd.DataFrame:
-    """The images that the tables list, those included that are not on the disk."""
+    """Return the images that the tables list, including missing files."""
     listed = []
     for path in tables:
         try:
             table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        except (ValueError, OSError) as error:  # pandas' errors are of these kinds
-            raise UserError(f"{path}: can't be read as a table: {error}") from None
+        except (ValueError, OSError) as error:  # pandas raises subclasses of these
+            raise UserError(f"{path}: cannot be read as a table: {error}") from None
         lacking = sorted({"place_id", "year", "month", "northdeg", "city_id", "lat", "lon", "panoid"} - set(table))
         if lacking:
             raise UserError(f"{path}: no column {lacking[0]!r}; expected the tables that GSV-Cities is published with")
@@ -163,7 +162,7 @@ def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd
 
 
 def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
-    """An evaluation set: database and queries, in the standard naming or with a ground truth of its own."""
+    """Read an evaluation set: database and queries, in the standard naming or with a ground truth."""
     del name
     folder = find_folder(where, root, source.folder, (source.database, source.queries))
     parts = []
@@ -173,7 +172,7 @@ def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tu
         for image in list_images(folder / part):
             row = _standard_fields(PurePosixPath(image).name)
             if given and "utm_east" not in row:
-                row = {}  # any name will do
+                row = {}  # any name is valid
             rows.append({"image": f"{part}/{image}", "role": role} | row)
         if not rows:
             raise UserError(f"{where}: {folder / part} holds no images")
@@ -187,20 +186,20 @@ def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tu
 
 
 def listed_queries(where: str, path: Path, queries: pd.DataFrame) -> pd.DataFrame:
-    """The queries whose key stands in a file.
+    """Return the queries whose key is in a file.
 
     Raises:
-        UserError: if the file is not there, or names what is no query.
+        UserError: if the file does not exist, or a key belongs to no query.
     """
     if not path.is_file():
-        raise UserError(f"{where}.query_list: {path} is not there")
+        raise UserError(f"{where}.query_list: {path} does not exist")
     keys = set(path.read_text(encoding="utf-8").split())
     stems = queries["image"].map(lambda image: PurePosixPath(image).stem)
     panos = queries["image"].map(lambda image: _pano(PurePosixPath(image).name))
     missing = sorted(keys - set(stems) - set(panos))
     if missing:
         raise UserError(
-            f"{where}.query_list: {path} has {len(keys)} keys, and {len(missing)} are no query's, {missing[0]!r} first"
+            f"{where}.query_list: {path} has {len(keys)} keys; {len(missing)} belong to no query, {missing[0]!r} first"
         )
     return queries[stems.isin(keys) | panos.isin(keys)].reset_index(drop=True)
 
@@ -213,7 +212,7 @@ def _pano(file_name: str) -> str:
 
 
 def read_standard_train(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
-    """Training images anywhere in a folder, in the standard naming; places are made from their positions later."""
+    """Read training images anywhere in a folder, in the standard naming; places are made from positions later."""
     folder = find_folder(where, root, source.folder)
     rows = []
     for image in list_images(folder):
@@ -233,7 +232,7 @@ LAYOUTS = {
 
 
 def _standard_fields(file_name: str) -> dict[str, Any]:
-    """What a name in the standard naming says; or the problem with it."""
+    """Return the fields of a name in the standard naming, or the problem with it."""
     try:
         name = parse_name(file_name)
     except ValueError as error:

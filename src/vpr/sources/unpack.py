@@ -1,4 +1,4 @@
-"""Unpack archives whose content nobody has checked yet: zip, tar, tar.gz (bz2, xz) and tar.zst."""
+"""Unpack untrusted archives: zip, tar, tar.gz (bz2, xz) and tar.zst."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from vpr.config.errors import UserError
 from vpr.config.progress import progress
 
 CHUNK_BYTES = 1 << 20
-MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES = 100, 255, 2000  # folders in each other, a file's name, a whole path
-MAX_HEADER_BYTES = 1 << 20  # of a long name or other words about a file, which tarfile reads whole
-# Left free while a tar is unpacked, which does not say beforehand how large it is: so much of the disk, at most.
+MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES = 100, 255, 2000  # nested folders, bytes of a name, bytes of a path
+MAX_HEADER_BYTES = 1 << 20  # extended headers, such as long names, which tarfile reads into memory
+# A tar does not say beforehand how large it is, so this much of the disk, up to a limit, stays free.
 RESERVED_SHARE, RESERVED_BYTES = 0.02, 1_000_000_000
 _MAGIC = {
     b"PK\x03\x04": "zip",
@@ -43,17 +43,15 @@ _BROKEN = (
     zipfile.BadZipFile, tarfile.TarError, zstandard.ZstdError, gzip.BadGzipFile, lzma.LZMAError, zlib.error,
     EOFError, ValueError, LookupError, NotImplementedError, struct.error,
 )  # fmt: skip
-_END = bytes(1024)  # of a tar: two blocks of zeros
+_END = bytes(1024)  # a tar ends with two blocks of zeros
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Write an archive's files under ``folder``; those that an interrupted run has written are kept.
+    """Unpack an archive into ``folder``; files of an interrupted run are kept.
 
     Raises:
-        UnusableArchive: if the file is not an archive, or is broken.
-        UserError: if an entry is anything but a file or folder inside it: a path that leaves the folder, an
-            absolute path, a link, a device.
-        UserError: if the disk is too small.
+        UnusableArchive: if the file is not an archive, or is damaged.
+        UserError: if an entry is a link or a device, or would be outside ``folder``, or if the disk is too small.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -62,31 +60,36 @@ def unpack(archive: Path, folder: Path) -> None:
         else:
             _unpack_tar(archive, folder)
     except (FileExistsError, IsADirectoryError, NotADirectoryError) as error:
-        raise UserError(f"{archive}: refused, it holds a file and a folder of one name: {error.filename}") from None
+        raise UserError(
+            f"{archive}: refused, because it holds a file and a folder of the same name: {error.filename}"
+        ) from None
     except _BROKEN as error:
-        raise UnusableArchive(f"{archive}: the archive is broken: {error}") from None
+        raise UnusableArchive(f"{archive}: the archive is damaged: {error}") from None
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise UserError(
                 f"{folder}: the disk is full while unpacking {archive.name}; make room and run again, "
-                "what is unpacked is kept"
+                "unpacked files are kept"
             ) from None
-        if error.errno in (None, errno.EINVAL):  # of a decompressor; a position before the file's beginning
-            raise UnusableArchive(f"{archive}: the archive is broken: {error}") from None
+        if error.errno in (
+            None,
+            errno.EINVAL,
+        ):  # raised by a decompressor, or for a position before the start of the file
+            raise UnusableArchive(f"{archive}: the archive is damaged: {error}") from None
         raise
 
 
 class UnusableArchive(UserError):
-    """A file that is not an archive, or a broken one: fetched again it may be whole."""
+    """A file that is not an archive or is damaged; downloading it again may help."""
 
 
 def is_archive(path: Path) -> bool:
-    """Whether a file can be unpacked, by its content."""
+    """Return true if the content of a file is an archive."""
     return _kind(path) is not None
 
 
 def _kind(path: Path) -> str | None:
-    """The kind of archive by its first bytes; one inside another does not count."""
+    """Return the kind of archive from its first bytes."""
     with path.open("rb") as file:
         start = file.read(262)
     if start[257:262] == b"ustar":
@@ -95,17 +98,17 @@ def _kind(path: Path) -> str | None:
         if start.startswith(magic):
             return kind
     if start[:1] in b"PQRSTUVWXYZ[\\]^_" and start[1:4] == b"\x2a\x4d\x18":
-        return "zst"  # a skippable frame before the first
+        return "zst"  # a skippable frame before the first frame
     return "zip" if zipfile.is_zipfile(path) else "tar" if tarfile.is_tarfile(path) else None
 
 
 def reserved_bytes(folder: Path) -> float:
-    """What is left free where nobody says beforehand how much is to come."""
+    """Return the disk space to leave free if the size of an archive's content is unknown."""
     return min(RESERVED_SHARE * shutil.disk_usage(folder).total, RESERVED_BYTES)
 
 
 def require_room(folder: Path, num_bytes: float, purpose: str) -> None:
-    """Refuse to start what the disk has no room for."""
+    """Refuse to start if the disk has too little space."""
     free = shutil.disk_usage(folder).free
     if num_bytes > free:
         raise UserError(
@@ -154,7 +157,7 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
 
 
 class _Entry(tarfile.TarInfo):
-    """Refuses words about a file that are longer than any name."""
+    """A tar entry that refuses oversized extended headers."""
 
     def _proc_member(self, tar: tarfile.TarFile) -> Any:
         kinds = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE)
@@ -164,7 +167,7 @@ class _Entry(tarfile.TarInfo):
 
 
 class _Stream(io.RawIOBase):
-    """Reads on, and remembers how it ended: what is cut off between two files would look whole otherwise."""
+    """A stream that remembers its end, so that a tar that is cut off between two files is noticed."""
 
     def __init__(self, plain: IO[bytes]) -> None:
         super().__init__()
@@ -181,15 +184,15 @@ class _Stream(io.RawIOBase):
 
 @contextmanager
 def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
-    """The archive to read once; on leaving it is read to its end, where checksums are."""
+    """Open a tar for one pass; at the end the rest is read, so that checksums are verified."""
     kind = _kind(archive)
     with ExitStack() as stack:
         if kind is None:
             with archive.open("rb") as file:
                 start = file.read(40)
             raise UnusableArchive(
-                f"{archive}: no zip, tar, tar.gz or tar.zst, it begins with {start!r}; a web page instead of the file "
-                "usually means that the link wants a login or a confirmation"
+                f"{archive}: not a zip, tar, tar.gz or tar.zst file, it begins with {start!r}; a web page instead of "
+                "the file usually means that the link requires a login or a confirmation"
             )
         if kind == "zst":
             file = stack.enter_context(archive.open("rb"))
@@ -204,14 +207,14 @@ def _open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
         while stream.read(CHUNK_BYTES):
             pass
         if stream.tail != _END:
-            raise EOFError("it ends before its end mark")
+            raise EOFError("the end mark is missing")
 
 
 def _inside(archive: Path, name: str) -> PurePosixPath:
-    """An entry's path below the folder.
+    """Return an entry's path below the folder.
 
     Raises:
-        UserError: if it is absolute or leaves the folder.
+        UserError: if it is absolute, leaves the folder, or is too long.
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if (
@@ -220,7 +223,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
         or len(os.fsencode(name)) > MAX_PATH_BYTES
         or any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts)
     ):
-        raise _refusal(archive, f"{name[:60]}...", "a path that no disk takes")
+        raise _refusal(archive, f"{name[:60]}...", "a path that is too long")
     if path.is_absolute() or re.match(r"[A-Za-z]:", name):
         raise _refusal(archive, name, "an absolute path")
     if ".." in path.parts:
@@ -229,7 +232,7 @@ def _inside(archive: Path, name: str) -> PurePosixPath:
 
 
 def _refusal(archive: Path, name: str, what: str) -> UserError:
-    return UserError(f"{archive}: refused, it holds {what}: {name!r}; get the archive from its publisher")
+    return UserError(f"{archive}: refused, because it holds {what}: {name!r}; get the archive from its publisher")
 
 
 def _is_written(path: Path, size: int) -> bool:

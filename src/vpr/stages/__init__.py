@@ -1,7 +1,7 @@
-"""One file for each stage of dvc.yaml: it parses, calls and writes."""
+"""The stages of dvc.yaml, one in each file: a stage parses its arguments, calls the library and writes files."""
 
 import os
 
-# Threads that wait give their core away. By default they spin, and two trainings on one machine take far more than
-# twice the time of one. OpenMP reads this when torch is loaded, so it stands before anything that loads it.
+# Waiting threads yield their core. By default they spin, so that two trainings on one machine take far more than twice
+# the time of one. OpenMP reads this variable when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

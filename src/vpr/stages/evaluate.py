@@ -1,4 +1,4 @@
-"""Stage ``evaluate``: the descriptors of one set -> recalls, curve, conditions and predictions."""
+"""Stage ``evaluate``: compute recalls, conditions and predictions from the descriptors of one set."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import pandas as pd
 
 from vpr.config.errors import run_stage
-from vpr.config.params import load
+from vpr.config.params import Params
 from vpr.data.csv_files import to_csv
-from vpr.retrieval.centring import loaded
-from vpr.retrieval.evaluation import evaluate_ranking, sequence_recalls
+from vpr.evaluation.centring import load_set
+from vpr.evaluation.evaluation import evaluate_ranking, sequence_recalls
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import approximate_index, search, search_in, size_bytes
 
 
 def write_table(rows: pd.DataFrame, columns: list[str], path: Path) -> None:
-    """Write the rows; of an unlabelled set, which has none, the header alone."""
+    """Write a table; without rows, as for an unlabelled set, only its header."""
     path.write_text(to_csv(rows if len(rows) else pd.DataFrame(columns=columns)), encoding="utf-8")
 
 
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("--conditions", type=Path, required=True)
     parser.add_argument("--predictions", type=Path, required=True)
     args = parser.parse_args()
-    params = load(EvaluateParams)
-    described = loaded(args.descriptors, params.centred)
+    params = Params.read().section(EvaluateParams)
+    described = load_set(args.descriptors, params.centred)
     database, queries = described.database, described.queries
     k = max(params.num_predictions, *params.recall_at)
     ranking, distances = search(database.descriptors, queries.descriptors, k, params.faiss_gpu)

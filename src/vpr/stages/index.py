@@ -1,6 +1,6 @@
-"""Stage ``index``: the database of one evaluation set + predictions on the validation set -> data/index.
+"""Stage ``index``: write data/index, in which ``vpr localize`` and the logged model locate photos.
 
-What ``vpr localize`` and the logged model answer from.
+It holds the database of one evaluation set, and a confidence that is learnt on the validation set.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import argparse
 from pathlib import Path
 
 from vpr.config.errors import run_stage
-from vpr.config.params import load, load_eval_sets, load_value
+from vpr.config.params import Params
 from vpr.data.checksums import file_sha256
-from vpr.data.described_set import DescribedSet
+from vpr.descriptors.described_set import DescribedSet
+from vpr.evaluation.evaluation import evaluate_ranking
 from vpr.localization.confidence import Calibration, NoConfidence, calibrate
-from vpr.localization.index import Index, IndexFacts
-from vpr.localization.params import IndexParams, load_index_set
-from vpr.retrieval.evaluation import evaluate_ranking
+from vpr.localization.index_files import IndexFacts, write_index
+from vpr.localization.params import VAL_SET, IndexParams, index_set
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import search
 
@@ -23,7 +23,7 @@ from vpr.retrieval.search import search
 def learn_confidence(
     val_set: str, descriptors: Path, radius_m: float, neighbours: int
 ) -> tuple[Calibration | None, str]:
-    """The calibration, and what to print of it: of descriptors as photos have them, which evaluation may centre."""
+    """Return the calibration for descriptors that are not centred, and a message to print."""
     described = DescribedSet.load(descriptors / val_set)
     database, queries = described.database, described.queries
     ranking, distances = search(database.descriptors, queries.descriptors, neighbours)
@@ -42,16 +42,17 @@ def main() -> None:
     parser.add_argument("--descriptors", type=Path, required=True, help="folder of <set>/")
     parser.add_argument("--index", type=Path, required=True)
     args = parser.parse_args()
-    sets, radius_m = load_eval_sets(), load(EvaluateParams).positive_radius_m
-    val_set, neighbours = load_value("datasets.${dataset}.train.val_set", str), load(IndexParams).neighbours
+    params = Params.read()
+    radius_m, neighbours = params.section(EvaluateParams).positive_radius_m, params.section(IndexParams).neighbours
+    val_set = params.value(VAL_SET, str)
     calibration, message = None, f"no confidence: {val_set} is not among eval_sets"
-    if val_set in sets:
+    if val_set in params.eval_sets:
         calibration, message = learn_confidence(val_set, args.descriptors, radius_m, neighbours)
-    described = DescribedSet.load(args.descriptors / load_index_set())
+    described = DescribedSet.load(args.descriptors / index_set(params))
     database = described.database
     name = f"{database.manifest.name} {described.name}"
     facts = IndexFacts(file_sha256(args.model), database.manifest.name, name, radius_m)
-    Index(database.descriptors, database.rows, facts, calibration).save(args.index)
+    write_index(args.index, database.descriptors, database.rows, facts, calibration)
     print(f"{len(database.rows)} images of {described.name}; {message}")
 
 

@@ -1,6 +1,6 @@
-"""Stage ``record``: models and metrics -> the model's MLflow run, and what the report says of the run.
+"""Stage ``record``: log models and metrics to MLflow, and write the facts in the report's footer.
 
-The receipt is beside the store and goes with it: wipe ``mlruns`` and the next ``dvc repro`` records again.
+The receipt is kept beside the store: without ``mlruns``, the next ``dvc repro`` records again.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import argparse
 from pathlib import Path
 
 from vpr.config.errors import UserError, run_stage
-from vpr.config.params import load, load_eval_sets
-from vpr.experiments.record import gather, receipt, record
+from vpr.config.params import Params
+from vpr.descriptors.params import ExportParams
+from vpr.experiments.recording import gather, receipt, record
 from vpr.experiments.store import is_own_store, tracking_uri, warn, without_passwords
-from vpr.model.params import ExportParams
 from vpr.report.run_facts import write_run_facts
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--manifest", type=Path, required=True, help="of the training images")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the training images")
     parser.add_argument("--evaluation-manifest", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--model", type=Path, required=True)
@@ -30,9 +30,10 @@ def main() -> None:
     )
     parser.add_argument("--receipt", type=Path, required=True)
     args = parser.parse_args()
+    params = Params.read()
     results = gather(
         args.manifest, args.evaluation_manifest, args.models, args.model, args.index, args.predictions, args.report,
-        args.metrics, load_eval_sets(), load(ExportParams),
+        args.metrics, params.eval_sets, params.section(ExportParams),
     )  # fmt: skip
     run_id = None
     try:
@@ -42,8 +43,8 @@ def main() -> None:
         if is_own_store():
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise UserError(
-                f"{tracking_uri()} can't be written: {reason}; results are safe in files; put that right, or move "
-                "mlruns away, and run `dvc repro` again"
+                f"{tracking_uri()} cannot be written: {reason}; results are safe in files; solve the problem, or "
+                "move mlruns away, and run `dvc repro` again"
             ) from error
         warn(f"not recorded: {error}")
     write_run_facts(args.report, args.model, results.log, run_id)

@@ -1,6 +1,6 @@
-"""Stage ``sets``: data/manifest/evaluation.parquet -> data/manifest/sets/<set>.parquet.
+"""Stage ``sets``: write the manifest of one evaluation set, data/manifest/sets/<set>.parquet.
 
-Each evaluation set has a file of its own, so that another set changes nothing for those that are extracted.
+With a file for each set, adding a set does not extract the others again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vpr.data.manifest import read_manifest, set_manifest, write_manifest
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--manifest", type=Path, required=True, help="of all evaluation sets")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of all evaluation sets")
     parser.add_argument("--set", required=True, help="name of the evaluation set")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()

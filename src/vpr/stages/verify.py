@@ -1,4 +1,4 @@
-"""Stage ``verify``: data/listing.parquet + images -> data/manifest, problems, page, statistics."""
+"""Stage ``verify``: check all images, and write the manifest, the problems and the page of the dataset."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import json
 from pathlib import Path
 
 from vpr.config.errors import run_stage
-from vpr.config.params import load, load_eval_sets, load_value
+from vpr.config.params import Params
 from vpr.data.csv_files import to_csv
 from vpr.data.manifest import read_manifest, write_parts
 from vpr.retrieval.params import EvaluateParams
 from vpr.verification.checks import check_sets, verify
-from vpr.verification.page import dataset_page
+from vpr.verification.dataset_page import dataset_page
+from vpr.verification.outcome import all_problems, print_counts, stop_on_problems
 from vpr.verification.params import VerifyParams
-from vpr.verification.summary import all_problems, print_counts, stop_on_problems
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--listing", type=Path, required=True)
-    parser.add_argument("--manifest", type=Path, required=True, help="folder of the manifest's parts")
+    parser.add_argument("--manifest", type=Path, required=True, help="folder for the parts of the manifest")
     parser.add_argument("--problems", type=Path, required=True)
     parser.add_argument("--page", type=Path, required=True)
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
-    params, radius_m = load(VerifyParams), load(EvaluateParams).positive_radius_m
-    trains = load_value("train.checkpoint", str | None) is None
-    val_set = load_value("datasets.${dataset}.train.val_set", str)
+    content = Params.read()
+    params, radius_m = content.section(VerifyParams), content.section(EvaluateParams).positive_radius_m
+    trains, val_set = content.value("train.checkpoint", str | None) is None, content.value("train.val_set", str)
     listing = read_manifest(args.listing)
     checked = verify(listing, radius_m, params.num_workers, params.queries_without_positives, params.engine)
     problems = all_problems(checked, params)
@@ -37,7 +37,7 @@ def main() -> None:
     args.page.write_text(dataset_page(checked.manifest, problems, checked.statistics, radius_m), encoding="utf-8")
     args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     stop_on_problems(checked, params, args.problems)
-    check_sets(checked.manifest, [*dict.fromkeys([*load_eval_sets(), *([val_set] if trains else [])])])
+    check_sets(checked.manifest, [*dict.fromkeys([*content.eval_sets, *([val_set] if trains else [])])])
     write_parts(checked.manifest, args.manifest, val_set if trains else None)
     print_counts(checked, args.page)
 

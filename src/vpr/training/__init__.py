@@ -1,1 +1,1 @@
-"""From places to weights: batches, the training signal, the loop, and what a training leaves behind."""
+"""Train a model: batches of places, the training signal, the loop, and the files that a training leaves."""

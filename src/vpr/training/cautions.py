@@ -1,58 +1,61 @@
-"""What is worth knowing of a run that goes on all the same: said before it begins, and in the report."""
+"""Warnings that do not stop a run; they are printed before it begins and shown in the report."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from vpr.config.errors import UserError
+from vpr.config.params import Params
 from vpr.training.params import TrainParams, place_of
 
-FEW_BATCHES = 20  # in an epoch
+FEW_BATCHES = 20  # an epoch with fewer batches is short
 
 
 def few_batches(num_places: int, places_per_batch: int) -> list[str]:
-    """A sentence if a training has too little to learn from.
+    """Warn if there are too few places to learn from.
 
     Args:
-        num_places: that the training takes; 0 where a checkpoint was taken as it is.
-        places_per_batch: of the settings.
+        num_places: Number of training places; 0 if a checkpoint is used without training.
+        places_per_batch: Number of places in a batch.
+
+    Returns:
+        A list with one sentence, or an empty list.
     """
     batches = num_places // places_per_batch
     if not num_places or batches >= FEW_BATCHES:
         return []
     return [
-        f"an epoch has {batches} batch{'es' * (batches != 1)}: {num_places} places, {places_per_batch} in a batch; so "
-        "few teach little: make more and smaller places (docs/own-data.md says how), or lower places_per_batch"
+        f"an epoch has {batches} batch{'es' * (batches != 1)}: {num_places} places, {places_per_batch} in a batch; a "
+        "model learns little from so few: make more and smaller places (docs/own-data.md), or lower places_per_batch"
     ]
 
 
 def chosen_on_what_is_reported(val_set: str, eval_sets: Sequence[str]) -> list[str]:
-    """A sentence if the best epoch was chosen on the only set that is reported."""
+    """Warn if the best epoch was chosen on the only set that is reported; see ``few_batches``."""
     if set(eval_sets) != {val_set}:
         return []
     return [
-        f"{val_set} is reported, and the best epoch is chosen on it as well, so its recalls are too good: report a set "
-        "that nothing was chosen on"
+        f"{val_set} is the only reported set, and the best epoch is chosen on it too, so its recalls are too good: "
+        "report a set that nothing is chosen on"
     ]
 
 
-def check_training(settings: TrainParams, num_places: int | None, eval_sets: Sequence[str], params_file: Path) -> None:
-    """Print what can be said before anything is fetched.
+def check_training(settings: TrainParams, num_places: int | None, params: Params) -> None:
+    """Print the warnings that are known before anything is fetched.
 
     Args:
-        num_places: that the dataset has at most; ``None`` if that is not known.
-        eval_sets: that will be reported.
-        params_file: where the settings stand.
+        settings: Training settings.
+        num_places: Largest possible number of training places; ``None`` if it is unknown.
+        params: Content of ``params.yaml``.
 
     Raises:
         UserError: if a batch takes more places than there are.
     """
     if settings.checkpoint is not None:
         return
-    wanted = settings.places_per_batch
+    wanted, eval_sets = settings.places_per_batch, params.eval_sets
     if num_places is not None and wanted > num_places:
-        where = f"{params_file}: {place_of('places_per_batch', params_file)}"
+        where = f"{params.path}: {place_of('places_per_batch', params)}"
         raise UserError(f"{where} is {wanted}, but the dataset has {num_places:,} places; lower it")
     notes = chosen_on_what_is_reported(settings.val_set, eval_sets) + few_batches(num_places or 0, wanted)
     if settings.val_set not in eval_sets:

@@ -1,7 +1,7 @@
-"""Clusters of an aggregator from local features of the training images, before the first step.
+"""Initialise the clusters of an aggregator from local features of the training images.
 
-500 images with 100 random positions each, k-means of FAISS, as in the deep visual geo-localization benchmark
-(Berton et al., CVPR 2022, https://arxiv.org/abs/2204.03444).
+As in the deep visual geo-localization benchmark (Berton et al., CVPR 2022, https://arxiv.org/abs/2204.03444), k-means
+runs on 100 random positions of each of 500 images; it is FAISS's.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ NUM_IMAGES, PER_IMAGE, ITERATIONS = 500, 100, 100
 
 
 def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device, seed: int) -> None:
-    """Set the clusters of an aggregator that starts from some; others are left as they are.
+    """Set the clusters of an aggregator that has any, in place.
 
     Args:
-        images: training images.
-        seed: of the images, the positions and k-means.
+        model: The model.
+        images: Training images.
+        device: Device to compute local features on.
+        seed: Random seed for the images, the positions and k-means.
 
     Raises:
         UserError: if there are fewer local features than clusters.
@@ -43,7 +45,7 @@ def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device
             bar.update()
     local = torch.cat(found)
     if len(local) < num_clusters:
-        raise UserError(f"{len(local)} local features of {len(chosen)} images make no {num_clusters} clusters")
+        raise UserError(f"{len(local)} local features of {len(chosen)} images are too few for {num_clusters} clusters")
     kmeans = faiss.Kmeans(local.shape[1], num_clusters, niter=ITERATIONS, seed=seed, min_points_per_centroid=1)
     kmeans.train(local.numpy())
     aggregator.initialise(torch.from_numpy(kmeans.centroids).to(local.dtype), local)
@@ -51,7 +53,7 @@ def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device
 
 @torch.inference_mode()
 def _positions(model: VPRModel, image: Tensor, device: torch.device, rng: np.random.Generator) -> Tensor:
-    """Local features ``(PER_IMAGE or fewer, C)`` of unit norm, at random positions of an image."""
+    """Return local features ``(PER_IMAGE or fewer, C)`` of unit norm at random positions of an image."""
     training = model.training
     model.to(device).eval()
     features = model.backbone(model.normalised(image[None].to(device)))[0].flatten(1).T.float().cpu()

@@ -1,70 +1,46 @@
-"""What is trained: one class from ``params.yaml`` to checkpoints, ``training.json`` and MLflow, and back."""
+"""The configuration of a training run, in ``params.yaml``, checkpoints, ``training.json`` and MLflow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from vpr.config.errors import UserError
-from vpr.config.params import COMPONENTS, PARAMS_FILE, load_choice, load_dataset_name, reads
+from vpr.config.params import COMPONENTS, Choice, Params, reads
 from vpr.model.spec import ModelSpec
 from vpr.training.params import OWN, SHARED, TrainParams, load_train, place_of
 
-# Layers that suit one dataset do not suit another, so they are set with the training.
+# The layers that suit one dataset do not suit another, so they are training settings.
 _LAYERS = ("layers_to_crop", "layers_to_freeze")
 CHOICE_KEYS = tuple(key for name, table in COMPONENTS.items() for key in (name, f"{table}.${{{name}}}"))
 
 
 @dataclass(frozen=True)
-class Named:
-    """A dataset or component by name, with its options, those left at their defaults included."""
-
-    name: str
-    options: dict[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        """``{"name": ..., **options}``."""
-        return {"name": self.name, **self.options}
-
-    @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Named:
-        """The reverse of ``as_dict``.
-
-        Raises:
-            KeyError, TypeError: if it is anything else.
-        """
-        if not isinstance(content["name"], str):
-            raise TypeError(f"a name is {content['name']!r}")
-        return cls(content["name"], {key: value for key, value in content.items() if key != "name"})
-
-
-@dataclass(frozen=True)
 class RunConfiguration:
-    """What a model was trained with.
+    """Everything that a model was trained with.
 
     Attributes:
-        dataset: the training data, with the options that its images follow from.
-        backbone, agg, loss, miner: the components.
-        train: the training settings; those of a checkpoint of another version may lack or have keys, so they are
-            plain values here, and ``settings`` checks them.
+        dataset: Training data, with the options that its images depend on.
+        backbone, agg, loss, miner: Components, with the options left at their defaults.
+        train: Training settings as plain values, because a checkpoint of another version may have other keys;
+            ``settings`` checks them.
     """
 
-    dataset: Named
-    backbone: Named
-    agg: Named
-    loss: Named
-    miner: Named
+    dataset: Choice
+    backbone: Choice
+    agg: Choice
+    loss: Choice
+    miner: Choice
     train: dict[str, Any]
 
     @property
     def settings(self) -> TrainParams:
-        """The training settings of this version."""
+        """Training settings, checked."""
         return TrainParams(**self.train)
 
     @property
     def spec(self) -> ModelSpec:
-        """The model to build."""
+        """Description of the model."""
         from vpr.model.backbones import normalisation_of
 
         height, width = self.train["image_size"]
@@ -74,35 +50,35 @@ class RunConfiguration:
 
     @property
     def components(self) -> list[str]:
-        """The names of backbone, aggregator, loss and, where there is one, miner."""
+        """Names of backbone, aggregator, loss and, if there is one, miner."""
         return [name for key in COMPONENTS if (name := getattr(self, key).name) != "none"]
 
     def trained_on(self, options: dict[str, Any]) -> RunConfiguration:
-        """The same with the options that the training images follow from."""
-        return replace(self, dataset=Named(self.dataset.name, options))
+        """Return a copy with the options that the training images depend on."""
+        return replace(self, dataset=Choice(self.dataset.name, options))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain types, nested: for checkpoints and ``training.json``."""
-        named = {key: getattr(self, key).as_dict() for key in ("dataset", *COMPONENTS)}
-        return {**named, "train": self.train}
+        """Return nested plain types, as checkpoints and ``training.json`` store them."""
+        choices = {key: getattr(self, key).as_dict() for key in ("dataset", *COMPONENTS)}
+        return {**choices, "train": self.train}
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> RunConfiguration:
-        """The reverse of ``as_dict``.
+        """Read what ``as_dict`` returned.
 
         Raises:
-            KeyError, TypeError: if it is anything else.
+            KeyError, TypeError: if ``content`` is anything else.
         """
-        named = {key: Named.from_dict(content[key]) for key in ("dataset", *COMPONENTS)}
-        return cls(**named, train={**content["train"]})
+        choices = {key: Choice.from_dict(content[key]) for key in ("dataset", *COMPONENTS)}
+        return cls(**choices, train={**content["train"]})
 
     def as_params(self) -> dict[str, str]:
-        """Flat, as text: the parameters of an MLflow run, such as ``agg.name`` and ``train.lr``."""
+        """Return the parameters of an MLflow run as text, such as ``agg.name`` and ``train.lr``."""
         return {key: str(value) for key, value in flat(self.as_dict()).items()}
 
 
 def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """``{"a": {"b": 1}}`` -> ``{"a.b": 1}``."""
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
     result: dict[str, Any] = {}
     for key, value in nested.items():
         result |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
@@ -110,7 +86,7 @@ def flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 @reads("dataset", SHARED, OWN, *CHOICE_KEYS)
-def load_configuration(path: Path = PARAMS_FILE) -> RunConfiguration:
+def load_configuration(params: Params) -> RunConfiguration:
     """Read what is chosen in ``params.yaml``.
 
     Raises:
@@ -121,19 +97,20 @@ def load_configuration(path: Path = PARAMS_FILE) -> RunConfiguration:
     from vpr.training.losses import LOSSES
     from vpr.training.miners import MINERS
 
-    train = load_train(path)
-    named = {}
+    train = load_train(params)
+    chosen = {}
     for key, registry in {"backbone": BACKBONES, "agg": AGGREGATORS, "loss": LOSSES, "miner": MINERS}.items():
-        choice = load_choice(key, path)
+        choice = params.choice(key)
         try:
             options = registry[choice.name].with_defaults(choice.options)
         except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+            raise UserError(f"{params.path}: {error}") from None
         misplaced = sorted(set(_LAYERS) & choice.options.keys())
         if misplaced:
             raise UserError(
-                f"{path}: {choice.name} has the options {misplaced}; set them in {place_of(misplaced[0], path)}"
+                f"{params.path}: {choice.name} has the options {misplaced}; set them in "
+                f"{place_of(misplaced[0], params)}"
             )
-        named[key] = Named(choice.name, options)
-    named["backbone"].options.update({key: getattr(train, key) for key in _LAYERS})
-    return RunConfiguration(Named(load_dataset_name(path), {}), **named, train=train.model_dump())
+        chosen[key] = Choice(choice.name, options)
+    chosen["backbone"].options.update({key: getattr(train, key) for key in _LAYERS})
+    return RunConfiguration(Choice(params.dataset, {}), **chosen, train=train.model_dump())

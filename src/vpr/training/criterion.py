@@ -1,6 +1,6 @@
-"""The training signal: a miner, then a loss, in float32, with what was mined counted; and a memory of earlier batches.
+"""The training signal: a miner, a loss, and optionally a memory of earlier batches, all in float32.
 
-The memory is that of Wang et al., "Cross-Batch Memory for Embedding Learning", CVPR 2020,
+The memory is the one of Wang et al., "Cross-Batch Memory for Embedding Learning", CVPR 2020,
 https://arxiv.org/abs/1912.06798.
 """
 
@@ -20,13 +20,13 @@ from vpr.training.miners import build_miner
 
 @dataclass(frozen=True)
 class Mined:
-    """What a miner picked, in shares from 0 to 1, where that lies.
+    """Shares of what a miner picked, from 0 to 1; they may still be on the device.
 
     Attributes:
-        informative_share: of all pairs or triplets of the batch.
-        share_without_pair: images of the batch that are no anchor of a positive pair or triplet that was picked; it is
-            what gsv-cities logs as batch accuracy.
-        nothing: whether nothing was picked.
+        informative_share: Share of the batch's pairs or triplets that were picked.
+        share_without_pair: Share of the batch's images that are not the anchor of a picked positive pair or triplet;
+            gsv-cities logs it as batch accuracy.
+        nothing: Whether nothing was picked.
     """
 
     informative_share: float | Tensor
@@ -35,18 +35,19 @@ class Mined:
 
 
 class Criterion(nn.Module):
-    """Miner and loss by name.
+    """A miner and a loss.
+
+    If the miner picks nothing from a batch, the loss is 0 and ``Mined.nothing`` is true, and the training does not
+    change the weights.
 
     Args:
-        loss, miner: names of the two tables, with options.
-        descriptor_dim, num_places: see ``build_loss``.
-        memory_size: descriptors kept of earlier batches, which those of a batch are compared with as well; 0 for none.
-
-    A batch of which the miner picks nothing has loss 0; ``Mined.nothing`` says so, and the training leaves the weights
-    as they are.
+        loss, loss_options: Name and options of the loss.
+        miner, miner_options: Name and options of the miner.
+        descriptor_dim, num_places: See ``build_loss``.
+        memory_size: Number of descriptors of earlier batches that a batch is also compared with; 0 for none.
 
     Raises:
-        UserError: for a loss and a miner, or a memory, that do not go together.
+        UserError: if the loss does not work with the miner or with a memory.
     """
 
     kept: Tensor
@@ -67,12 +68,12 @@ class Criterion(nn.Module):
         self.loss = build_loss(loss, descriptor_dim, num_places, **loss_options)
         self.miner = build_miner(miner, **miner_options)
         self.memory_size = memory_size
-        # As buffers, they are in the checkpoint that an interrupted training continues from. The oldest is first.
+        # Buffers are part of the checkpoint from which an interrupted training continues. The oldest entry is first.
         self.register_buffer("kept", torch.zeros(memory_size, descriptor_dim))
         self.register_buffer("kept_labels", torch.full((memory_size,), -1))
 
     def forward(self, descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Mined]:
-        """Descriptors ``(N, D)`` and place labels ``(N,)`` -> the loss, and what was mined."""
+        """Compute the loss of descriptors ``(N, D)`` with place labels ``(N,)``, and count what was mined."""
         with torch.autocast(descriptors.device.type, enabled=False):
             descriptors = descriptors.float()
             if self.memory_size:
@@ -86,10 +87,10 @@ class Criterion(nn.Module):
             return self.loss(descriptors, labels, mined), stats
 
     def _with_memory(self, descriptors: Tensor, labels: Tensor) -> tuple[Tensor, Mined]:
-        """The batch against itself and the memory; an image is not compared with itself.
+        """Compare the batch with itself and with the memory; an image is not compared with itself.
 
         Gradients flow through both sides of a pair within the batch, as without a memory, and through the batch's side
-        of a pair with the memory. pytorch-metric-learning's ``CrossBatchMemory`` detaches the batch's own copy as well.
+        of a pair with the memory. pytorch-metric-learning's ``CrossBatchMemory`` also detaches the batch's own copy.
         """
         filled = self.kept_labels >= 0
         others = torch.cat([descriptors, self.kept[filled]])
@@ -108,12 +109,12 @@ class Criterion(nn.Module):
         return self.loss(descriptors, labels, mined, others, other_labels), stats
 
     def _nothing(self, descriptors: Tensor) -> Tensor:
-        """Zero, with gradients of zero for whatever learns: several ranks wait for those of every weight."""
+        """Return zero, with zero gradients for every weight, because several ranks wait for the gradients of each."""
         return 0.0 * sum((weights.sum() for weights in self.loss.parameters()), start=descriptors.sum())
 
 
 def refuse(loss: str, miner: str, memory_size: int) -> None:
-    """Refuse what does not go together.
+    """Refuse a loss that does not work with a miner or with a memory.
 
     Raises:
         UserError: with the reason, and what to choose instead.
@@ -121,27 +122,29 @@ def refuse(loss: str, miner: str, memory_size: int) -> None:
     facts = LOSSES[loss].facts
     if not facts["takes_miner"] and miner != "none":
         raise UserError(
-            f"{loss} compares all images of a batch by its definition and takes no miner, but miner is {miner}; "
-            "set miner to none"
+            f"{loss} compares all images of a batch by definition and takes no miner, but miner is {miner}; set miner "
+            "to none"
         )
     if memory_size and not facts["takes_memory"]:
         fitting = [name for name, entry in LOSSES.items() if entry.facts["takes_memory"]]
         raise UserError(
-            f"{loss} does not compare two descriptors with each other alone, so memory_size {memory_size} has no "
-            f"meaning for it; set it to 0, or choose one of: {', '.join(fitting)}"
+            f"{loss} does not compare pairs of descriptors, so it cannot use a memory_size of {memory_size}; set it to "
+            f"0, or choose one of: {', '.join(fitting)}"
         )
     if memory_size and miner == "BatchEasyHardMiner":
         raise UserError(
-            "BatchEasyHardMiner's easiest positive among the remembered descriptors is the image itself; set "
-            "memory_size to 0, or choose BatchHardMiner"
+            "BatchEasyHardMiner would pick the image itself as its easiest positive from the memory; set memory_size "
+            "to 0, or choose BatchHardMiner"
         )
 
 
 def count_mined(mined: tuple[Tensor, ...], labels: Tensor, other_labels: Tensor) -> Mined:
-    """Share of the pairs (four index tensors) or triplets (three) that were picked, of all there are.
+    """Count the pairs or triplets that were picked, relative to all possible ones.
 
     Args:
-        labels, other_labels: of the anchors, and of those they are compared with, themselves included.
+        mined: Four index tensors of pairs, or three of triplets.
+        labels, other_labels: Labels of the anchors, and of the images that they are compared with, including
+            themselves.
     """
     same = labels[:, None] == other_labels[None, :]
     positives = same.sum(1) - 1

@@ -1,4 +1,4 @@
-"""The training curve as it is made."""
+"""Record the training curve while training runs."""
 
 from __future__ import annotations
 
@@ -15,17 +15,23 @@ from torch import Tensor
 from vpr.config.errors import UserError
 from vpr.training.criterion import Mined
 
-SHARES = ("informative_share", "share_without_pair")  # of ``Mined``
+SHARES = ("informative_share", "share_without_pair")  # attributes of ``Mined``
 Report = Callable[[dict[str, float], int], None]
 
 
 class History(Callback):
-    """Keeps the training curve, and reports each row as it is made; survives an interruption."""
+    """Keeps the training curve, reports each new row, and survives an interruption.
+
+    Args:
+        every: Steps between rows.
+        batch_images: Images in a batch.
+        report: Function of the values of a row and its step.
+    """
 
     def __init__(self, every: int, batch_images: int, report: Report) -> None:
         self.every, self.batch_images, self.report = every, batch_images, report
         self.rows: list[dict[str, float]] = []
-        self.latest: dict[str, float] = {}  # of each number
+        self.latest: dict[str, float] = {}  # last value of each quantity
         self.seconds = 0.0
         self._since: float | None = None
         self._images = 0
@@ -51,7 +57,7 @@ class History(Callback):
         self._nothing += pl_module.mined.nothing
         step = trainer.global_step
         if step % self.every == 0 or batch_idx + 1 == trainer.num_training_batches:
-            losses = self._finite_losses(step)  # waits for the device, and so the rate counts what is done
+            losses = self._finite_losses(step)  # this waits for the device, so that the rate counts finished work
             rate = self._images / max(1e-9, time.monotonic() - (self._since or 0.0))
             self._images, self._since = 0, time.monotonic()
             values = {
@@ -73,13 +79,13 @@ class History(Callback):
         self._epoch_started = time.monotonic()
 
     def _finite_losses(self, step: int) -> list[float]:
-        """The losses since the last row.
+        """Return the losses since the last row.
 
         Args:
-            step: that has just been taken.
+            step: Number of finished steps.
 
         Raises:
-            UserError: if one of them is not finite.
+            UserError: if a loss is not finite.
         """
         losses: list[float] = torch.stack(self._losses).tolist()
         for k, loss in enumerate(losses):
@@ -91,7 +97,7 @@ class History(Callback):
         return losses
 
     def _add(self, step: int, epoch: int, values: dict[str, float], rates: dict[str, float] | None = None) -> None:
-        """Keep a row, and report it together with rates, which no two runs have in common."""
+        """Keep a row, and report it together with rates, which differ from run to run."""
         self.rows.append({"step": step, "epoch": epoch + 1, **values})
         self.latest |= {**values, **(rates or {})}
         self.report({**values, **(rates or {})}, step)

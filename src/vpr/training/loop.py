@@ -1,4 +1,4 @@
-"""The training loop: model + batches -> weights and history. It writes to its scratch folder alone."""
+"""The training loop, which turns a model and batches into weights and a history. It only writes to a scratch folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from vpr.training.criterion import Criterion, Mined
 from vpr.training.history import History, Report
 from vpr.training.params import TrainParams
 from vpr.training.places import ImageBatch
-from vpr.training.progress import TrainingProgress
+from vpr.training.progress_bar import TrainingProgress
 from vpr.training.ranks import (
     SharedBatches,
     gathered,
@@ -48,13 +48,14 @@ from vpr.training.validation import Validation
 
 @dataclass
 class Trained:
-    """What training leaves.
+    """The result of a training.
 
     Attributes:
-        best, last: state dicts of the model, at the best validation and at the end.
-        best_epoch: the epoch of ``best``, counted from 1.
-        history: a row per report, with ``step`` and ``epoch``.
-        seconds, num_images: of training, validation included in the time.
+        best, last: State dicts of the model, at the best validation and at the end.
+        best_epoch: Epoch of ``best``, counted from 1.
+        history: Rows of the training curve, with ``step`` and ``epoch``.
+        seconds: Duration, including validation.
+        num_images: Number of images that were trained on, counting repetitions.
     """
 
     best: dict[str, Tensor]
@@ -69,10 +70,10 @@ class TrainingModule(lightning.LightningModule):
     """Model and criterion in Lightning's loop.
 
     Args:
-        model, criterion: what is trained.
-        params: the settings.
-        steps_per_epoch: batches in an epoch.
-        validation: computed every ``check_val_every_n_epochs`` epochs.
+        model, criterion: Model to train, and its training signal.
+        params: Training settings.
+        steps_per_epoch: Number of batches in an epoch.
+        validation: Validation set.
     """
 
     def __init__(
@@ -112,14 +113,14 @@ class TrainingModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        # What the model drops out differs between ranks; a single one goes on to the miner with the same numbers.
+        # Dropout differs between ranks. With one rank, the miner continues the same random stream.
         self._seed(*([] if num_ranks() == 1 else [1 + rank()]))
 
-    def _seed(self, *of_rank: int) -> None:
-        """What is drawn in this step is drawn again after an interruption."""
-        seed = int(np.random.SeedSequence([self.params.seed, self.global_step, *of_rank]).generate_state(1)[0])
+    def _seed(self, *rank_key: int) -> None:
+        """Seed each step, so that a resumed run draws the same numbers."""
+        seed = int(np.random.SeedSequence([self.params.seed, self.global_step, *rank_key]).generate_state(1)[0])
         torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002, some miners draw from it
+        np.random.seed(seed)  # noqa: NPY002, some miners use NumPy's global generator
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         pixels = batch.images
@@ -128,7 +129,7 @@ class TrainingModule(lightning.LightningModule):
         images = rand_augment(pixels, batch.draws)
         descriptors = gathered(in_chunks(self.model, images, self.params.images_per_forward))
         if num_ranks() > 1:
-            self._seed()  # all ranks mine the same
+            self._seed()  # so that all ranks mine the same pairs
         loss, self.mined = self.criterion(descriptors, gathered_equal(batch.labels))
         self.last_loss = loss.detach()
         return loss
@@ -158,22 +159,22 @@ class TrainingModule(lightning.LightningModule):
         self._descriptors = {}
         ns = self.params.val_recall_at
         recalls: dict[int, float] = {}
-        if rank() == 0:  # the best epoch is the same everywhere, whatever a machine rounds
+        if rank() == 0:  # one rank decides, so that rounding cannot make ranks disagree about the best epoch
             ranking, _ = search(database, queries, max(ns))
             recalls = recall_at(ranking, self.validation.positives, ns)
         for n, recall in self.trainer.strategy.broadcast(recalls).items():
             self.log(f"recall_at_{n}", recall)
 
     def _all_descriptors(self, part: int) -> NDArray[np.float32]:
-        """Of the validation's database (0) or queries (1)."""
+        """Return the descriptors of the validation's database (0) or queries (1)."""
         own = self._descriptors[part] or [torch.zeros((0, self.model.descriptor_dim), device=self.device)]
         number = len(self.validation.loaders[part].dataset)
-        of_all: NDArray[np.float32] = gathered_parts(torch.cat(own), number).cpu().numpy()
-        return of_all
+        all_descriptors: NDArray[np.float32] = gathered_parts(torch.cat(own), number).cpu().numpy()
+        return all_descriptors
 
 
 def lr_factor(step: int, steps_per_epoch: int, params: TrainParams) -> float:
-    """What the learning rate is multiplied by: a linear warm-up, and ``lr_mult`` for each milestone passed."""
+    """Return the factor of the learning rate: a linear warm-up, and ``lr_mult`` for each milestone passed."""
     warmup = min(1.0, (step + 1) / params.warmup_steps) if params.warmup_steps > 0 else 1.0
     passed = sum(step // steps_per_epoch >= milestone for milestone in params.milestones)
     return float(warmup * params.lr_mult**passed)
@@ -190,18 +191,22 @@ def fit(
     scratch: Path,
     report: Report = lambda values, step: None,
 ) -> Trained:
-    """Train, and continue where an interrupted run in ``scratch`` stopped.
+    """Train a model, continuing an interrupted run in ``scratch`` if there is one.
 
     Args:
-        dataset, sampler: as in ``vpr.training.places`` and ``batches``; each item of the dataset is a batch.
-        validation: where the best epoch is chosen.
-        scratch: folder for the checkpoints of this run and no other; the caller removes it in the end.
-        report: called with the numbers of each row of the history and the step.
+        model, criterion: Model to train, and its training signal.
+        dataset: Dataset whose items are batches, see ``vpr.training.places``.
+        sampler: Sampler of the batches.
+        validation: Validation set, on which the best epoch is chosen.
+        params: Training settings.
+        num_workers: Number of loader processes.
+        scratch: Folder for the checkpoints of this run only; the caller removes it.
+        report: Function of the values of each row of the history and its step.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # they name devices, and products
+        logging.getLogger(name).setLevel(logging.WARNING)  # at the INFO level they list devices and products
     lightning.seed_everything(params.seed, verbose=False)
-    # Nothing reads such memory, and filling it takes time.
+    # Deterministic mode would fill uninitialised memory, which nothing reads.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     with_gpus = pick_device(params.accelerator).type == "cuda"
     several = params.devices * params.num_nodes > 1
@@ -216,7 +221,7 @@ def fit(
         scratch, "resume", save_top_k=1, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False
     )
     with warnings.catch_warnings():
-        # Lightning advises to log more and to add loader processes; both are set in params.yaml.
+        # Lightning recommends other settings for logging and loader processes, which params.yaml sets on purpose.
         warnings.filterwarnings("ignore", category=UserWarning, module="lightning")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         trainer = lightning.Trainer(
@@ -224,7 +229,7 @@ def fit(
             accelerator=params.accelerator,
             devices=params.devices,
             num_nodes=params.num_nodes,
-            # Buffers are the same on all ranks by themselves.
+            # Buffers are equal on all ranks without synchronisation.
             strategy=DDPStrategy(forward_sync_buffers=False) if several else "auto",
             sync_batchnorm=several and with_gpus,
             precision=precision_of(params),
@@ -250,7 +255,7 @@ def fit(
         handler = signal.getsignal(signal.SIGINT)
         resumable = _resumable(scratch / "resume.ckpt")
         if resumable is not None:
-            # Loader processes ask for batches before Lightning sets the epoch that it continues with.
+            # Loader processes request batches before Lightning sets the epoch to continue with.
             sampler.set_epoch(int(torch.load(resumable, map_location="cpu", weights_only=True)["epoch"]) + 1)
         try:
             trainer.fit(module, loader, ckpt_path=resumable, weights_only=True)
@@ -271,7 +276,7 @@ def fit(
 
 
 def precision_of(params: TrainParams) -> Any:
-    """Lightning's precision: ``auto`` is half precision on a device that computes with bfloat16."""
+    """Return Lightning's name of the precision; ``auto`` is half precision on a device that supports bfloat16."""
     if params.precision != "auto":
         return params.precision
     if pick_device(params.accelerator).type == "cuda":
@@ -287,12 +292,12 @@ def _model_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _resumable(path: Path) -> Path | None:
-    """The checkpoint to go on from, if it is whole."""
+    """Return the checkpoint to continue from; ``None`` if it is missing or incomplete."""
     if not path.is_file():
         return None
     try:
         torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a half-written file fails in many ways, all of them mean: start again
-        warnings.warn(f"{path}: can't be read ({error}); training starts from the beginning", stacklevel=2)
+    except Exception as error:  # a damaged file fails in many ways
+        warnings.warn(f"{path}: cannot be read ({error}); training starts from the beginning", stacklevel=2)
         return None
     return path

@@ -1,4 +1,4 @@
-"""How much memory a miner and a loss take for a batch."""
+"""Estimate the memory that a miner and a loss take for a batch."""
 
 from __future__ import annotations
 
@@ -16,68 +16,50 @@ def check_memory(
     limit_bytes: float,
     memory_size: int = 0,
 ) -> None:
-    """Refuse a miner and loss that cannot fit, before any work.
+    """Refuse a miner and a loss that are estimated not to fit, before any work.
 
-    The bound counts the largest tensors of pytorch-metric-learning when the miner leaves nothing out,
-    as it hardly does for an untrained model.
+    The estimate is the largest of a few tensors of pytorch-metric-learning, for a miner that keeps every pair or
+    triplet, as miners nearly do for an untrained model. It is neither a lower nor an upper bound.
 
     Args:
-        num_places, images_per_place: of a batch.
-        limit_bytes: memory of the device.
-        memory_size: descriptors of earlier batches; taken to be of other places than those of the batch.
+        loss, miner: Names.
+        num_places: Number of places in a batch.
+        images_per_place: Number of images of each place.
+        descriptor_dim: Dimension of the descriptors.
+        limit_bytes: Memory of the device.
+        memory_size: Number of descriptors of earlier batches, which are assumed to be of other places.
 
     Raises:
-        UserError: with the arithmetic.
+        UserError: with the estimate.
     """
     batch = num_places * images_per_place
     others = batch - images_per_place + memory_size
-    anchors = f"{batch}·{images_per_place - 1}·{others}"
-    triplets = batch * (images_per_place - 1) * others
     positives, negatives = batch * (images_per_place - 1), batch * others
-    needs: list[tuple[str, float]] = []
+    triplets = positives * others
+    if miner in ("BatchHardMiner", "BatchEasyHardMiner", "DistanceWeightedMiner"):  # these keep a pair for each image
+        positives = negatives = batch
+    elif miner in ("AngularMiner", "TripletMarginMiner"):  # a loss of pairs takes two pairs from each triplet
+        positives = negatives = triplets
+
+    needs = {
+        f"{batch:,} × {others:,} similarities": 4.0 * batch * others,
+        f"{memory_size:,} remembered descriptors": 4.0 * memory_size * descriptor_dim,
+    }
     if miner == "AngularMiner":
-        needs.append(
-            (
-                f"AngularMiner gathers 5 tensors of {anchors} = {triplets:,} triplets × "
-                f"{descriptor_dim} dimensions × 4 bytes",
-                5.0 * triplets * descriptor_dim * 4,
-            )
-        )
-    mines_triplets = miner in ("AngularMiner", "TripletMarginMiner")
-    if miner in ("BatchHardMiner", "BatchEasyHardMiner", "DistanceWeightedMiner"):
-        rows, columns, what = batch, batch, f"{batch:,} mined × {batch:,} mined"
-    elif mines_triplets:
-        rows, columns, what = triplets, triplets, f"{triplets:,} × {triplets:,} triplets ({anchors})"
-    else:
-        rows, columns, what = positives, negatives, f"{positives:,} positive × {negatives:,} negative pairs"
+        needs[f"{triplets:,} triplets of {descriptor_dim} dimensions"] = 20.0 * triplets * descriptor_dim
     if loss == "NTXentLoss":
-        needs.append((f"NTXentLoss builds 5 matrices of {what} × 4 bytes", 5.0 * rows * columns * 4))
-    if loss in ("TripletMarginLoss", "MarginLoss") and memory_size:
-        # Pairs become triplets by a table of all positives x all negatives, then three indices of 8 bytes each.
-        needs.append(
-            (
-                f"{loss} makes up {rows:,} x {columns:,} pairs into {triplets:,} triplets × 25 bytes",
-                1.0 * rows * columns + 24.0 * triplets,
-            )
-        )
+        needs[f"{positives:,} positive × {negatives:,} negative pairs"] = 20.0 * positives * negatives
     if loss == "AngularLoss":
-        needs.append(
-            (
-                f"AngularLoss builds 4 tensors of {rows:,} positive pairs × "
-                f"({descriptor_dim} dimensions + {batch + memory_size} images) × 4 bytes",
-                4.0 * rows * (descriptor_dim + batch + memory_size) * 4,
-            )
+        columns = descriptor_dim + batch + memory_size
+        needs[f"{positives:,} positive pairs × {columns:,} values"] = 16.0 * positives * columns
+    if loss in ("TripletMarginLoss", "MarginLoss") and memory_size:  # every positive pair meets every negative one
+        needs[f"{positives:,} × {negatives:,} pairs as triplets"] = positives * negatives + 24.0 * triplets
+    what, needed = max(needs.items(), key=lambda item: item[1])
+    if needed > limit_bytes:
+        who = loss if miner == "none" else f"{miner} with {loss}"
+        remembered = f" and {memory_size:,} remembered descriptors" if memory_size else ""
+        raise UserError(
+            f"{who} does not fit: a batch of {num_places} places × {images_per_place} images{remembered} is estimated "
+            f"to take {needed / GIB:,.1f} GiB for {what}, and the device has {limit_bytes / GIB:,.1f} GiB; lower "
+            "places_per_batch, memory_size or the descriptor's size, choose another miner or loss, or set max_memory_gb"
         )
-    needs.append(
-        (f"{memory_size:,} × {descriptor_dim} remembered numbers × 4 bytes", 4.0 * memory_size * descriptor_dim)
-    )
-    needs.append((f"{batch:,} × {others:,} similarities × 4 bytes", 4.0 * batch * others))
-    kept = f" and {memory_size:,} remembered" if memory_size else ""
-    who = loss if miner == "none" else f"{miner} with {loss}"
-    for arithmetic, needed in needs:
-        if needed > limit_bytes:
-            raise UserError(
-                f"{who} does not fit: a batch of {num_places} places × {images_per_place} images{kept} "
-                f"has {arithmetic} = {needed / GIB:,.1f} GiB, the device has {limit_bytes / GIB:,.1f} GiB; lower "
-                "places_per_batch, memory_size or descriptor size, choose another miner or loss, or set max_memory_gb"
-            )

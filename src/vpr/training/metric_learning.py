@@ -1,4 +1,4 @@
-"""Wrap a class of pytorch-metric-learning as a component: its options by name, the field's defaults."""
+"""Wrap classes of pytorch-metric-learning as components, with options by name and the defaults of the field."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ def component(
     inherited: type[nn.Module] | None = None,
     **defaults: Any,
 ) -> Callable[..., Any]:
-    """A builder for ``cls`` whose signature shows the defaults that hold here.
+    """Return a builder for ``cls`` whose signature contains our defaults.
 
     Args:
-        cls: a loss or miner of pytorch-metric-learning.
-        distance: makes the distance to use where the class's own default is not the field's; some
-            classes accept their own alone.
-        choices: what an option may be, where the library would take anything; a type allows its values.
-        inherited: the class whose arguments ``cls`` hands on without naming them.
-        defaults: that differ from the library's.
+        cls: Loss or miner of pytorch-metric-learning.
+        distance: Function that makes the distance, if the library's default is not the one used in the field; some
+            classes only accept their own.
+        choices: Allowed values of options that the library does not check; a type allows all of its values.
+        inherited: Base class whose arguments ``cls`` accepts without naming them.
+        defaults: Defaults that differ from the library's.
     """
 
     def build(**options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Training data: places, and the images of a batch of them."""
+"""Training data: places, and batches of their images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from vpr.data.manifest import city_of
 
 @dataclass(frozen=True)
 class PlaceBatch:
-    """What to load: ``images`` are row numbers, ``labels`` place numbers, ``draws`` of ``rand_augment``."""
+    """A batch to load.
+
+    Attributes:
+        images: Row numbers of the images.
+        labels: Place numbers of the images.
+        draws: Operations drawn for ``rand_augment``, ``(B, K)``.
+    """
 
     images: list[int]
     labels: list[int]
@@ -28,19 +34,20 @@ class PlaceBatch:
 
 
 class Places:
-    """Training images by place.
+    """The training images grouped by place.
 
     Args:
-        rows: the manifest's training rows.
-        min_images: places with fewer images are left out.
+        rows: Training rows of the manifest.
+        min_images: Places with fewer images are left out.
 
     Attributes:
-        members: row numbers of each place's images, by place number, in file-name order.
-        num_left_out: places that had too few images.
-        cities: the city of each place; ``""`` where none is known.
-        groups: the group of cells of each place; ``""`` where places are not made from positions.
-        sources, shares: the source of each place, and its share of a batch; 0 where none is asked for.
-        centres, zones: mean UTM east and north ``(number, 2)`` of its images, and the zone of the first.
+        members: Row numbers of each place's images, in file-name order.
+        num_left_out: Number of places with too few images.
+        cities: City of each place; ``""`` if it is unknown.
+        groups: Group of cells of each place; ``""`` if places are not made from positions.
+        sources, shares: Source of each place, and the source's share of a batch; 0 if there are no shares.
+        centres, zones: Mean UTM east and north of each place's images, ``(number, 2)``, and the zone of its first
+            image.
     """
 
     def __init__(self, rows: pd.DataFrame, min_images: int) -> None:
@@ -64,9 +71,12 @@ class Places:
 
 @dataclass(frozen=True)
 class ImageBatch:
-    """Images ``(B, 3, H, W)`` uint8, place numbers ``(B,)``, and what each image has drawn of ``rand_augment``.
+    """A loaded batch.
 
-    Encoded images are for the device that trains to decode.
+    Attributes:
+        images: Images ``(B, 3, H, W)`` uint8, or encoded images for the training device to decode.
+        labels: Place numbers ``(B,)``.
+        draws: Operations drawn for ``rand_augment``, ``(B, K)``.
     """
 
     images: Tensor | EncodedImages
@@ -74,24 +84,24 @@ class ImageBatch:
     draws: NDArray[np.int64]
 
     def pin_memory(self) -> ImageBatch:
-        """Called by the loader where there is a GPU."""
+        """Pin the memory of the tensors; the loader calls this if there is a GPU."""
         images = self.images if isinstance(self.images, EncodedImages) else self.images.pin_memory()
         return replace(self, images=images, labels=self.labels.pin_memory())
 
     def to(self, device: torch.device, **options: Any) -> ImageBatch:
-        """Called by Lightning. The draws stay, as they say which kernels to start, and so do files, for the decoder."""
+        """Move the tensors to a device; Lightning calls this. Draws and encoded files stay in the CPU's memory."""
         options = {"non_blocking": True, **options}
         images = self.images if isinstance(self.images, EncodedImages) else self.images.to(device, **options)
         return replace(self, images=images, labels=self.labels.to(device, **options))
 
 
 class PlaceImages(Dataset[ImageBatch]):
-    """Loads a whole batch at once: ``dataset[PlaceBatch]``.
+    """Loads a complete batch at a time: ``dataset[PlaceBatch]``.
 
     Args:
-        images: those of the rows that ``PlaceBatch`` counts.
-        augment: here, in the loader's processes, rather than on the device that trains.
-        decode: here as well.
+        images: Images of the rows that ``PlaceBatch`` refers to.
+        augment: Augment images in the loader's processes rather than on the training device.
+        decode: Decode images in the loader's processes rather than on the training device.
     """
 
     def __init__(self, images: ImageList, augment: bool = False, decode: bool = True) -> None:

@@ -1,9 +1,9 @@
-"""One training by several processes, its ranks: each has an equal share of every batch, and miner and loss see all.
+"""Train with several processes, called ranks. Each rank has an equal share of a batch; miner and loss see all of it.
 
-What ranks exchange in a step are descriptors, labels, the statistics of batch norm, and gradients. Each computes the
-same loss of the whole batch; from it flow back to its model the gradients of its own descriptors alone, times the
-number of ranks, as DistributedDataParallel takes the mean over the ranks. So the weights move as those of one process
-with the whole batch. pytorch-metric-learning's own wrapper gathers without gradients, and moves them otherwise.
+In each step, ranks exchange descriptors, labels, batch norm statistics and gradients. Every rank computes the same loss
+of the whole batch, and passes back only the gradients of its own descriptors, multiplied by the number of ranks,
+because DistributedDataParallel averages over ranks. So the weights change as they would in a single process with the
+whole batch. pytorch-metric-learning's own wrapper gathers without gradients, which changes the weights differently.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from vpr.training.places import PlaceBatch
 
 
 def num_ranks() -> int:
-    """Processes of this training."""
+    """Return the number of processes of this training."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """The number of this process among them, from 0."""
+    """Return the number of this process, counted from 0."""
     return dist.get_rank() if num_ranks() > 1 else 0
 
 
 def own_part(number: int) -> range:
-    """The items of this rank, of so many: parts follow each other, and differ in size by one at most."""
+    """Return this rank's part of ``number`` items; parts are contiguous and differ in size by at most one."""
     begin, rest = divmod(number, num_ranks())
     first = rank() * begin + min(rank(), rest)
     return range(first, first + begin + (rank() < rest))
@@ -46,22 +46,22 @@ class SharedBatches(Sampler[PlaceBatch]):
         self.batches = batches
 
     def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
+        """Set the number of the epoch; Lightning calls this before each one."""
         self.batches.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[PlaceBatch]:
-        of_a_place = self.batches.images_per_place
+        per_place = self.batches.images_per_place
         for batch in self.batches:
             places = own_part(self.batches.places_per_batch)
-            own = slice(places.start * of_a_place, places.stop * of_a_place)
+            own = slice(places.start * per_place, places.stop * per_place)
             yield PlaceBatch(batch.images[own], batch.labels[own], batch.draws[own])
 
 
 def gathered(descriptors: Tensor) -> Tensor:
-    """The descriptors of the whole batch, from ``(B, D)`` of equally many of each rank."""
+    """Gather the descriptors of the whole batch from this rank's ``(B, D)``; all ranks have equally many."""
     return descriptors if num_ranks() == 1 else _Gather.apply(descriptors)  # type: ignore[no-any-return, no-untyped-call]
 
 
@@ -77,16 +77,16 @@ class _Gather(torch.autograd.Function):
 
 
 def gathered_equal(own: Tensor) -> Tensor:
-    """Rows of all ranks, which have equally many; without gradients."""
+    """Gather the rows of all ranks, which have equally many, without gradients."""
     if num_ranks() == 1:
         return own
-    of_all = [torch.empty_like(own) for _ in range(num_ranks())]
-    dist.all_gather(of_all, own.contiguous())
-    return torch.cat(of_all)
+    parts = [torch.empty_like(own) for _ in range(num_ranks())]
+    dist.all_gather(parts, own.contiguous())
+    return torch.cat(parts)
 
 
 def gathered_parts(own: Tensor, number: int) -> Tensor:
-    """All ``number`` rows, from each rank's ``own_part`` of them; without gradients."""
+    """Gather all ``number`` rows from the ``own_part`` of each rank, without gradients."""
     if num_ranks() == 1:
         return own
     longest = -(-number // num_ranks())
@@ -98,7 +98,7 @@ def gathered_parts(own: Tensor, number: int) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """Over the ranks, whose losses all depend on it."""
+    """Sums a tensor over the ranks; the losses of all ranks depend on the sum."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ class _Sum(torch.autograd.Function):
 
 
 class BatchNormOfRanks(_BatchNorm):
-    """Batch norm over the images of all ranks on a CPU, where torch's own ``SyncBatchNorm`` takes GPUs alone."""
+    """Batch norm over the images of all ranks on CPUs; torch's ``SyncBatchNorm`` only supports GPUs."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training or num_ranks() == 1:
@@ -122,7 +122,7 @@ class BatchNormOfRanks(_BatchNorm):
         others = [axis for axis in range(input.dim()) if axis != 1]
         shape = [-1 if axis == 1 else 1 for axis in range(input.dim())]
         number = num_ranks() * input.numel() // input.shape[1]
-        whole = input.float()  # half precision would add up too coarsely
+        whole = input.float()  # sums in half precision would be too coarse
         mean = _Sum.apply(whole.sum(others)) / number
         centred = whole - mean.view(shape)
         variance = _Sum.apply(centred.square().sum(others)) / number
@@ -140,11 +140,11 @@ class BatchNormOfRanks(_BatchNorm):
         self.running_var.lerp_(variance.to(self.running_var.dtype), share)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of axes, the second of them the channels."""
+        """Accept any number of axes; the second one holds the channels."""
 
 
 def over_ranks(model: nn.Module) -> nn.Module:
-    """The same weights with ``BatchNormOfRanks`` for each batch norm, changed in place."""
+    """Replace each batch norm by ``BatchNormOfRanks`` with the same weights, in place."""
     for name, module in list(model.named_modules()):
         if isinstance(module, _BatchNorm) and name:
             norm = BatchNormOfRanks(

@@ -1,13 +1,14 @@
-"""A whole training, from manifests to checkpoints; an interrupted one continues where it stopped."""
+"""Train a model from manifests to checkpoints. An interrupted training continues where it stopped."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -23,12 +24,13 @@ import vpr
 from vpr.config.errors import UserError
 from vpr.config.project import main_root
 from vpr.config.ranks import is_first_rank
+from vpr.data.checksums import file_sha256
 from vpr.data.loading import ImageList, loader_processes
-from vpr.data.manifest import Manifest
+from vpr.data.manifest import Manifest, read_manifest
 from vpr.data.resized import Resized
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
+from vpr.model.describing import Describer
 from vpr.model.device import pick_device
-from vpr.model.extraction import extract
 from vpr.model.vpr_model import VPRModel
 from vpr.training.batches import PlaceSampler
 from vpr.training.build import build_criterion, build_model
@@ -47,35 +49,62 @@ if TYPE_CHECKING:
     from vpr.training.history import Report
     from vpr.training.loop import Trained
 
-# The folders whose code decides what a training does: what the train stage depends on in dvc.yaml.
+# Folders whose code decides the result of a training; the train stage depends on them in dvc.yaml.
 CODE = ("config", "data", "retrieval", "model", "training")
 
 
 class Tracker(Protocol):
-    """Follows a training while it runs."""
+    """Receives the progress of a training."""
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Add a row of the training curve."""
 
     def finish(self, best: Path) -> None:
-        """The training has ended, and this is its checkpoint."""
+        """Receive the checkpoint of the finished training."""
 
 
 Track = Callable[[str, RunConfiguration, Manifest, str, TrainingLog], AbstractContextManager[Tracker]]
 
 
-def run_key(configuration: RunConfiguration, files: Sequence[Path], radius_m: float) -> str:
-    """Names the scratch folder of a training, so that other data, parameters or code never resume it.
+@dataclass(frozen=True)
+class TrainingData:
+    """The data that a training depends on.
 
-    It resumes on another number of devices.
-
-    Args:
-        files: that say what is trained on: manifests, and where copies of the images are.
+    Attributes:
+        manifest: Manifest of the training images.
+        validation: Manifest of the validation set.
+        resized: Copies of the training images at the training size, if there are any.
+        radius_m: Distance in metres within which a database image is a positive.
+        files: Files that ``manifest``, ``validation`` and ``resized`` were read from.
     """
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files))
+
+    manifest: Manifest
+    validation: Manifest
+    resized: Resized
+    radius_m: float
+    files: tuple[Path, Path, Path]
+
+    @classmethod
+    def read(cls, manifest: Path, validation: Path, resized: Path, radius_m: float) -> TrainingData:
+        """Read the files."""
+        parts = read_manifest(manifest), read_manifest(validation), Resized.load(resized)
+        return cls(*parts, radius_m, (manifest, validation, resized))
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the training manifest."""
+        return file_sha256(self.files[0])[:16]
+
+
+def run_key(configuration: RunConfiguration, data: TrainingData) -> str:
+    """Return a key of everything that decides the result of a training.
+
+    An interrupted training resumes if its key is the same. The key does not depend on the number of devices.
+    """
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in data.files))
     content = configuration.as_dict()
     content["train"] = {key: value for key, value in content["train"].items() if key not in ("devices", "num_nodes")}
-    digest.update(json.dumps([content, radius_m], sort_keys=True, default=str).encode())
+    digest.update(json.dumps([content, data.radius_m], sort_keys=True, default=str).encode())
     weights = configuration.settings.weights
     if weights not in (None, "imagenet"):
         digest.update(Path(str(weights)).read_bytes())
@@ -86,14 +115,15 @@ def run_key(configuration: RunConfiguration, files: Sequence[Path], radius_m: fl
 
 
 def use_checkpoint(checkpoint: Path, models: Path, digest: str) -> tuple[pd.DataFrame, TrainingSummary]:
-    """Take a checkpoint as it is: it becomes ``best`` and ``last``, and there is no history.
+    """Use a checkpoint instead of training: it becomes ``best.ckpt`` and ``last.ckpt``, with an empty history.
 
     Args:
-        models: folder for the checkpoints.
-        digest: of the training manifest.
+        checkpoint: Checkpoint of this project.
+        models: Folder for the checkpoints.
+        digest: Digest of the training manifest.
 
     Raises:
-        UserError: if it is not a checkpoint, or does not say what the model was trained with.
+        UserError: if the file is not a checkpoint, or does not say what the model was trained with.
     """
     model, metadata = load_checkpoint(checkpoint)
     try:
@@ -104,23 +134,24 @@ def use_checkpoint(checkpoint: Path, models: Path, digest: str) -> tuple[pd.Data
         ) from None
     for name in ("best", "last"):
         save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), metadata)
-    print(f"no training: {checkpoint} is evaluated as it is")
+    print(f"no training: {checkpoint} is evaluated")
     summary = TrainingSummary(configuration, digest, model.descriptor_dim, epoch, checkpoint=str(checkpoint))
     return _without_history(summary, models)
 
 
 def use_untrained(configuration: RunConfiguration, models: Path, digest: str) -> tuple[pd.DataFrame, TrainingSummary]:
-    """Take the model that a training would begin with; there is no history, and clusters stay random.
+    """Use the initial model, with random clusters, instead of training; the history is empty.
 
     Args:
-        models: folder for the checkpoints.
-        digest: of the training manifest.
+        configuration: Configuration of the model.
+        models: Folder for the checkpoints.
+        digest: Digest of the training manifest.
     """
     model = build_model(configuration, configuration.settings.weights)
     metadata = {"configuration": configuration.as_dict(), "dataset_digest": digest, "epoch": 0}
     for name in ("best", "last"):
         save_checkpoint(models / f"{name}.ckpt", model.spec, model.state_dict(), metadata)
-    print("no training: the model is evaluated as it begins")
+    print("no training: the initial model is evaluated")
     summary = TrainingSummary(configuration, digest, model.descriptor_dim, 0, checkpoint=UNTRAINED)
     return _without_history(summary, models)
 
@@ -131,44 +162,42 @@ def _without_history(summary: TrainingSummary, models: Path) -> tuple[pd.DataFra
 
 
 def train_model(
-    configuration: RunConfiguration,
-    manifest: Manifest,
-    validation_manifest: Manifest,
-    resized: Resized,
-    radius_m: float,
-    key: str,
-    digest: str,
-    models: Path,
-    track: Track,
+    configuration: RunConfiguration, data: TrainingData, models: Path, track: Track
 ) -> tuple[pd.DataFrame, TrainingSummary] | None:
-    """Train, write the checkpoints, and return the history and what was trained.
-
-    Of several ranks the first does so, and the others return ``None``.
+    """Train a model and write its checkpoints.
 
     Args:
-        manifest, validation_manifest: of the training images, and of the validation set.
-        resized: copies of the training images, if there are.
-        radius_m: a database image within it is a positive.
-        key: see ``run_key``.
-        digest: of the training manifest.
-        models: folder for ``best.ckpt`` and ``last.ckpt``.
-        track: makes what follows the training.
+        configuration: Configuration of the training.
+        data: Images to train and validate on.
+        models: Folder for ``best.ckpt`` and ``last.ckpt``.
+        track: Function that returns the tracker of the run.
+
+    Returns:
+        The history and the summary; ``None`` on every rank but the first.
+
+    Raises:
+        UserError: if there is nothing to train on, or it cannot fit.
     """
     settings, spec = configuration.settings, configuration.spec
     model = build_model(configuration, settings.weights)
-    rows = manifest.train()
+    rows = data.manifest.train()
     if rows.empty:
         raise UserError(
-            f"dataset {manifest.name} has no training images; list some with the split train, or name a checkpoint to "
-            "evaluate in train.checkpoint"
+            f"dataset {data.manifest.name} has no training images; list some with the split train, or set "
+            "train.checkpoint to a checkpoint to evaluate"
         )
     places = Places(rows, settings.min_images_per_place)
     device = pick_device(settings.accelerator)
 
-    images = ImageList(*resized.locate(manifest, rows["image"]), spec.preprocess())
-    sampler = place_sampler(places, rows, settings, describer(model, images, device, settings))
+    images = ImageList(*data.resized.locate(data.manifest, rows["image"]), spec.preprocess())
+    describe = describe_by(model, images, device, settings)
+    sampler: PlaceSampler | CliqueSampler
+    if settings.batches == "cliques":
+        sampler = CliqueSampler(rows, settings, describe)
+    else:
+        sampler = PlaceSampler(places, settings, describe)
     criterion = build_criterion(configuration, model.descriptor_dim, len(places))
-    validation = validation_of(validation_manifest, spec, settings, radius_m)
+    validation = validation_of(data.validation, spec, settings, data.radius_m)
     _require_files(images.folder, images.images)
     for loader in validation.loaders:
         _require_files(loader.dataset.folder, loader.dataset.images)
@@ -184,8 +213,9 @@ def train_model(
     )
     for caution in few_batches(len(places), settings.places_per_batch):
         tell(f"note: {caution}")
-    from vpr.training.loop import fit  # Lightning takes seconds to import; what is wrong is found before
+    from vpr.training.loop import fit  # Lightning takes seconds to import, so errors are found first
 
+    key = run_key(configuration, data)
     log = TrainingLog.of_this_process()
     kept = [] if settings.decode_on_gpu else [images]
     dataset = PlaceImages(images, augment=device.type == "cpu", decode=not settings.decode_on_gpu)
@@ -196,19 +226,19 @@ def train_model(
         )
         return fit(model, criterion, dataset, sampler, validation, settings, workers, scratch, report)
 
-    if not is_first_rank():  # the first one's weights are sent to it
+    if not is_first_rank():  # it receives the weights of the first rank
         train(_scratch_path(key), _say_nothing)
         return None
-    with scratch_folder(key) as scratch, track(key, configuration, manifest, digest, log) as tracker:
+    with scratch_folder(key) as scratch, track(key, configuration, data.manifest, data.digest, log) as tracker:
         initialise_clusters(model, images, device, settings.seed)
         trained = train(scratch, tracker.log)
-        save_models(trained, configuration, digest, models)
+        save_models(trained, configuration, data.digest, models)
         rate = trained.num_images / max(1e-9, trained.seconds)
         TrainingLog.of_this_process(round(trained.seconds, 1), round(rate, 1)).save(models / "best.ckpt")
         tracker.finish(models / "best.ckpt")
     summary = TrainingSummary(
         configuration,
-        digest,
+        data.digest,
         model.descriptor_dim,
         trained.best_epoch,
         run_key=key,
@@ -219,7 +249,7 @@ def train_model(
 
 
 def weights_in_words(model: VPRModel) -> str:
-    """How many weights are trained, of how many."""
+    """Return the number of trained weights and of all weights in words."""
     weights = list(model.parameters())
     trained = sum(weight.numel() for weight in weights if weight.requires_grad)
     total = sum(weight.numel() for weight in weights)
@@ -227,14 +257,17 @@ def weights_in_words(model: VPRModel) -> str:
 
 
 def _say_nothing(*_: Any) -> None:
-    """What a rank other than the first prints and reports."""
+    """Print and report nothing, on ranks other than the first."""
 
 
 def keep_decoded(cache_gb: float | None, num_workers: int, ranks: int, *lists: ImageList) -> None:
-    """Keep images that are visited again and again: those of the first list before those of the next.
+    """Keep decoded images in memory, those of the first list before those of the next.
 
     Args:
-        ranks: of this machine, which share its memory.
+        cache_gb: Memory to use, see ``train.cache_gb``.
+        num_workers: Number of loader processes.
+        ranks: Number of ranks on this machine, which share its memory.
+        lists: Images that are read again and again.
     """
     half = psutil.virtual_memory().available / 2
     left = (half if cache_gb is None else min(half, cache_gb * GIB)) / ranks
@@ -243,61 +276,29 @@ def keep_decoded(cache_gb: float | None, num_workers: int, ranks: int, *lists: I
 
 
 def save_models(trained: Trained, configuration: RunConfiguration, digest: str, models: Path) -> None:
-    """Write ``best.ckpt`` and ``last.ckpt``."""
+    """Write ``best.ckpt`` and ``last.ckpt`` into the folder ``models``."""
     metadata: dict[str, Any] = {"configuration": configuration.as_dict(), "dataset_digest": digest}
     epochs = {"best": trained.best_epoch, "last": configuration.settings.max_epochs}
     for name, state in (("best", trained.best), ("last", trained.last)):
         save_checkpoint(models / f"{name}.ckpt", configuration.spec, state, {**metadata, "epoch": epochs[name]})
 
 
-def place_sampler(
-    places: Places, rows: pd.DataFrame, settings: TrainParams, describe: Callable[[list[int]], Any]
-) -> PlaceSampler | CliqueSampler:
-    """The batches of places that the settings ask for.
-
-    Args:
-        rows: the manifest's training rows, which ``places`` were made of.
-    """
-    if settings.batches == "cliques":
-        return CliqueSampler(
-            rows,
-            settings.places_per_batch,
-            settings.images_per_place,
-            settings.similar_places,
-            settings.clique_m,
-            settings.seed,
-            settings.augment_ops,
-            describe,
-        )
-    return PlaceSampler(
-        places,
-        settings.places_per_batch,
-        settings.images_per_place,
-        settings.sample_images == "random",
-        settings.shuffle_places,
-        settings.seed,
-        settings.batches,
-        settings.min_place_distance_m,
-        settings.similar_places,
-        settings.augment_ops,
-        describe,
-    )
-
-
 def _scratch_path(key: str) -> Path:
     return main_root() / "data" / "scratch" / f"train-{key}"
 
 
-def describer(
+def describe_by(
     model: VPRModel, images: ImageList, device: torch.device, settings: TrainParams
 ) -> Callable[[list[int]], NDArray[np.float32]]:
-    """What describes training images by the model as it is then; several ranks share the work."""
+    """Return a function that describes training images with the current weights; ranks share the work."""
 
     def describe(chosen: list[int]) -> NDArray[np.float32]:
         own = own_part(len(chosen))
         shown: Any = Subset(images, chosen[own.start : own.stop])
         out = np.empty((len(own), model.descriptor_dim), dtype=np.float32)
-        extract(model, shown, out, device, settings.val_batch_size, settings.num_workers, "looking for similar places")
+        Describer(model, device).describe(
+            shown, out, settings.val_batch_size, settings.num_workers, "looking for similar places"
+        )
         of_all: NDArray[np.float32] = gathered_parts(torch.from_numpy(out).to(device), len(chosen)).cpu().numpy()
         return of_all
 
@@ -306,10 +307,10 @@ def describer(
 
 @contextmanager
 def scratch_folder(key: str) -> Iterator[Path]:
-    """The folder of an unfinished training; it is removed once the training has ended.
+    """Yield the folder of an unfinished training; it is removed when the training has finished.
 
     Raises:
-        UserError: if another process is at the same training.
+        UserError: if another process is running the same training.
     """
     scratch = _scratch_path(key)
     scratch.mkdir(parents=True, exist_ok=True)
@@ -330,10 +331,10 @@ def scratch_folder(key: str) -> Iterator[Path]:
 
 
 def _require_files(folder: Path, images: Iterable[str]) -> None:
-    """Refuse to start when images have gone since they were verified."""
+    """Refuse to start if images have disappeared since they were verified."""
     missing = [image for image in images if not (folder / image).is_file()]
     if missing:
         raise UserError(
-            f"{folder}: {len(missing)} images of the manifest are gone, {missing[0]} first; "
+            f"{folder}: {len(missing)} images of the manifest are missing, {missing[0]} first; "
             "run `dvc repro --force --single-item download`, or `resize` for copies, then `dvc repro`"
         )

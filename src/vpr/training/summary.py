@@ -1,7 +1,7 @@
-"""What a training leaves beside its checkpoints: what follows from its parameters, and what no two runs share.
+"""Facts about a finished training.
 
-``training.json`` is an output of DVC, and equal for equal runs. Times, the machine and the commit are kept apart, in
-``data/training_logs``, so that a run that is repeated leaves ``dvc.lock`` as it was.
+``training.json`` is an output of DVC and the same for the same parameters. Times, machine and commit differ between
+runs, so they are kept in ``data/training_logs``, and a repeated run leaves ``dvc.lock`` unchanged.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
-from vpr.config.environment import installed_versions
+from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError
-from vpr.config.params import PARAMS_FILE, read_params
+from vpr.config.installed_versions import installed_versions
+from vpr.config.params import PARAMS_FILE, read_yaml
 from vpr.config.project import committed, git_commit, main_root
 from vpr.data.checksums import file_sha256
 from vpr.training.configuration import RunConfiguration, flat
@@ -25,15 +26,16 @@ from vpr.training.configuration import RunConfiguration, flat
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """What a model was trained on and how: ``training.json``.
+    """Content of ``training.json``: what a model was trained on, and how.
 
     Attributes:
-        dataset_digest: of the training manifest.
-        descriptor_dim: of the model.
-        best_epoch: the epoch of ``best.ckpt``, counted from 1.
-        run_key: of the training, see ``vpr.training.run.run_key``; ``None`` where a checkpoint was given.
-        checkpoint: the path of the checkpoint that was given.
-        num_places, num_images: trained on; 0 where a checkpoint was given.
+        configuration: Configuration of the training.
+        dataset_digest: Digest of the training manifest.
+        descriptor_dim: Dimension of the model's descriptors.
+        best_epoch: Epoch of ``best.ckpt``, counted from 1.
+        run_key: Key of the training, see ``vpr.training.run.run_key``; ``None`` if a checkpoint was used.
+        checkpoint: Path of the checkpoint that was used instead of a training, or ``untrained``.
+        num_places, num_images: Number of training places and images; 0 if a checkpoint was used.
     """
 
     configuration: RunConfiguration
@@ -46,7 +48,7 @@ class TrainingSummary:
     num_images: int = 0
 
     def save(self, models: Path) -> None:
-        """Write ``training.json`` beside the checkpoints."""
+        """Write ``training.json`` into the folder of the checkpoints."""
         content = {**asdict(self), "configuration": self.configuration.as_dict()}
         (models / "training.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -66,16 +68,16 @@ class TrainingSummary:
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What no two runs of a training share; kept by the hash of the best checkpoint.
+    """Facts that differ between two runs of the same training; stored by the hash of the best checkpoint.
 
     Attributes:
-        git_commit: the commit that ran, with ``+changes`` if parameters or code differed from it.
-        experiment: name of the DVC experiment.
-        machine: in words.
-        versions: of Python and of each package.
-        seconds: of training, validation included.
-        images_per_s: trained.
-        changes: settings that differ from the commit, such as ``agg: gem instead of cosplace``.
+        git_commit: Commit that ran, with ``+changes`` if parameters or code differed from it.
+        experiment: Name of the DVC experiment.
+        machine: Machine in words.
+        versions: Versions of Python and of each package.
+        seconds: Duration of the training, with validation.
+        images_per_s: Training images per second.
+        changes: Settings that differ from the commit, such as ``agg: gem instead of cosplace``.
     """
 
     git_commit: str = "unknown"
@@ -88,7 +90,7 @@ class TrainingLog:
 
     @classmethod
     def of_this_process(cls, seconds: float = 0.0, images_per_s: float = 0.0) -> TrainingLog:
-        """Commit, experiment, machine and versions as they are now."""
+        """Return the current commit, experiment, machine and versions."""
         import torch
 
         gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
@@ -103,26 +105,23 @@ class TrainingLog:
         )
 
     def save(self, best: Path) -> None:
-        """Keep it for a checkpoint."""
-        path = _log_file(best)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
-        part.replace(path)
+        """Store the log of a checkpoint."""
+        with atomic_write(_log_file(best)) as part:
+            part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
 
     @classmethod
     def find(cls, best: Path) -> TrainingLog | None:
-        """The log of a checkpoint; ``None`` where it was trained on another machine."""
+        """Return the log of a checkpoint; ``None`` if it was trained on another machine."""
         path = _log_file(best)
         return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else None
 
 
 def changed_settings(path: Path = PARAMS_FILE) -> list[str]:
-    """The settings of ``params.yaml`` that are not those of the commit."""
+    """List the settings of ``params.yaml`` that differ from the commit's."""
     before = yaml.safe_load(committed(path))
     if not isinstance(before, dict):
         return []
-    now, then = flat(read_params(path)), flat(before)
+    now, then = flat(read_yaml(path)), flat(before)
     nothing = "nothing"
     return [
         f"{key}: {now.get(key, nothing)} instead of {then.get(key, nothing)}"

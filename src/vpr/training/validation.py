@@ -18,7 +18,12 @@ from vpr.training.params import TrainParams
 
 @dataclass(frozen=True)
 class Validation:
-    """A validation set: database and query batches, and the positives of each query."""
+    """A validation set.
+
+    Attributes:
+        database, queries: Loaders of the images.
+        positives: Positives of each query.
+    """
 
     database: DataLoader[Tensor]
     queries: DataLoader[Tensor]
@@ -26,11 +31,18 @@ class Validation:
 
     @property
     def loaders(self) -> tuple[Any, Any]:
+        """Loaders of the database and the queries."""
         return self.database, self.queries
 
 
 def validation_of(manifest: Manifest, spec: ModelSpec, settings: TrainParams, radius_m: float) -> Validation:
-    """Loaders and positives of the validation set.
+    """Return the loaders and positives of the validation set.
+
+    Args:
+        manifest: Manifest of the validation set.
+        spec: Specification of the model.
+        settings: Training settings.
+        radius_m: Largest distance of a positive, in metres.
 
     Raises:
         UserError: if there is no such set, or it has neither coordinates nor places.

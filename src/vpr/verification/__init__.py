@@ -1,1 +1,1 @@
-"""Is the dataset what it should be? Checks of files, coordinates and counts, and a page that shows it."""
+"""Check a dataset's files, coordinates and counts, and show it on a page."""

@@ -1,6 +1,6 @@
-"""Compare a listing with the files on the disk. The result is a manifest, and everything noticed on the way.
+"""Check a listing against the files on the disk, and turn it into a manifest.
 
-An *error* is a row that can't be used; a *warning* is worth knowing about a row that can.
+A row with an *error* cannot be used; a row with a *warning* can.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from vpr.data.coordinates import is_zone, metres_apart, to_degrees
 from vpr.data.manifest import DATABASE, KEY, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest
 from vpr.retrieval.positives import positives_of
 from vpr.verification.counts import count_differences, sound_counts
-from vpr.verification.files import read_all_files
 from vpr.verification.likeness import cautions, place_likeness, same_drive
+from vpr.verification.read_files import read_all_files
 
-MAX_DISAGREEMENT_M = 2.0  # of a name's UTM and its degrees, which have 5 decimals
+MAX_DISAGREEMENT_M = 2.0  # between a name's UTM coordinates and its degrees, which have 5 decimals
 MAX_PLACE_SPAN_M = 50.0
 _PROBLEM_COLUMNS = ["severity", "role", "set", "image", "problem"]
 
@@ -32,10 +32,10 @@ class Verified:
     """A checked dataset.
 
     Attributes:
-        manifest: the sound rows, with size and hash.
-        problems: ``severity, role, set, image, problem``: an ``error`` for each row left out, and each ``warning``.
-        differences: what a source holds more or less of than it should.
-        statistics: counts for ``metrics/dataset.json``.
+        manifest: Rows without errors, with size and hash.
+        problems: Table ``severity, role, set, image, problem`` of all errors and warnings.
+        differences: Differences between the content of sources and the expected one, in words.
+        statistics: Counts for ``metrics/dataset.json``.
     """
 
     manifest: Manifest
@@ -45,7 +45,7 @@ class Verified:
 
 
 class _Problems:
-    """Problems by row, in the order they are looked for."""
+    """Problems of rows, in the order in which they were found."""
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self.rows = rows
@@ -53,7 +53,7 @@ class _Problems:
         self.found: list[pd.DataFrame] = []
 
     def add(self, severity: Literal["error", "warning"], mask: Any, problem: Any) -> None:
-        """Note a problem of the rows in ``mask``, one text for all or one for each row of the table."""
+        """Add a problem of the rows in ``mask``, with one text for all, or one for each row of the table."""
         mask = np.asarray(mask, dtype=bool)
         if mask.any():
             bad = self.rows.loc[mask, ["role", "set", "image"]].copy()
@@ -64,7 +64,7 @@ class _Problems:
             self.sound &= ~mask
 
     def table(self) -> pd.DataFrame:
-        """All of them, errors first."""
+        """Return all problems, errors first."""
         if not self.found:
             return pd.DataFrame(columns=_PROBLEM_COLUMNS)
         return pd.concat(self.found, ignore_index=True).sort_values("severity", kind="stable", ignore_index=True)
@@ -79,13 +79,14 @@ def verify(
 ) -> Verified:
     """Read every image of a listing, and check names, coordinates, positives, counts and duplicates.
 
-    Files whose size and time are those of an earlier run are not read again; an interrupted run continues.
+    Files with the size and time of an earlier run are not read again, so that an interrupted run continues.
 
     Args:
-        radius_m: a database image within it is a positive.
-        num_workers: processes; ``None`` takes all cores.
-        queries_without_positives: keep them, to count as not found, or leave them out.
-        engine: that reads the files, ``local`` or ``ray``.
+        listing: Rows to check.
+        radius_m: Largest distance of a positive, in metres.
+        num_workers: Number of processes; ``None`` for all cores.
+        queries_without_positives: Keep these queries, which count as not found, or leave them out.
+        engine: Engine that reads the files, ``local`` or ``ray``.
     """
     rows = listing.rows.reset_index(drop=True)
     problems = _Problems(rows)
@@ -93,7 +94,7 @@ def verify(
     unsafe = rows["image"].map(lambda image: image.startswith("/") or ".." in image.split("/")).to_numpy(dtype=bool)
     problems.add("error", unsafe, "its path leaves the dataset's folder; give paths relative to it, or set root")
     nameless = rows["image"].str.contains("\0", regex=False).to_numpy(dtype=bool)
-    problems.add("error", nameless, "its path holds a NUL character, which no file's name has")
+    problems.add("error", nameless, "its path holds a NUL character, which no file name may contain")
     if "problem" in rows:
         problems.add("error", rows["problem"] != "", rows["problem"])
     _check_coordinates(rows, problems)
@@ -133,7 +134,7 @@ def verify(
 
 
 def check_sets(manifest: Manifest, set_names: Sequence[str]) -> None:
-    """Refuse evaluation sets that are not there, or lack database or queries."""
+    """Refuse evaluation sets that do not exist, or have no database or no queries."""
     for name in set_names:
         for part, role in (("database", DATABASE), ("queries", QUERY)):
             try:
@@ -150,23 +151,23 @@ def check_sets(manifest: Manifest, set_names: Sequence[str]) -> None:
 def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
     east, north = rows["utm_east"].to_numpy(), rows["utm_north"].to_numpy()
     problems.add("error", np.isnan(east) != np.isnan(north), "only one of utm_east and utm_north is given")
-    # Without a zone they are metres of a map of its own, as Nordland's and AmsterTime's are.
+    # Without a zone they are metres on another map, such as those of Nordland and AmsterTime.
     on_grid = (rows["utm_zone"] != "").to_numpy()
     outside = (east < 100_000) | (east > 900_000) | (north < 0) | (north > 10_000_000)
     zones = {name: is_zone(name) for name in rows["utm_zone"].unique()}
     known_zone = rows["utm_zone"].map(zones).to_numpy(dtype=bool)
-    words = "utm_zone is not a zone: '" + rows["utm_zone"].astype(str) + "'; expected one such as 32T"
+    words = "utm_zone is not a zone: '" + rows["utm_zone"].astype(str) + "'; expected a zone such as 32T"
     problems.add("error", on_grid & ~known_zone, words)
     infinite = np.isinf(east) | np.isinf(north)
     problems.add("error", (outside & on_grid) | infinite, "utm_east or utm_north is not a UTM coordinate in metres")
-    # In a set where some have coordinates, all need them.
+    # If some images of a set have coordinates, all need them.
     known = np.isfinite(east) & np.isfinite(north)
     in_set = np.array(rows["set"] != "")
-    if "positive_frames" in rows:  # where positives are listed, no query needs a position
+    if "positive_frames" in rows:  # queries with listed positives need no position
         in_set &= ~rows["set"].isin(set(rows.loc[rows["positive_frames"].fillna("") != "", "set"])).to_numpy()
     some = rows.groupby(["role", "set"])["utm_east"].transform("count").to_numpy() > 0
     missing = in_set & some & np.isnan(east) & np.isnan(north) & problems.sound
-    problems.add("error", missing, "no coordinates, others of its set have them")
+    problems.add("error", missing, "no coordinates, although other images of its set have them")
     if {"lat", "lon"} <= set(rows):
         lat, lon = (pd.to_numeric(rows[c], errors="coerce").to_numpy(dtype=float) for c in ("lat", "lon"))
         both = known & np.isfinite(lat) & np.isfinite(lon)
@@ -180,7 +181,7 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
 
 
 def _check_duplicates(rows: pd.DataFrame, problems: _Problems) -> None:
-    """The same content where a model is trained and where it is evaluated, or as query and as database image."""
+    """Find equal files in training and evaluation, in several places, or in queries and database."""
     sound = problems.sound
     train = (rows["role"] == TRAIN).to_numpy()
     first = rows[sound & train].drop_duplicates("sha256").set_index("sha256")["image"]
@@ -203,7 +204,7 @@ def _check_duplicates(rows: pd.DataFrame, problems: _Problems) -> None:
 
 
 def _check_spans(rows: pd.DataFrame, problems: _Problems) -> None:
-    """Training places whose images are far apart."""
+    """Find training places whose images are far apart."""
     here = rows[problems.sound & (rows["role"] == TRAIN).to_numpy() & rows["utm_east"].notna().to_numpy()]
     if here.empty:
         return
@@ -220,9 +221,9 @@ def _check_spans(rows: pd.DataFrame, problems: _Problems) -> None:
 
 
 def _span_m(rows: pd.DataFrame) -> float:
-    """The greatest distance between two images."""
+    """Return the largest distance between two images, in metres."""
     points = rows[["utm_east", "utm_north"]].to_numpy()
-    if rows["utm_zone"].nunique() > 1:  # east and north of two zones can't be compared
+    if rows["utm_zone"].nunique() > 1:  # coordinates of two zones cannot be compared
         lat, lon = to_degrees(points[:, 0], points[:, 1], rows["utm_zone"].to_list())
         return float(np.nanmax(metres_apart(lat[:, None], lon[:, None], lat, lon)))
     if len(points) > 1000:
@@ -243,7 +244,7 @@ def _without_positives(rows: pd.DataFrame, sound: Any, radius_m: float) -> Any:
 
 
 def kind_of(problems: pd.Series) -> pd.Series:
-    """Problems without the values in them, to count those of a kind."""
+    """Return problems without the values in them, so that equal kinds can be counted."""
     return problems.str.replace(r":.*", "", regex=True).str.replace(r"'[^']*'", "'...'", regex=True)
 
 

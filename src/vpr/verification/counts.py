@@ -1,4 +1,4 @@
-"""What each published source holds, against what it should hold."""
+"""Compare the content of published sources with the expected content."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vpr.data.manifest import DATABASE, QUERY, TRAIN
 
 
 def sound_counts(sources: Mapping[str, Any], rows: pd.DataFrame, sound: Any) -> dict[str, Any]:
-    """The counts of each source without the images that turned out to be unusable."""
+    """Return the counts of each source without unusable images."""
     counted = {}
     for name, source in sources.items():
         found = dict(source["found"])
@@ -27,7 +27,7 @@ def sound_counts(sources: Mapping[str, Any], rows: pd.DataFrame, sound: Any) -> 
 
 
 def count_differences(sources: Mapping[str, Any]) -> list[str]:
-    """What each source holds, against what it should."""
+    """Describe where the content of sources differs from the expected one."""
     differences = []
     for name, source in sorted(sources.items()):
         for what, expected in source["expected"].items():

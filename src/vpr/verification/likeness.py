@@ -1,4 +1,4 @@
-"""Whether images of one place look alike, as they must for a model to learn from them."""
+"""Check whether the images of one place look alike, as training requires."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from vpr.data.images import open_image
 NUM_PLACES, IMAGES_OF_A_PLACE = 200, 4
 TINY_PX = (16, 12)
 MIN_LIKENESS = 0.55  # 0.61 for the embedded city, 0.62 for windows of 5 frames of IE Tower, 0.50 for its floors
-MIN_PAIRS = 60  # of fewer, chance alone gives values like these
+MIN_PAIRS = 60  # with fewer pairs, such values occur by chance
 
 
 def place_likeness(folder: Path, train: pd.DataFrame) -> float | None:
-    """How often two images of one place look more alike than two images of different places: 0.5 is chance.
+    """Return how often two images of one place look more alike than two images of different places.
 
-    Images are compared as tiny grey pictures by their correlation, 200 places of at most 4 images each.
+    Images of 200 places, at most 4 of each, are compared by the correlation of tiny grey pictures. Chance gives 0.5.
 
     Args:
-        folder: that image paths start from.
-        train: rows of the training images.
+        folder: Folder that image paths are relative to.
+        train: Rows of the training images.
 
     Returns:
-        ``None`` where there are too few places of several images to say.
+        A share from 0 to 1; ``None`` if too few places have several images.
     """
     sizes = train.groupby("place_id").size()
     places = sizes.index[sizes >= 2]
@@ -52,14 +52,14 @@ def place_likeness(folder: Path, train: pd.DataFrame) -> float | None:
 
 
 def same_drive(queries: pd.DataFrame, database: pd.DataFrame) -> float | None:
-    """Share of the queries whose drive, column ``sequence``, is in the database too; ``None`` without drives.
+    """Return the share of queries whose drive (column ``sequence``) is in the database; ``None`` without drives.
 
-    Neighbouring frames of one drive look alike for other reasons than the place: light, traffic, the car's bonnet.
+    Successive frames of one drive look alike because of light, traffic and the car's bonnet, not only the place.
     """
     if "sequence" not in queries or "sequence" not in database:
         return None
     if "positive_frames" in queries and (queries["positive_frames"].fillna("") != "").any():
-        return None  # frames of two walks along one route, which are in order and share no name of a drive
+        return None  # frames of two walks along one route, not of one drive
     of_queries = queries["sequence"].fillna("").astype(str)
     known = of_queries != ""
     if not known.any():
@@ -68,10 +68,10 @@ def same_drive(queries: pd.DataFrame, database: pd.DataFrame) -> float | None:
 
 
 def cautions(statistics: dict[str, Any]) -> list[str]:
-    """What of a dataset keeps a model from learning, or makes a recall say more than it should, in sentences.
+    """Return sentences about what keeps a model from learning, or makes recalls too high.
 
     Args:
-        statistics: of ``vpr.verification.checks.Verified``.
+        statistics: See ``vpr.verification.checks.Verified``.
     """
     likeness, num_wide = statistics["train"].get("place_likeness"), statistics["num_wide_places"]
     said = []
@@ -92,12 +92,12 @@ def cautions(statistics: dict[str, Any]) -> list[str]:
 
 
 def _spread(number: int, most: int) -> NDArray[np.int64]:
-    """Indices of at most so many items, spread over all."""
+    """Return at most ``most`` indices, evenly spaced."""
     return np.unique(np.linspace(0, number - 1, min(number, most)).astype(np.int64))
 
 
 def _tiny(path: Path) -> NDArray[np.float64]:
-    """A tiny grey picture without its mean, of unit norm."""
+    """Return a tiny grey picture without its mean, with unit norm."""
     grey = open_image(path).convert("L").resize(TINY_PX, Image.Resampling.BILINEAR)
     values = np.asarray(grey, dtype=np.float64).ravel()
     values -= values.mean()

@@ -1,4 +1,4 @@
-"""``verify`` of ``params.yaml``."""
+"""Section ``verify`` of ``params.yaml``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vpr.data.ray_engine import require_engine
 
 
 class VerifyParams(Section):
-    """What the verify stage does about damage."""
+    """Settings of the verify stage."""
 
     key = "verify"
 
@@ -19,13 +19,15 @@ class VerifyParams(Section):
         description="`fail` stops with the list of all problems; `skip` leaves the rows out and counts them"
     )
     on_count_difference: Literal["fail", "warn"] = Field(
-        description="what to do when a source holds more or fewer images than expected: `fail` or `warn`"
+        description="action if a source holds more or fewer images than expected: `fail` or `warn`"
     )
     queries_without_positives: Literal["keep", "leave_out"] = Field(
-        description="`keep` counts them as not found, as published recalls do"
+        description="`keep` counts these queries as not found, as published recalls do; `leave_out` removes them"
     )
-    num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(description="processes; `null` takes all cores")
+    num_workers: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        description="number of processes; `null` for all cores"
+    )
     engine: Annotated[Literal["local", "ray"], AfterValidator(require_engine)] = Field(
-        description="`local` reads the files in processes of this machine; `ray` in tasks of a cluster, see "
+        description="`local` reads files in processes of this machine, `ray` in tasks of a cluster, see "
         "docs/machines.md"
     )

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import vpr
-from vpr import cli
 from vpr.api.export import export_torch
+from vpr.commands import main as cli
 from vpr.model.aggregators import AGGREGATORS
 from vpr.model.checkpoint import save_checkpoint
 from vpr.model.spec import ModelSpec
@@ -76,5 +76,5 @@ def test_what_a_format_has_not_is_refused_with_the_reason_and_nothing_is_written
         pytest.importorskip("onnxruntime", reason="`make setup-onnx` installs it")
     monkeypatch.setattr(VPRModel, "describe", lambda self, features, token: features.flatten().unique())
     assert export(checkpoint, kind, tmp_path / f"m.{kind}", monkeypatch) == 1
-    assert f"resnet18 with gem can't be written as {named}: " in capsys.readouterr().err
+    assert f"resnet18 with gem cannot be written as {named}: " in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

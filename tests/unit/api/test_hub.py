@@ -19,8 +19,8 @@ import torch
 
 import vpr
 from scratch_project import ROOT
-from vpr import cli
-from vpr.api.hub import write_checkpoint
+from vpr.commands import main as cli
+from vpr.published.hub_download import write_checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 RECALLS = {
@@ -50,7 +50,7 @@ def test_a_folder_holds_the_model_and_a_card_with_its_numbers(checkpoint, photos
     np.testing.assert_array_equal(first.describe(photos[:3]), again.describe(photos[:3]))
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert "| test | 200 | 900 | 25 m | 57.5 | 80.0 | 87.0 |" in card
-    assert re.search(r"^\| commit that it was pushed from \| [0-9a-f]{40}", card, re.MULTILINE)
+    assert re.search(r"^\| pushed from commit \| [0-9a-f]{40}", card, re.MULTILINE)
     said = ("license: mit", "| descriptor | 64 |", "| agg | gem |", "| dataset | synthetic |", "train: {seed: 3}")
     assert all(each in card for each in said)
     monkeypatch.setenv("VPR_HOME", str(tmp_path / "home"))
@@ -66,13 +66,13 @@ def test_the_licence_of_others_weights_has_to_be_named(checkpoint, tmp_path, mon
     torch.save(content, tmp_path / "m.ckpt")
     command = ["push", "--folder", str(tmp_path / "f"), "--model", str(tmp_path / "m.ckpt")]
     assert run(monkeypatch, *command) == 1
-    assert "name their licence with --license" in capsys.readouterr().err
+    assert "with --license" in capsys.readouterr().err
     assert run(monkeypatch, *command, "--license", "gpl-3.0") == 0
     assert "license: gpl-3.0" in (tmp_path / "f/README.md").read_text(encoding="utf-8")
 
 
 def test_what_is_no_model_is_refused(checkpoint, tmp_path):
-    with pytest.raises(vpr.UserError, match=r"no model\.safetensors and no config\.json"):
+    with pytest.raises(vpr.UserError, match=r"model\.safetensors and config\.json missing"):
         write_checkpoint(tmp_path, tmp_path / "x.ckpt")
     (tmp_path / "model.safetensors").write_bytes(b"nothing")
     (tmp_path / "config.json").write_text("{}")
@@ -159,7 +159,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(checkpoint, photos, tmp_path):
             "VPR_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT / "src"), "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         }  # fmt: skip
-        push = [sys.executable, "-m", "vpr.cli", "push", "me/tower", "--model", str(checkpoint)]
+        push = [sys.executable, "-m", "vpr.commands.main", "push", "me/tower", "--model", str(checkpoint)]
         done = subprocess.run(push, env=env, cwd=tmp_path, capture_output=True, text=True)
         assert done.stdout == "hf://me/tower\n", done.stderr
         assert set(files) == {"model.safetensors", "config.json", "README.md"}

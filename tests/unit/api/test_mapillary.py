@@ -177,12 +177,12 @@ def test_a_box_with_more_photos_than_an_answer_holds_is_cut(tmp_path):
 
 def test_what_can_not_be_fetched_is_said(tmp_path, monkeypatch):
     with server(street("a", 45.463)) as world:
-        with pytest.raises(UserError, match=r"1 drives, and none passes within 25 m of another"):
+        with pytest.raises(UserError, match=r"none of 1 drives passes within 25 m of another"):
             fetch(world, tmp_path / "one")
         with pytest.raises(UserError, match="has no images of"):
             fetch(world, tmp_path / "none", since="20300101")
         monkeypatch.setenv("MAPILLARY_TOKEN", "wrong")
-        with pytest.raises(UserError, match=r"answers HTTP 401 .*; it wants a token of Mapillary"):
+        with pytest.raises(UserError, match=r"answers HTTP 401 .*; it requires a token of Mapillary"):
             fetch(world, tmp_path / "denied")
         monkeypatch.delenv("MAPILLARY_TOKEN")
         with pytest.raises(UserError, match="make one at https://"):

@@ -101,21 +101,21 @@ def test_an_index_is_built_searched_saved_and_added_to(model, photos, tmp_path):
     again.save(tmp_path / "index")
     np.testing.assert_array_equal(vpr.Index.load(tmp_path / "index").descriptors, both.descriptors)
     (answer,) = vpr.localize(photos[4], model, again, num_predictions=3)
-    assert answer["predictions"][0]["image"] == photos[4].name
-    assert answer["photo"] == str(photos[4])
-    assert answer["lat"] is not None
-    json.dumps(answer, allow_nan=False)
+    assert answer.predictions[0].image == photos[4].name
+    assert answer.photo == str(photos[4])
+    assert answer.lat is not None
+    json.dumps(answer.as_dict(), allow_nan=False)
 
 
 def test_an_index_of_descriptors_that_are_there(model, photos, checkpoint, tmp_path):
     names, descriptors = [photo.name for photo in photos[:4]], model.describe(photos[:4])
     index = vpr.Index.of(names, descriptors, model, lat=[45.0, 45.1, 45.2, 45.3], lon=[9.0] * 4)
     answer = vpr.localize(photos[2], model, index)[0]
-    assert (answer["lat"], answer["lon"]) == pytest.approx((45.2, 9.0), abs=1e-6)
+    assert (answer.lat, answer.lon) == pytest.approx((45.2, 9.0), abs=1e-6)
     plain = vpr.localize(photos[2], model, vpr.Index.of(names, descriptors, model))[0]
-    assert plain["lat"] is None
-    assert plain["predictions"][0]["image"] == names[2]
-    with pytest.raises(vpr.UserError, match="of each photo are needed"):
+    assert plain.lat is None
+    assert plain.predictions[0].image == names[2]
+    with pytest.raises(vpr.UserError, match="must have the same length"):
         vpr.Index.of(names, descriptors[:3], model)
     with pytest.raises(vpr.UserError, match=r"lat 45\.0, lon 200\.0"):
         vpr.Index.of(names[:1], descriptors[:1], model, lat=[45.0], lon=[200.0])
@@ -127,7 +127,7 @@ def test_an_index_of_descriptors_that_are_there(model, photos, checkpoint, tmp_p
 
 
 def test_a_name_that_is_none_is_refused_with_what_was_meant(tmp_path):
-    with pytest.raises(vpr.UserError, match="did you mean megaloc"):
+    with pytest.raises(vpr.UserError, match="did you mean 'megaloc'"):
         vpr.load("megalock")
     with pytest.raises(vpr.UserError, match=r"gone\.ckpt: no such file"):
         vpr.load(tmp_path / "gone.ckpt")
@@ -148,7 +148,7 @@ import vpr
 print(time.perf_counter() - start, sorted(n for n in set(sys.modules) - before if n.startswith("vpr.")))
 model = vpr.load({str(checkpoint)!r})
 index = vpr.Index.build({str(photos[0].parent)!r}, model)
-print(vpr.localize({str(photos[0])!r}, model, index)[0]["predictions"][0]["image"])
+print(vpr.localize({str(photos[0])!r}, model, index)[0].predictions[0].image)
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)},

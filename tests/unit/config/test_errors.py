@@ -1,4 +1,4 @@
-"""What a person can put right is one line; only our bugs have a traceback."""
+"""A user's mistake is one line; only our bugs have a traceback."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_interrupt_that_a_library_swallowed_still_ends_the_stage(capsys):
 
 
 def test_a_stage_whose_dvc_died_while_it_started_ends_at_once():
-    code = "from vpr.config.parent import end_with_dvc; end_with_dvc(); print('goes on')"
+    code = "from vpr.config.end_with_dvc import end_with_dvc; end_with_dvc(); print('goes on')"
     # The shell ends at once, and so what it has started is an orphan when it looks for DVC.
     orphan = f'(sleep 0.5; {sys.executable} -c "{code}") & sleep 0'
     env = os.environ | {"DVC_STAGE": "train", "PYTHONPATH": "src"}

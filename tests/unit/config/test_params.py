@@ -1,4 +1,4 @@
-"""params.yaml: what is refused, and how it is said."""
+"""params.yaml: valid and invalid values."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ import torch
 import yaml
 
 from vpr.config.errors import UserError
-from vpr.config.params import load_choice, read_params
-from vpr.localization.lance_index import LanceIndex
+from vpr.config.params import SECTIONS, Params
+from vpr.descriptors.params import ExportParams, ExtractParams
 from vpr.localization.params import IndexParams
-from vpr.model.params import ExportParams, ExtractParams
 from vpr.retrieval.params import EvaluateParams
+from vpr.serving.lance_index import LanceIndex
 from vpr.sources.base import Context
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.collection import CollectionParams
 from vpr.sources.synthetic import SyntheticParams
-from vpr.stages.check import check_params
-from vpr.training.build import model_to_check
-from vpr.training.configuration import load_configuration
+from vpr.stages.check import SECTIONS as SECTION_CLASSES
+from vpr.stages.check import check_params, model_to_evaluate
 from vpr.training.params import TrainParams, load_train
 from vpr.verification.params import VerifyParams
 
@@ -56,7 +55,7 @@ CATALOGUE = ROOT / "data" / "sources.yaml"
 
 
 def check(path: Path, catalogue: Path = CATALOGUE) -> None:
-    check_params(path, Context(catalogue=catalogue))
+    check_params(Params.read(path), Context(catalogue=catalogue))
 
 
 def test_the_committed_file_is_valid():
@@ -109,13 +108,13 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
         ({"eval_sets": ["x; touch y;"]}, r"eval_sets names 'x; touch y;'; expected a letter or digit, then"),
         ({"eval_sets": ["../../etc"]}, r"eval_sets names '../../etc'"),
         ({"eval_sets": ["val\n"]}, r"eval_sets names 'val\\n'"),
-        ({"datasets.synthetic.train.val_set": "$(id)"}, r"val_set names '\$\(id\)'"),
+        ({"train.val_set": "$(id)"}, r"val_set names '\$\(id\)'"),
         ({"evaluate.recall_at": [0]}, r"recall_at is \[0\]; expected a list of whole numbers from 1"),
         ({"evaluate.positive_radius_m": -1.0}, r"positive_radius_m is -1.0"),
         ({"extract.batch_size": 0}, r"batch_size is 0"),
         (
             {"train.devices": 3},
-            r"places_per_batch is \d+, which 3 devices \(devices x num_nodes\) can't share equally; make it a multiple",
+            r"places_per_batch is \d+, which 3 devices \(devices x num_nodes\) cannot share equally",
         ),
         ({"datasets.synthetic.train.milestones": [-1]}, r"milestones is \[-1\]"),
         ({"datasets.synthetic.train.check_val_every_n_epochs": 99}, r"no epoch would be validated"),
@@ -135,11 +134,11 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
         ),
         (
             {"dataset": "gsv_xs", "eval_sets": ["tokyo"]},
-            r"datasets.gsv_xs.images.eval_sets has no 'tokyo', which eval_sets",
+            r"datasets.gsv_xs.images.eval_sets lacks 'tokyo', which eval_sets",
         ),
         (
             {"dataset": "gsv_xs", "datasets.gsv_xs.images.eval_sets.night": "pitts30k"},
-            r"sources.yaml: pitts30k.url is null: its owner has to be asked for it, see docs/datasets.md",
+            r"sources.yaml: pitts30k.url is null, because its owner has to be asked for it, see docs/datasets.md",
         ),
     ],
 )
@@ -150,7 +149,7 @@ def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(edited, changes, m
 
 def test_a_choice_without_a_block_is_refused_with_the_blocks(edited):
     with pytest.raises(UserError, match=r"aggregators has no block 'netvald'; choose one of: avg, boq, convap"):
-        load_choice("agg", edited({"agg": "netvald"}))
+        Params.read(edited({"agg": "netvald"})).choice("agg")
 
 
 def test_weights_that_are_no_file_are_refused(edited):
@@ -160,11 +159,11 @@ def test_weights_that_are_no_file_are_refused(edited):
 
 def test_options_that_are_no_mapping_are_refused(edited):
     with pytest.raises(UserError, match=r"aggregators.cosplace is 3; expected its options"):
-        load_choice("agg", edited({"aggregators.cosplace": 3}))
+        Params.read(edited({"aggregators.cosplace": 3})).choice("agg")
 
 
 def test_a_whole_number_will_do_where_a_number_is_asked_for(edited):
-    assert load_train(edited({"datasets.synthetic.train.lr": 1})).lr == 1
+    assert load_train(Params.read(edited({"datasets.synthetic.train.lr": 1}))).lr == 1
 
 
 @pytest.mark.parametrize("text", ["1e-05", "2E-4", "3e2", "1.5e-3"])
@@ -173,19 +172,19 @@ def test_a_number_with_an_exponent_is_a_number_as_dvc_writes_it(edited, text):
     lines = path.read_text(encoding="utf-8").replace("lr: 0.002", f"lr: {text}")
     path.write_text(lines, encoding="utf-8")
     assert f"lr: {text}" in lines
-    assert load_train(path).lr == float(text)
+    assert load_train(Params.read(path)).lr == float(text)
 
 
 def test_a_missing_file_says_where_to_run(tmp_path):
     with pytest.raises(UserError, match="project's root"):
-        read_params(tmp_path / "params.yaml")
+        Params.read(tmp_path / "params.yaml")
 
 
 def test_broken_yaml_is_said_to_be_so(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text("a: [1", encoding="utf-8")
     with pytest.raises(UserError, match="not valid YAML"):
-        read_params(path)
+        Params.read(path)
 
 
 @pytest.mark.parametrize(
@@ -214,25 +213,38 @@ def test_a_wrong_key_or_value_of_the_catalogue_is_refused(tmp_path, changes, mes
 
 
 def test_a_key_stands_in_one_place_only(edited):
-    with pytest.raises(UserError, match=r"seed stands in train and in datasets.synthetic.train; keep it in train if"):
-        load_train(edited({"datasets.synthetic.train.seed": 3}))
+    with pytest.raises(UserError, match=r"seed is in train and in datasets.synthetic.train; keep it in train if"):
+        load_train(Params.read(edited({"datasets.synthetic.train.seed": 3})))
     with pytest.raises(UserError, match=r"neither train nor datasets.synthetic.train has the key 'seed'"):
-        load_train(edited({"train.seed": ...}))
+        load_train(Params.read(edited({"train.seed": ...})))
     with pytest.raises(UserError, match=r"train has unknown keys \['sed'\]; choose from"):
-        load_train(edited({"train.sed": 3}))
+        load_train(Params.read(edited({"train.sed": 3})))
     moved = edited({"train.seed": ..., "datasets.synthetic.train.seed": 3})
-    assert load_train(moved).seed == 3
+    assert load_train(Params.read(moved)).seed == 3
 
 
 def test_an_error_names_the_place_of_the_key(edited):
     with pytest.raises(
         UserError, match=r"params.yaml: train.seed is -1; expected a whole number from 0 to 4,294,967,295"
     ):
-        load_train(edited({"train.seed": -1}))
+        load_train(Params.read(edited({"train.seed": -1})))
     with pytest.raises(UserError, match=r"params.yaml: datasets.synthetic.train.lr is 'x'; expected a number"):
-        load_train(edited({"datasets.synthetic.train.lr": "x"}))
+        load_train(Params.read(edited({"datasets.synthetic.train.lr": "x"})))
     with pytest.raises(UserError, match=r"params.yaml: train.monitor is 'recall_at_2'; expected one of: recall_at_1"):
-        load_train(edited({"train.monitor": "recall_at_2"}))
+        load_train(Params.read(edited({"train.monitor": "recall_at_2"})))
+
+
+def test_every_section_is_checked_by_the_check_stage():
+    assert {section.key for section in SECTION_CLASSES} | {"train"} == set(SECTIONS)
+
+
+def test_a_dataset_without_training_settings_can_only_be_evaluated(edited, tmp_path):
+    chosen = {"dataset": "gardens_point", "eval_sets": ["day"]}
+    with pytest.raises(UserError, match=r"gardens_point is only evaluated; set train\.checkpoint"):
+        check(edited(chosen))
+    checkpoint = tmp_path / "model.ckpt"
+    checkpoint.touch()
+    check(edited({**chosen, "train.checkpoint": str(checkpoint)}))
 
 
 PARAMETER_CLASSES = [
@@ -272,10 +284,10 @@ def test_every_number_has_a_least_and_a_most(options):
         ({"agg": "cosplace", "aggregators.cosplace.descriptor_dim": 10**9}, "descriptor_dim is out of range"),
         ({"agg": "boq", "aggregators.boq.proj_channels": 99968}, "does not fit in memory"),
         ({"train.memory_size": 10**9}, "memory_size is 1000000000; expected a whole number from 0 to 10,000,000"),
-        ({"train.memory_size": 10**7, "train.max_memory_gb": 1.0}, r"10,000,000 × \d+ remembered numbers × 4 bytes"),
+        ({"train.memory_size": 10**7, "train.max_memory_gb": 1.0}, "10,000,000 remembered descriptors"),
         ({"train.momentum": -1}, "momentum is -1; expected a number of at least 0 and below 1"),
         ({"train.seed": 2**32}, "seed is 4294967296; expected a whole number from 0 to 4,294,967,295"),
-        ({"datasets.synthetic.train.val_set": "nope"}, "dataset synthetic has no evaluation set 'nope'"),
+        ({"train.val_set": "nope"}, "dataset synthetic has no evaluation set 'nope'"),
     ],
 )  # fmt: skip
 def test_what_no_machine_can_do_is_refused_before_anything_is_fetched(edited, changes, message):
@@ -283,7 +295,7 @@ def test_what_no_machine_can_do_is_refused_before_anything_is_fetched(edited, ch
 
     def all_of_the_stage() -> None:
         check(path)
-        model_to_check(load_configuration(path))
+        model_to_evaluate(Params.read(path))
 
     with pytest.raises(UserError, match=message):
         all_of_the_stage()
@@ -294,7 +306,7 @@ def test_weights_that_can_not_be_fetched_are_refused_by_the_check(edited, monkey
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *_, **__: (_ for _ in ()).throw(URLError("offline")))
     path = edited({"datasets.synthetic.train.weights": "imagenet"})
     with pytest.raises(UserError, match=r"could not get the ImageNet weights of resnet18: .*or set weights to null"):
-        model_to_check(load_configuration(path))
+        model_to_evaluate(Params.read(path))
 
 
 @pytest.mark.parametrize(
@@ -304,4 +316,4 @@ def test_weights_that_can_not_be_fetched_are_refused_by_the_check(edited, monkey
 def test_yaml_that_is_nested_without_end_or_makes_no_sense_is_refused(tmp_path, text):
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(UserError, match=r"params\.yaml: not valid YAML"):
-        read_params(tmp_path / "params.yaml")
+        Params.read(tmp_path / "params.yaml")

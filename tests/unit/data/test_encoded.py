@@ -33,7 +33,7 @@ def test_the_pixels_are_those_that_the_loader_would_have_sent(paths):
 
 def test_an_image_that_is_broken_behind_its_header_is_named(paths, tmp_path):
     (tmp_path / "half.jpg").write_bytes(paths[0].read_bytes()[:700])
-    with pytest.raises(UserError, match=r"half\.jpg: can't be read as an image"):
+    with pytest.raises(UserError, match=r"half\.jpg: cannot be read as an image"):
         EncodedImages.read([paths[0], tmp_path / "half.jpg"]).decode(SIZE, CPU)
     with pytest.raises(UserError, match=r"gone\.jpg"):
         EncodedImages.read([tmp_path / "gone.jpg"])

@@ -16,7 +16,7 @@ from vpr.data.images import FORMATS, MAX_PIXELS, SUFFIXES, ImageError, decode, o
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import TRAIN, make_manifest
 from vpr.data.preprocess import Preprocess
-from vpr.localization.photos import read_photo
+from vpr.serving.photos import read_photo
 from vpr.verification.checks import verify
 
 RAMP = np.linspace(0, 255, 16 * 24).round().astype(np.uint8).reshape(16, 24)
@@ -68,7 +68,7 @@ def test_grey_of_12_bits_is_scaled_by_its_own_white():
 
 @pytest.mark.parametrize("values", [RAMP / 255, np.full((16, 24), np.nan), RAMP * 1000.0], ids=["0-1", "nan", "large"])
 def test_floating_point_pixels_are_refused_because_white_is_not_known(values):
-    with pytest.raises(ImageError, match="floating-point numbers, of which white is not known"):
+    with pytest.raises(ImageError, match="floating-point numbers without a known white"):
         decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"))
 
 
@@ -79,7 +79,7 @@ def test_a_small_tiff_with_huge_tiles_is_refused():
 
 
 def test_integers_of_32_bits_are_refused():
-    with pytest.raises(ImageError, match="32-bit integers, of which white is not known"):
+    with pytest.raises(ImageError, match="32-bit integers without a known white"):
         decode(encoded(Image.fromarray(RAMP.astype(np.int32)), "TIFF"))
 
 
@@ -102,7 +102,7 @@ def test_no_other_program_is_started_for_a_file(tmp_path, monkeypatch):
     monkeypatch.setattr("subprocess.check_call", started)
     monkeypatch.setattr("subprocess.Popen", started)
     (tmp_path / "x.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
-    with pytest.raises(UserError, match=r"x.jpg: .*not an image of a known format"):
+    with pytest.raises(UserError, match=r"x.jpg: .*not an image but a text"):
         open_image(tmp_path / "x.jpg")
 
 
@@ -139,7 +139,7 @@ def test_verification_and_photos_refuse_the_same_files_and_none_of_them_waits(od
         with pytest.raises(UserError) as refused:
             read_photo((odd_files / name).read_bytes(), "photo")
         assert str(refused.value) == f"photo: {problems[name]}"
-        with pytest.raises(UserError, match=r"can't be read as an image"):
+        with pytest.raises(UserError, match=r"cannot be read as an image"):
             open_image(odd_files / name)
     for name in ("pipe.jpg", "zero.jpg", "folder.jpg"):
         with pytest.raises(UserError, match="not a file but a folder, pipe or device"):
@@ -211,5 +211,5 @@ def test_a_broken_image_is_one_line_also_from_a_loader_process(odd_files, num_wo
     images = ImageList(odd_files, ["good.png", "half.jpg"], preprocess)
     with pytest.raises(UserError) as refused:
         list(image_loader(images, 1, num_workers))
-    assert str(refused.value).startswith(f"{odd_files}/half.jpg: can't be read as an image: ")
+    assert str(refused.value).startswith(f"{odd_files}/half.jpg: cannot be read as an image: ")
     assert "\n" not in str(refused.value)

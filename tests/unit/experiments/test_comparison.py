@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from vpr.config.errors import UserError
+from vpr.config.params import Params
 from vpr.experiments.comparison import compare, formatted, seed_groups
 from vpr.experiments.paired_test import in_words, paired_test
 from vpr.experiments.paper import Setting, paper_overrides, paper_settings, read_paper
@@ -90,7 +91,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_row_with_their_spread():
     assert table["id"].tolist() == ["c", "a", "d"]
     with pytest.raises(UserError, match="no run has the metric 'test/recall_at_1'; choose one of: val/recall_at_1"):
         compare(runs, "test/recall_at_1")
-    with pytest.raises(UserError, match="there are no runs with recalls"):
+    with pytest.raises(UserError, match="no runs with recalls"):
         compare([])
 
 
@@ -116,7 +117,7 @@ def test_the_table_comes_in_three_forms(style, expected):
 
 
 def settings() -> list[Setting]:
-    return paper_settings(ROOT / "sweeps" / "paper.csv", ROOT / "params.yaml", ROOT / "data" / "sources.yaml")
+    return paper_settings(Params.read(ROOT / "params.yaml"), ROOT / "sweeps/paper.csv", ROOT / "data/sources.yaml")
 
 
 def paper_run(name: str, row: int, **changes: str) -> Run:
@@ -173,7 +174,7 @@ def test_all_28_reported_runs_are_there_and_can_be_asked_for():
 
 @pytest.mark.parametrize("address", ["postgresql://me:p@ss@host:5432/db", "https://me:p%40ss@host/x", "sqlite:////a/b"])
 def test_a_printed_address_of_the_store_has_no_password(address):
-    shown = without_passwords(f"MLflow at {address} can't be asked: {address}")
+    shown = without_passwords(f"MLflow at {address} cannot be asked: {address}")
     assert "ss@" not in shown
     assert shown.count("host") == address.count("host") * 2
     assert (shown.count(":***@") == 2) == ("@" in address)

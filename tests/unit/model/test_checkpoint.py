@@ -13,7 +13,7 @@ import torch
 
 from vpr.config.errors import UserError
 from vpr.model.checkpoint import load_checkpoint, save_checkpoint
-from vpr.model.extraction import extract
+from vpr.model.describing import Describer
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 from vpr.training.run import use_checkpoint
@@ -98,14 +98,14 @@ ODD = {
     "a weight is a text": ({"state_dict": {FIRST: "large"}}, "has no weights"),
     "complex weights": ({"state_dict": {FIRST: torch.zeros(1, dtype=torch.complex64)}}, "has no weights"),
     "weights without numbers": ({"state_dict": {FIRST: torch.empty(1, device="meta")}}, "has no weights"),
-    "missing weights": ({"state_dict": {FIRST: torch.zeros(64, 3, 7, 7)}}, "does not hold its model.*Missing key"),
+    "missing weights": ({"state_dict": {FIRST: torch.zeros(64, 3, 7, 7)}}, "do not fit its model.*Missing key"),
     "weights of another shape": (
         {"state_dict": {**VPRModel(SPEC).state_dict(), FIRST: torch.zeros(1)}},
-        "does not hold its model.*size mismatch",
+        "do not fit its model.*size mismatch",
     ),
     "a weight of 10^12 numbers in 4 bytes": (
         {"state_dict": {**VPRModel(SPEC).state_dict(), FIRST: torch.zeros(1).expand(10**12)}},
-        "does not hold its model.*size mismatch",
+        "do not fit its model.*size mismatch",
     ),
     "weights whose names are numbers": ({"state_dict": {1: torch.zeros(1)}}, "has no weights"),
     "a weight that is not a number": (
@@ -156,4 +156,6 @@ def test_descriptors_that_are_no_numbers_are_refused():
     with torch.no_grad():
         model.aggregator.project_rows.bias.fill_(torch.nan)
     with pytest.raises(UserError, match="descriptors are not finite numbers, from image 1 of 2 on"):
-        extract(model, torch.rand(2, 3, 32, 48), np.empty((2, model.descriptor_dim), np.float32), torch.device("cpu"))
+        Describer(model, torch.device("cpu")).describe(
+            torch.rand(2, 3, 32, 48), np.empty((2, model.descriptor_dim), np.float32)
+        )

@@ -14,7 +14,7 @@ from report_of_city import evaluated, shown_city
 from vpr.data.manifest import Manifest
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
-from vpr.report.conditions import wilson
+from vpr.report.condition_bars import wilson
 from vpr.report.heat_maps import similarity_maps
 from vpr.report.set_section import SetInput, set_section
 from vpr.report.thumbnails import Thumbnails

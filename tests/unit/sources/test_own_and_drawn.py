@@ -28,13 +28,13 @@ from vpr.data.manifest import (
     write_manifest,
     write_parts,
 )
-from vpr.data.names import parse_name
 from vpr.retrieval.positives import positive_rule, positives_of
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
+from vpr.sources.standard_naming import parse_name
 from vpr.sources.synthetic import SyntheticParams
 from vpr.sources.synthetic.photos import draw, plan
-from vpr.verification import files
+from vpr.verification import read_files as files
 from vpr.verification.checks import check_sets, verify
 
 # The embedded city.
@@ -217,14 +217,14 @@ def test_parquet_is_read_as_well(tmp_path):
     [
         ("image,place_id\na.jpg,1\n", {}, "no column 'split'"),
         ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is not valid; expected train, <set>/database"),
-        ("image,split,place_id\n", {}, "it has a header and no rows, so no images are listed"),
+        ("image,split,place_id\n", {}, "has a header but no rows"),
         ("image;split;place_id\na.jpg;train;1\n", {}, "its columns are separated by ';'; separate them by commas"),
-        ("path,split\na.jpg,train\n", {}, "no column 'image', only .*; did you mean 'path'"),
-        ("image,splits\na.jpg,train\n", {}, "no column 'split', only .*; did you mean 'splits'"),
+        ("path,split\na.jpg,train\n", {}, r"no column 'image', only .* \(did you mean 'path'"),
+        ("image,splits\na.jpg,train\n", {}, r"no column 'split', only .* \(did you mean 'splits'"),
         ("image,split,Latitude,lng\na.jpg,train,1,2\n", {}, r"did you mean lat, lon\? .* to {lat: Latitude, lon: lng}"),
-        ("image,split,lat,longitude\na.jpg,train,1,2\n", {}, "none named lon; did you mean 'longitude'"),
-        ("image,split,lat\na.jpg,train,45\n", {}, "has a column lat and none named lon; add it, or map it"),
-        ("image,split,utm_north\na.jpg,train,4\n", {}, "has a column utm_north and none named utm_east"),
+        ("image,split,lat,longitude\na.jpg,train,1,2\n", {}, r"no column lon \(did you mean 'longitude'"),
+        ("image,split,lat\na.jpg,train,45\n", {}, "has a column lat but no column lon; add it, or map it"),
+        ("image,split,utm_north\na.jpg,train,4\n", {}, "has a column utm_north but no column utm_east"),
         ("image,split,place_id\na.jpg,train,1\n", {"columns": {"place_id": "floor"}}, r"names \['floor'\], but"),
     ],
 )
@@ -264,9 +264,9 @@ ENCODED = {
 def test_a_file_that_is_no_table_is_named(tmp_path, name):
     (tmp_path / name).write_bytes(ENCODED[name])
     began = time.monotonic()
-    message = "can't be read as a table: .*; expected CSV in UTF-8 or Parquet$"
+    message = "cannot be read as a table: .*; expected CSV in UTF-8 or Parquet$"
     with pytest.raises(
-        UserError, match=f"{name}: {'in UTF-16; save it as CSV in UTF-8' if 'utf16' in name else message}"
+        UserError, match=f"{name}: {'the file is in UTF-16; save it as CSV' if 'utf16' in name else message}"
     ):
         own(tmp_path / name)
     assert time.monotonic() - began < 10
@@ -308,7 +308,7 @@ def test_a_zone_has_one_spelling(tmp_path, data_root):
     assert set(verified.manifest.rows["utm_zone"]) == {"5T"}
     placed.assign(utm_zone="²T", lat=45.0, lon=9.0).to_csv(tmp_path / "t.csv", index=False)
     problems = verify(own(tmp_path / "t.csv"), 25.0, 1).problems["problem"]
-    assert "utm_zone is not a zone: '²T'; expected one such as 32T" in problems.to_list()
+    assert "utm_zone is not a zone: '²T'; expected a zone such as 32T" in problems.to_list()
 
 
 def test_a_path_with_a_nul_is_a_problem_of_its_row(tmp_path, data_root):
@@ -317,7 +317,7 @@ def test_a_path_with_a_nul_is_a_problem_of_its_row(tmp_path, data_root):
     GOOD.replace("1.jpg", "1\0.jpg").to_parquet(tmp_path / "t.parquet")
     verified = verify(own(tmp_path / "t.parquet"), 25.0, 1)
     assert len(verified.manifest.rows) == 5
-    assert "its path holds a NUL character, which no file's name has" in verified.problems["problem"].to_list()
+    assert "its path holds a NUL character, which no file name may contain" in verified.problems["problem"].to_list()
 
 
 def test_a_file_whose_name_is_not_in_utf8_is_named(tmp_path):
@@ -366,7 +366,7 @@ def test_exif_orientation_is_applied(tmp_path):
 
 def test_a_broken_image_is_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"no image")
-    with pytest.raises(UserError, match=r"a.jpg: can't be read as an image"):
+    with pytest.raises(UserError, match=r"a.jpg: cannot be read as an image"):
         open_image(tmp_path / "a.jpg")
 
 
@@ -403,8 +403,8 @@ def test_verify_lists_all_problems_not_the_first(damaged):
     found = {(row.image, row.role): row.problem for row in errors.itertuples()}
     assert found.pop(("a.jpg", TRAIN)) == "listed twice with the same role"
     assert found.pop(("gone.jpg", TRAIN)) == "the file is missing"
-    assert found.pop(("half.jpg", TRAIN)).startswith("can't be decoded: OSError")
-    assert found.pop(("text.jpg", TRAIN)).startswith("not an image of a known format")
+    assert found.pop(("half.jpg", TRAIN)).startswith("cannot be decoded: OSError")
+    assert found.pop(("text.jpg", TRAIN)).startswith("not an image but a text")
     assert (
         found.pop(("../a.jpg", TRAIN)) == "its path leaves the dataset's folder; give paths relative to it, or set root"
     )
@@ -442,7 +442,7 @@ def test_coordinates_off_the_map_or_missing_for_some_are_problems(tmp_path, data
     )
     problems = verify(own(tmp_path / "own.csv"), 25.0).problems.set_index("image")["problem"]
     assert problems["b.jpg"] == "utm_east or utm_north is not a UTM coordinate in metres"
-    assert problems["c.jpg"] == "no coordinates, others of its set have them"
+    assert problems["c.jpg"] == "no coordinates, although other images of its set have them"
     assert problems["d.jpg"] == "only one of utm_east and utm_north is given"
 
 

@@ -1,4 +1,4 @@
-"""Which places share a batch."""
+"""The places that share a batch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from training_settings import training_settings
 from vpr.config.errors import UserError
 from vpr.data.loading import ImageList
 from vpr.data.preprocess import Preprocess
@@ -16,15 +17,12 @@ from vpr.training.batches import PlaceSampler, fill_batches, near_places, simila
 from vpr.training.places import PlaceImages, Places
 
 
-def sampler(places, **changes):
-    settings = {
-        "places_per_batch": 3,
-        "images_per_place": 2,
-        "random_images": True,
-        "shuffle": True,
-        "seed": 1,
-    }
-    return PlaceSampler(places, **{**settings, **changes})
+def sampler(places, describe=None, **changes):
+    usual = {
+        "places_per_batch": 3, "images_per_place": 2, "min_images_per_place": 2, "batches": "random", "seed": 1,
+        "augment_ops": 0,
+    }  # fmt: skip
+    return PlaceSampler(places, training_settings(**{**usual, **changes}), describe)
 
 
 def plain(batches):
@@ -51,7 +49,7 @@ def test_batches_follow_from_seed_and_epoch(city):
     assert plain(one) == plain(two)
     two.set_epoch(1)
     assert plain(one) != plain(two)
-    fixed = sampler(places, random_images=False, shuffle=False)
+    fixed = sampler(places, sample_images="first", shuffle_places=False)
     images = [b.images for b in fixed]
     fixed.set_epoch(5)
     assert [b.images for b in fixed] == images
@@ -114,7 +112,7 @@ def test_batches_of_one_city_have_places_of_one_city_and_mix_the_cities():
         orders.append("".join(city.pop() for city in met))
     assert len(set(orders)) > 1
     assert {"".join(sorted(order)) for order in orders} == {"aabbb"}
-    with pytest.raises(UserError, match="no city has places_per_batch 11 places: a 7, b 10, c 2"):
+    with pytest.raises(UserError, match="no city has places_per_batch = 11 places: a 7, b 10, c 2"):
         sampler(places, batches="city", places_per_batch=11)
 
 
@@ -130,7 +128,7 @@ def test_no_two_places_of_a_batch_are_nearer_than_the_distance(data):
     centres = data.draw(st.lists(st.tuples(*[st.integers(0, 400).map(float)] * 2), min_size=6, max_size=40))
     places = places_at(centres, images=2)
     try:
-        batches = list(sampler(places, min_distance_m=60.0))
+        batches = list(sampler(places, min_place_distance_m=60.0))
     except UserError:
         assume(False)  # places too dense for any batch; tested below
     for batch in batches:
@@ -146,7 +144,7 @@ def test_a_distance_that_is_tight_holds_for_every_epoch():
     for _ in range(12):
         places = places_at([tuple(p) for p in rng.uniform(0, 1000, size=(30, 2))], images=2)
         try:
-            batches = sampler(places, places_per_batch=8, min_distance_m=200.0)
+            batches = sampler(places, places_per_batch=8, min_place_distance_m=200.0)
         except UserError:
             continue
         hard += 1
@@ -180,7 +178,7 @@ def test_a_place_that_may_not_stay_goes_to_the_next_batch_and_comes_twice_only_i
     # 0, 1 and 2 exclude each other; only 3 can be with any of them.
     near = [frozenset({1, 2}), frozenset({0, 2}), frozenset({0, 1}), frozenset()]
     assert fill_batches([0, 1, 2, 3], 2, 2, near) == [[0, 3], [1, 3]]
-    with pytest.raises(UserError, match="a batch of 2 places has no other place far enough"):
+    with pytest.raises(UserError, match="no other place is far enough from all 2 places"):
         fill_batches([0, 1, 2, 3], 1, 3, near)
 
 
@@ -251,9 +249,9 @@ def test_each_source_has_its_share_of_every_batch_and_the_one_that_lasts_longest
 
 
 def test_shares_that_can_t_be_kept_are_refused():
-    with pytest.raises(UserError, match="small has 4 places and 0 of the 4 of a batch"):
+    with pytest.raises(UserError, match="small has 4 places, and its share of a batch is 0 of 4"):
         sampler(two_sources((0.95, 0.05)), places_per_batch=4)
-    with pytest.raises(UserError, match="goes with random batches"):
+    with pytest.raises(UserError, match="need random batches"):
         sampler(two_sources((0.5, 0.5)), places_per_batch=4, batches="group")
 
 
@@ -262,5 +260,5 @@ def test_batches_of_groups_mix_none():
     batches = list(sampler(places, places_per_batch=2, batches="group"))
     assert len(batches) == 3 + 2 + 2
     assert all(len({places.groups[label] for label in batch.labels}) == 1 for batch in batches)
-    with pytest.raises(UserError, match="batches are of one group, and no group has places_per_batch 9 places"):
+    with pytest.raises(UserError, match="no group has places_per_batch = 9 places"):
         sampler(places, places_per_batch=9, batches="group")

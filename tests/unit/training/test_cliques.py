@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training_settings import training_settings
 from vpr.config.errors import UserError
 from vpr.training.cliques import CliqueSampler, clique_with, near_images
 
@@ -28,7 +29,11 @@ def ring(chosen: list[int]) -> np.ndarray:
 
 
 def sampler(rows: pd.DataFrame, seed: int = 0, describe=ring) -> CliqueSampler:
-    return CliqueSampler(rows, 6, 3, 3, NEAR_M, seed, 1, describe)
+    chosen = training_settings(
+        batches="cliques", places_per_batch=6, images_per_place=3, min_images_per_place=3, similar_places=3,
+        clique_m=NEAR_M, seed=seed, augment_ops=1,
+    )  # fmt: skip
+    return CliqueSampler(rows, chosen, describe)
 
 
 @settings(max_examples=10)
@@ -84,7 +89,7 @@ def test_a_clique_is_one_and_where_none_is_found_from_an_image_alone_on_a_line_t
 
 
 def test_too_few_places_and_images_without_a_position_are_refused():
-    with pytest.raises(UserError, match="not 6 places, each of 3 images at most 25 m apart"):
+    with pytest.raises(UserError, match="not 6 places of 3 images each"):
         sampler(street(30, 1.0))
     with pytest.raises(UserError, match="2 of 30 training images have no coordinates"):
         sampler(street(30, 1.0).assign(utm_east=[np.nan] * 2 + [0.0] * 28))

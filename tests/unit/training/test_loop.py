@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from vpr.config.errors import UserError
+from vpr.config.params import Params
 from vpr.data.loading import ImageList, image_loader
 from vpr.data.manifest import DATABASE, QUERY, Manifest
 from vpr.data.preprocess import Preprocess
 from vpr.model.checkpoint import load_checkpoint
-from vpr.model.extraction import extract
+from vpr.model.describing import Describer
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 from vpr.retrieval.positives import positives_of
@@ -41,7 +42,7 @@ def changed(settings: TrainParams, **values) -> TrainParams:
 def settings() -> TrainParams:
     """The project's settings for the city, made tiny."""
     return changed(
-        merge_train(Path(__file__).parents[3] / "params.yaml", "synthetic"),
+        merge_train(Params.read(Path(__file__).parents[3] / "params.yaml"), "synthetic"),
         image_size=[24, 32],
         places_per_batch=3,
         images_per_place=2,
@@ -74,22 +75,10 @@ def run(
             asked.append(rows)
         images = ImageList(city.folder, places.images[rows], preprocess)
         out = np.empty((len(rows), model.descriptor_dim), dtype=np.float32)
-        extract(model, images, out, torch.device("cpu"), 8, 0)
+        Describer(model, torch.device("cpu")).describe(images, out, 8)
         return out
 
-    batches = PlaceSampler(
-        places,
-        settings.places_per_batch,
-        settings.images_per_place,
-        True,
-        True,
-        settings.seed,
-        settings.batches,
-        settings.min_place_distance_m,
-        settings.similar_places,
-        settings.augment_ops,
-        describe,
-    )
+    batches = PlaceSampler(places, settings, describe)
     parts = [city.part("val", role) for role in (DATABASE, QUERY)]
     loaders = [image_loader(ImageList(city.folder, rows["image"], preprocess), 8, 0) for rows in parts]
     validation = Validation(*loaders, positives_of(*parts, 25.0))
@@ -185,7 +174,7 @@ def test_the_validation_recall_is_that_of_extraction_and_search(city, settings, 
         rows = city.part("val", role)
         images = ImageList(city.folder, rows["image"], Preprocess(SPEC.image_size))
         out = torch.zeros(len(rows), model.descriptor_dim).numpy()
-        extract(model, images, out, torch.device("cpu"), 5, 0)
+        Describer(model, torch.device("cpu")).describe(images, out, 5)
         descriptors.append(out)
     positives = positives_of(city.part("val", DATABASE), city.part("val", QUERY), 25.0)
     recalls = recall_at(search(*descriptors, 20)[0], positives, [1, 5, 10, 20])
@@ -312,7 +301,7 @@ def test_bfloat16_trains(city, settings, tmp_path):
 
 def test_an_untrained_model_is_the_one_that_a_training_begins_with(tmp_path):
     params = Path(__file__).parents[3] / "params.yaml"
-    configuration = load_configuration(params)
+    configuration = load_configuration(Params.read(params))
     history, summary = use_untrained(configuration, tmp_path, "digest")
     for name in ("best", "last"):
         model, metadata = load_checkpoint(tmp_path / f"{name}.ckpt")

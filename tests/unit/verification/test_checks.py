@@ -39,4 +39,4 @@ def test_distances_cross_the_date_line():
 @pytest.mark.parametrize("zone", ["99Z", "32", "<script>", "0T", "61T", "32I"])
 def test_a_zone_that_is_none_is_an_error(tmp_path, zone):
     rows = around(45.0, [9.0]).assign(utm_zone=zone)
-    assert problems_of(tmp_path, rows) == [f"utm_zone is not a zone: '{zone}'; expected one such as 32T"]
+    assert problems_of(tmp_path, rows) == [f"utm_zone is not a zone: '{zone}'; expected a zone such as 32T"]

@@ -1,4 +1,4 @@
-"""Whether places are said to be too large for a model to learn from."""
+"""The warning about places that are too large to learn from."""
 
 from __future__ import annotations
 

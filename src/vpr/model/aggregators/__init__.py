@@ -1,4 +1,4 @@
-"""Aggregators: feature map -> descriptor. One file for each method, which registers itself."""
+"""Aggregators, which turn a feature map into a descriptor. Each method has a file that registers it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ __all__ = ["AGGREGATORS", "Aggregator", "build_aggregator"]
 
 
 def build_aggregator(name: str, in_channels: int, map_size: tuple[int, int], **options: Any) -> Aggregator:
-    """An aggregator with ``descriptor_dim``, mapping ``(B, in_channels, *map_size)`` to unit descriptors.
+    """Build an aggregator that maps ``(B, in_channels, *map_size)`` to descriptors of unit norm.
 
     Args:
-        name: a key of ``AGGREGATORS``.
-        in_channels, map_size: channels, and height and width, of the backbone's feature map.
-        options: the aggregator's own.
+        name: Key of ``AGGREGATORS``.
+        in_channels, map_size: Channels, and height and width, of the backbone's feature map.
+        options: Options of the aggregator.
     """
     aggregator: Aggregator = AGGREGATORS.build(name, options, in_channels=in_channels, map_size=map_size)
     return aggregator

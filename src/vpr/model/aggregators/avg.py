@@ -17,7 +17,7 @@ class AVG(Aggregator):
     """Average a feature map over space.
 
     Args:
-        in_channels: channels of the feature map, and so the size of the descriptor.
+        in_channels: Channels of the feature map, and so the size of the descriptor.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, C)``, rows of unit L2 norm.

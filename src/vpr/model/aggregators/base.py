@@ -1,4 +1,4 @@
-"""What every aggregator has in common."""
+"""The base class and the table of aggregators."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ AGGREGATORS = Registry("aggregator", "vpr.model.aggregators")
 
 
 class Aggregator(nn.Module):
-    """Feature map -> descriptor.
+    """Turns a feature map into a descriptor.
 
-    A subclass takes ``in_channels`` and, if it needs it, ``map_size`` from the backbone; all other arguments are
-    options, whose defaults stand in the signature. It raises ``ValueError`` for an option that is out of range.
+    A subclass takes ``in_channels`` and, if necessary, ``map_size`` from the backbone; all other arguments are options,
+    whose defaults are in the signature. It raises ``ValueError`` for an option that is out of range.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.
 
     Attributes:
-        descriptor_dim: size of the descriptor, known before the first batch.
-        wants_token: whether ``forward`` takes the backbone's token ``(B, C)`` as its second argument.
-        fixed_map_size: height and width of the only feature map that the weights are for; ``None`` if any will do.
-        num_clusters_to_initialise: clusters that ``initialise`` sets before training; 0 for none.
+        descriptor_dim: Size of the descriptor, known before the first batch.
+        wants_token: Whether ``forward`` takes the backbone's token ``(B, C)`` as its second argument.
+        fixed_map_size: Height and width of the only feature map that the weights fit; ``None`` if they fit any size.
+        num_clusters_to_initialise: Number of clusters that ``initialise`` sets before training; 0 for none.
     """
 
     descriptor_dim: int
@@ -33,10 +33,10 @@ class Aggregator(nn.Module):
     num_clusters_to_initialise: int = 0
 
     def initialise(self, centres: Tensor, features: Tensor) -> None:
-        """Set the clusters before training; an aggregator without any has nothing to set.
+        """Set the clusters before training. The default does nothing, for aggregators without clusters.
 
         Args:
-            centres: ``(num_clusters_to_initialise, C)``, of k-means over local features.
-            features: ``(N, C)`` local features of unit norm.
+            centres: Cluster centres ``(num_clusters_to_initialise, C)`` from k-means over local features.
+            features: Local features ``(N, C)`` of unit norm.
         """
-        assert self.num_clusters_to_initialise == 0, "an aggregator with clusters says how to initialise them"
+        assert self.num_clusters_to_initialise == 0, "an aggregator with clusters has to override this method"

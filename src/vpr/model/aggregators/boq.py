@@ -16,7 +16,7 @@ _HEAD_DIM = 64
 
 
 class QueryBlock(nn.Module):
-    """Encode the features, let the queries attend to each other and then to the features.
+    """Encodes the features, and lets the queries attend to each other and then to the features.
 
     Shape:
         features ``(B, N, dim)`` -> encoded features ``(B, N, dim)``, answers ``(B, num_queries, dim)``.
@@ -45,11 +45,11 @@ class BoQ(Aggregator):
     """Project the map, pass it through query blocks, and mix the answers of all of them.
 
     Args:
-        in_channels: channels of the feature map.
-        proj_channels: channels after the 3x3 projection; a multiple of 64, or below it.
-        num_queries: learned queries of each block.
+        in_channels: Channels of the feature map.
+        proj_channels: Channels after the 3x3 projection; a multiple of 64, or below it.
+        num_queries: Learned queries of each block.
         num_layers: blocks.
-        row_dim: rows that the answers are mixed into.
+        row_dim: Rows that the answers are mixed into.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, proj_channels * row_dim)``, rows of unit L2 norm.

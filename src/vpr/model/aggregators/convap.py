@@ -17,9 +17,9 @@ class ConvAP(Aggregator):
     """Reduce channels, then average over the cells of a grid.
 
     Args:
-        in_channels: channels of the feature map.
-        out_channels: channels after the convolution.
-        s1, s2: rows and columns of the grid.
+        in_channels: Channels of the feature map.
+        out_channels: Channels after the convolution.
+        s1, s2: Rows and columns of the grid.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, out_channels * s1 * s2)``, rows of unit L2 norm.

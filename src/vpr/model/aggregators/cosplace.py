@@ -2,7 +2,7 @@
 
 Berton et al., "Rethinking Visual Geo-localization for Large-Scale Applications", CVPR 2022.
 https://arxiv.org/abs/2204.02287
-The aggregator alone; the paper's classification training is another matter.
+This is the aggregator only; the paper's training by classification is left out.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class CosPlace(Aggregator):
     """Normalise over channels, pool with GeM, project.
 
     Args:
-        in_channels: channels of the feature map.
-        descriptor_dim: dimension of the descriptor.
-        p, eps: see ``GeM``.
+        in_channels: Channels of the feature map.
+        descriptor_dim: Dimension of the descriptor.
+        p, eps: See ``GeM``.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, descriptor_dim)``, rows of unit L2 norm.

@@ -23,9 +23,9 @@ class GeM(Aggregator):
     """Pool a feature map between its average (p = 1) and its maximum (p to infinity).
 
     Args:
-        in_channels: channels of the feature map, and so the descriptor dimension.
-        p: exponent to start from; it is learned.
-        eps: floor of the feature map, which keeps the power defined.
+        in_channels: Channels of the feature map, and so the descriptor dimension.
+        p: Exponent to start from; it is learned.
+        eps: Floor of the feature map, which keeps the power defined.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, C)``, rows of unit L2 norm.

@@ -15,10 +15,10 @@ from vpr.model.aggregators.base import AGGREGATORS, Aggregator
 
 @AGGREGATORS.register("max", "[Tolias 2016](https://arxiv.org/abs/1511.05879)")
 class MAX(Aggregator):
-    """The greatest value of each channel.
+    """Take the greatest value of each channel.
 
     Args:
-        in_channels: channels of the feature map, and so the descriptor dimension.
+        in_channels: Channels of the feature map, and so the descriptor dimension.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, C)``, rows of unit L2 norm.

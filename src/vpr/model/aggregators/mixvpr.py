@@ -38,12 +38,12 @@ class MixVPR(Aggregator):
     """Mix, project channels, project positions.
 
     Args:
-        in_channels, map_size: channels, and height and width, of the feature map; the mixer's layers have
+        in_channels, map_size: Channels, and height and width, of the feature map; the mixer's layers have
             the size of the map, so a model belongs to one image size.
-        out_channels: channels after the channel projection.
-        out_rows: positions after the row projection.
-        mix_depth: feature mixers in a row.
-        mlp_ratio: width of a mixer's hidden layer, relative to the number of positions.
+        out_channels: Channels after the channel projection.
+        out_rows: Positions after the row projection.
+        mix_depth: Feature mixers in a row.
+        mlp_ratio: Width of a mixer's hidden layer, relative to the number of positions.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, out_channels * out_rows)``, rows of unit L2 norm.

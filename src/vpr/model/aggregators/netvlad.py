@@ -2,7 +2,7 @@
 
 Arandjelovic et al., "NetVLAD: CNN Architecture for Weakly Supervised Place Recognition", CVPR 2016.
 https://arxiv.org/abs/1511.07247
-As in the authors' release the assignment has no bias. Left out: the paper's PCA, which is an option of the model.
+As in the authors' code, the assignment has no bias. Left out: the paper's PCA, which is an option of the model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn.functional import conv2d, normalize
 
 from vpr.model.aggregators.base import AGGREGATORS, Aggregator
 
-_RATIO = 100.0  # of the nearest to the second nearest cluster's weight, on average, at the start
+_RATIO = 100.0  # average ratio of the nearest cluster's weight to that of the second nearest before training
 
 
 @AGGREGATORS.register("netvlad", "[Arandjelović 2016](https://arxiv.org/abs/1511.07247)")
@@ -25,8 +25,8 @@ class NetVLAD(Aggregator):
     Before training, ``initialise`` sets the clusters from local features; until then they are random.
 
     Args:
-        in_channels: channels of the feature map.
-        num_clusters: clusters.
+        in_channels: Channels of the feature map.
+        num_clusters: Number of clusters.
 
     Shape:
         features ``(B, C, H, W)`` -> descriptors ``(B, num_clusters * C)``, rows of unit L2 norm.
@@ -47,11 +47,11 @@ class NetVLAD(Aggregator):
 
     @torch.no_grad()
     def initialise(self, centres: Tensor, features: Tensor) -> None:
-        """Set the clusters so that the nearest counts 100 times as much as the second, on average.
+        """Set the clusters so that, on average, the nearest one counts 100 times as much as the second nearest.
 
         Args:
-            centres: ``(num_clusters, C)``, of k-means over local features.
-            features: ``(N, C)`` local features of unit norm.
+            centres: Cluster centres ``(num_clusters, C)`` from k-means over local features.
+            features: Local features ``(N, C)`` of unit norm.
         """
         directions = normalize(centres, dim=1)
         nearest = (features @ directions.T).topk(2, dim=1).values

@@ -2,8 +2,9 @@
 
 Izquierdo and Civera, "Optimal Transport Aggregation for Visual Place Recognition", CVPR 2024.
 https://arxiv.org/abs/2311.15937
-With a linear layer at the end it is MegaLoc's: Berton and Masone, CVPR workshops 2025, https://arxiv.org/abs/2502.17237.
-Made for DINOv2's class token; other backbones hand on the mean of their features.
+With a linear layer at the end it is the aggregator of MegaLoc: Berton and Masone, CVPR workshops 2025,
+https://arxiv.org/abs/2502.17237. It was designed for DINOv2's class token; other backbones give it the mean of their
+features instead.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ class SALAD(Aggregator):
     """Reduce features, transport them to clusters, sum, and put the global token in front.
 
     Args:
-        in_channels, map_size: channels, and height and width, of the feature map.
-        num_clusters: clusters; fewer than the map has positions.
-        cluster_dim: dimension of a cluster's part.
-        token_dim: dimension of the global token's part.
-        hidden_dim: width of the three small networks.
-        dropout: in the networks of clusters and scores.
-        iterations: of Sinkhorn's algorithm.
-        descriptor_dim: of a linear layer at the end, as MegaLoc has one; ``None`` for none.
+        in_channels, map_size: Channels, and height and width, of the feature map.
+        num_clusters: Number of clusters; the feature map must have more positions.
+        cluster_dim: Dimension of each cluster's part of the descriptor.
+        token_dim: Dimension of the global token's part of the descriptor.
+        hidden_dim: Width of the three small networks.
+        dropout: Dropout rate in the networks of clusters and scores.
+        iterations: Iterations of Sinkhorn's algorithm.
+        descriptor_dim: Output size of a linear layer at the end, as in MegaLoc; ``None`` for no such layer.
 
     Shape:
         features ``(B, C, H, W)`` and token ``(B, C)`` -> descriptors of unit L2 norm, ``(B, descriptor_dim)`` or
@@ -81,18 +82,20 @@ class SALAD(Aggregator):
 
 
 def transport(scores: Tensor, dustbin: Tensor, iterations: int) -> Tensor:
-    """Sinkhorn's algorithm in the log domain: each position gives 1 in all, each cluster takes 1, the dustbin the rest.
+    """Run Sinkhorn's algorithm in the log domain.
+
+    Each position gives a total of 1, each cluster receives 1, and the dustbin receives the rest.
 
     Args:
-        scores: ``(B, K, N)`` of K clusters and N > K positions.
-        dustbin: the score of every position for the dustbin, a scalar.
-        iterations: rounds, each over clusters and then over positions.
+        scores: Scores ``(B, K, N)`` of K clusters and N > K positions.
+        dustbin: Score of every position for the dustbin, a scalar.
+        iterations: Number of rounds, each over clusters and then over positions.
 
     Returns:
         Logarithms of the weights ``(B, K + 1, N)``, the dustbin last; columns sum to 1 after the last round.
     """
     batch, num_clusters, num_positions = scores.shape
-    scores = scores if scores.dtype == torch.float64 else scores.float()  # half precision is not enough here
+    scores = scores if scores.dtype == torch.float64 else scores.float()  # half precision is too coarse here
     bin_row = dustbin.to(scores.dtype).expand(batch, 1, num_positions)
     log_kernel = torch.cat([scores, bin_row], dim=1)
     takes = scores.new_zeros(num_clusters + 1)

@@ -1,4 +1,4 @@
-"""Backbones: images -> feature map. One file for each family, which registers its networks."""
+"""Backbones, which turn images into a feature map. Each family has a file that registers its networks."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ RGB = tuple[float, float, float]
 
 
 def build_backbone(name: str, weights: str | None, **options: Any) -> Backbone:
-    """A backbone with ``out_channels``, mapping ``(B, 3, H, W)`` to ``(B, out_channels, h, w)``.
+    """Build a backbone that maps ``(B, 3, H, W)`` to ``(B, out_channels, h, w)``.
 
     Args:
-        name: a key of ``BACKBONES``.
+        name: Key of ``BACKBONES``.
         weights: ``None`` for random weights, ``"imagenet"``, or the path of a state dict.
-        options: the backbone's own.
+        options: Options of the backbone.
     """
     backbone: Backbone = BACKBONES.build(name, options, weights=weights)
     return backbone
 
 
 def normalisation_of(name: str, options: Mapping[str, Any]) -> tuple[RGB, RGB]:
-    """Mean and deviation of the colours in [0, 1] that the backbone's published weights were trained with."""
+    """Return the mean and standard deviation of colours that the backbone's published weights were trained with."""
     stated = BACKBONES[name].facts.get("normalisation", (IMAGENET_MEAN, IMAGENET_STD))
     found: tuple[RGB, RGB] = stated(options) if callable(stated) else stated
     return found

@@ -1,10 +1,10 @@
-"""Adapters: a few weights beside the frozen ones of a transformer, so that little is trained and kept.
+"""Adapters: a few trained weights beside the frozen weights of a transformer.
 
 ``lora``: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022,
 https://arxiv.org/abs/2106.09685, on the projection of queries, keys and values. ``parallel``: a bottleneck beside each
 MLP, Chen et al., "AdaptFormer", NeurIPS 2022, https://arxiv.org/abs/2205.13535; for place recognition Lu et al.,
 "Towards Seamless Adaptation of Pre-trained Models for Visual Place Recognition", ICLR 2024,
-https://arxiv.org/abs/2402.14505. Either begins as the network is: what is added is 0.
+https://arxiv.org/abs/2402.14505. Both add 0 at first, so that the network starts unchanged.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from vpr.model.backbones.base import Backbone
 
 KINDS = ("none", "lora", "parallel")
 _PROJECTIONS = ("qkv", "q_proj", "k_proj", "v_proj")
-PARALLEL_SCALE = 0.2  # of what the bottleneck adds, as in the ICLR 2024 paper
+PARALLEL_SCALE = 0.2  # factor of the bottleneck's output, as in the ICLR 2024 paper
 
 
 class LowRank(nn.Module):
     """A frozen linear layer, plus the product of two small ones.
 
     Args:
-        base: the layer.
-        rank: of the product, which has ``rank * (in + out)`` weights.
+        base: The frozen layer.
+        rank: Rank of the product, which has ``rank * (in + out)`` weights.
     """
 
     def __init__(self, base: nn.Linear, rank: int) -> None:
@@ -45,9 +45,9 @@ class Parallel(nn.Module):
     """A frozen MLP, plus a bottleneck beside it.
 
     Args:
-        base: the MLP.
-        width: of its tokens.
-        dim: of the bottleneck.
+        base: The frozen MLP.
+        width: Size of its tokens.
+        dim: Width of the bottleneck.
     """
 
     def __init__(self, base: nn.Module, width: int, dim: int) -> None:
@@ -63,12 +63,13 @@ class Parallel(nn.Module):
 
 
 def adapt(backbone: Backbone, blocks: Iterable[nn.Module], kind: str, dim: int) -> Backbone:
-    """Freeze a backbone, and give each of its blocks an adapter, in place.
+    """Freeze a backbone and add an adapter to each of its blocks, in place.
 
     Args:
-        blocks: of the backbone; each with ``attn`` and ``mlp``.
-        kind: of ``KINDS``; ``none`` leaves everything as it is.
-        dim: rank, or width of the bottleneck.
+        backbone: The backbone.
+        blocks: Blocks of the backbone, each with ``attn`` and ``mlp``.
+        kind: One of ``KINDS``; ``none`` leaves the backbone unchanged.
+        dim: Rank, or width of the bottleneck.
 
     Raises:
         ValueError: for an unknown kind, or a network without such blocks.

@@ -1,7 +1,8 @@
-"""What every backbone has in common: a stem and four stages, of which the last are cropped and the first frozen.
+"""The base class and the table of backbones.
 
-To add one, register a function with the arguments ``weights``, ``layers_to_crop`` and ``layers_to_freeze`` that
-returns a ``Backbone``; all other arguments are options.
+Every backbone has a stem and four stages; the last stages can be cropped and the first ones frozen. To add a backbone,
+register a function that takes ``weights``, ``layers_to_crop`` and ``layers_to_freeze`` and returns a ``Backbone``; all
+other arguments are options.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ NUM_STAGES = 4
 
 
 def num_kept(layers_to_crop: Sequence[int], layers_to_freeze: int | None) -> int:
-    """Stages that are left after cropping.
+    """Return the number of stages that are left after cropping.
 
     Raises:
-        ValueError: if the layers are not the last stages, or more are frozen than left.
+        ValueError: if the cropped layers are not the last stages, or more stages are frozen than kept.
     """
     kept = NUM_STAGES - len(layers_to_crop)
     if sorted(layers_to_crop) != list(range(kept + 1, NUM_STAGES + 1)) or kept < 1:
@@ -34,10 +35,10 @@ def num_kept(layers_to_crop: Sequence[int], layers_to_freeze: int | None) -> int
 
 
 class Backbone(nn.Module):
-    """Images ``(B, 3, H, W)`` -> feature map ``(B, out_channels, h, w)``; frozen parts stay in evaluation mode.
+    """Maps images ``(B, 3, H, W)`` to a feature map ``(B, out_channels, h, w)``; frozen parts stay in evaluation mode.
 
     Attributes:
-        out_channels: channels of the feature map.
+        out_channels: Channels of the feature map.
     """
 
     out_channels: int
@@ -47,23 +48,23 @@ class Backbone(nn.Module):
         self._frozen: list[nn.Module] = []
 
     def freeze(self, modules: Iterable[nn.Module]) -> None:
-        """Keep these modules as they are: no gradients, no running statistics."""
+        """Freeze these modules: they get no gradients and keep their running statistics."""
         for part in modules:
             part.requires_grad_(False)
             self._frozen += part.modules()
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Set the mode; what is frozen stays in evaluation mode."""
+        """Set training or evaluation mode; frozen modules stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen:
             module.training = False
         return self
 
     def forward_with_token(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Feature map ``(B, out_channels, h, w)`` and a token ``(B, out_channels)`` for the whole image.
+        """Return a feature map ``(B, out_channels, h, w)`` and a token ``(B, out_channels)`` for the whole image.
 
-        The mean of the features, where a network has no class token of its own.
+        The token is the mean of the features if the network has no class token.
         """
         features = self(images)
         return features, features.mean(dim=(-2, -1))

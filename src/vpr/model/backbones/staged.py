@@ -1,4 +1,4 @@
-"""Networks that come apart into a stem and four stages."""
+"""Networks that can be divided into a stem and four stages."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _PROBE_PX = 64
 
 
 class StagedBackbone(Backbone):
-    """A convolutional or windowed network, taken apart into a stem and four stages.
+    """A convolutional or windowed network, divided into a stem and four stages.
 
     Args:
-        stem, stages: the network's parts; stage 1 ends at stride 4, each further one at twice that.
-        layers_to_crop: stages to leave out, such as ``[4]`` for the last; they must be the last ones.
-        layers_to_freeze: ``n`` freezes the stem and the first ``n`` stages, ``0`` the stem alone, ``None``
+        stem, stages: Parts of the network; stage 1 ends at stride 4, and each further stage doubles the stride.
+        layers_to_crop: Stages to leave out, such as ``[4]`` for the last; they must be the last ones.
+        layers_to_freeze: ``n`` freezes the stem and the first ``n`` stages, ``0`` the stem only, and ``None``
             nothing. Frozen batch norms keep their running statistics.
-        channels_last: the stages work on ``(B, H, W, C)``.
+        channels_last: Whether the stages work on ``(B, H, W, C)``.
 
     Shape:
         images ``(B, 3, H, W)`` -> feature map ``(B, out_channels, H / s, W / s)``, rounded as the network's
@@ -39,7 +39,7 @@ class StagedBackbone(Backbone):
         channels_last: bool = False,
     ) -> None:
         super().__init__()
-        assert len(stages) == NUM_STAGES, "every family is taken apart into four stages"
+        assert len(stages) == NUM_STAGES, "every family is divided into four stages"
         kept = num_kept(layers_to_crop, layers_to_freeze)
         self.stem = stem
         self.stages = nn.ModuleList(stages[:kept])

@@ -16,18 +16,18 @@ from vpr.model.spec import IMAGENET_MEAN, IMAGENET_STD
 class TimmBackbone(Backbone):
     """A timm network up to the feature map of one of its stages.
 
-    A stage ends where the stride changes, and the last four count; in a transformer of equal blocks a stage is a
-    quarter of the blocks. A transformer's class token is the token for the whole image; registers are left out of the
-    map.
+    A stage ends where the stride changes, and the last four stages are used. In a transformer with equal blocks, a
+    stage is a quarter of the blocks. A transformer's class token describes the whole image; register tokens are not
+    part of the feature map.
 
     Args:
-        network: timm's, with ``feature_info`` and ``forward_intermediates``.
-        layers_to_crop: stages to leave out, the last ones.
-        layers_to_freeze: ``n`` freezes the first ``n`` stages and what comes before them, ``0`` the latter alone,
-            ``None`` nothing.
-        trained_blocks: of a transformer, how many of the last blocks are trained, everything before them frozen;
-            ``None`` leaves it to ``layers_to_freeze``.
-        final_norm: whether a transformer's last layer norm is applied.
+        network: Network of timm, with ``feature_info`` and ``forward_intermediates``.
+        layers_to_crop: Stages to leave out, the last ones.
+        layers_to_freeze: ``n`` freezes the first ``n`` stages and everything before them, ``0`` only what comes before
+            the stages, and ``None`` nothing.
+        trained_blocks: Number of a transformer's last blocks to train, with everything before them frozen; ``None`` to
+            use ``layers_to_freeze``.
+        final_norm: Whether a transformer's last layer norm is applied.
 
     Raises:
         ValueError: if the network gives no feature maps, or the layers do not fit.
@@ -58,7 +58,7 @@ class TimmBackbone(Backbone):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """A transformer's blocks that are kept; of other networks none."""
+        """The blocks of a transformer that are kept; empty for other networks."""
         return list(getattr(self.network, "blocks", ())) if self._has_token else []
 
     def _train_last(self, number: int, layers_to_freeze: int | None) -> None:
@@ -79,7 +79,7 @@ class TimmBackbone(Backbone):
         self.freeze(frozen)
 
     def _freeze_to(self, network: Any, ends: list[int], num_stages: int) -> None:
-        """Freeze by timm's own grouping of parameters into layers, from the input on."""
+        """Freeze layers from the input on, as timm groups parameters into layers."""
         from timm.models import group_parameters
 
         groups = group_parameters(network, network.group_matcher(coarse=True))
@@ -122,7 +122,7 @@ class TimmBackbone(Backbone):
 
 
 def _stage_ends(network: Any) -> list[int]:
-    """Numbers of the feature maps that end the four stages."""
+    """Return the numbers of the feature maps at the ends of the four stages."""
     strides = [info["reduction"] for info in network.feature_info]
     if len(set(strides)) == 1:
         if len(strides) < NUM_STAGES:
@@ -135,7 +135,7 @@ def _stage_ends(network: Any) -> list[int]:
 
 
 def _normalisation(options: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What timm says of the model's published weights."""
+    """Return the normalisation that timm states for the model's published weights."""
     from timm.models import get_pretrained_cfg
 
     stated = get_pretrained_cfg(str(options.get("model", "")), allow_unregistered=True)
@@ -158,7 +158,7 @@ def _timm(
         near = ", ".join(timm.list_models(f"*{model.partition('_')[0][:6]}*")[:8])
         raise ValueError(f"timm has no model {model!r}{f'; it has {near}' if near else ''}")
     if adapter != "none" and (trained_blocks is not None or layers_to_freeze is not None):
-        raise ValueError("an adapter freezes all else: set trained_blocks and layers_to_freeze to null")
+        raise ValueError("an adapter freezes all other weights: set trained_blocks and layers_to_freeze to null")
 
     def take_apart(network: Any) -> TimmBackbone:
         return TimmBackbone(network, layers_to_crop, layers_to_freeze, trained_blocks, final_norm)
@@ -168,7 +168,7 @@ def _timm(
     if embed is not None and hasattr(embed, "strict_img_size"):
         embed.strict_img_size = False
     backbone = with_file(take_apart, network, model, weights)
-    assert isinstance(backbone, TimmBackbone), "it was made here"
+    assert isinstance(backbone, TimmBackbone), "take_apart above returns it"
     return adapt(backbone, backbone.blocks, adapter, adapter_dim)
 
 
@@ -183,7 +183,7 @@ def timm_network(
     adapter: str = "none",
     adapter_dim: int = 16,
 ) -> Backbone:
-    """The timm model of this name; ``imagenet`` stands for its published weights."""
+    """Build the timm model of this name; ``imagenet`` stands for its published weights."""
     return _timm(model, weights, layers_to_crop, layers_to_freeze, trained_blocks, final_norm, adapter, adapter_dim)
 
 

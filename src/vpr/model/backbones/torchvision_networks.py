@@ -1,4 +1,4 @@
-"""torchvision's networks taken apart into a stem and four stages, without the classifier.
+"""torchvision's networks, divided into a stem and four stages, without the classifier.
 
 ResNet, He et al., CVPR 2016, https://arxiv.org/abs/1512.03385; ResNeXt, Xie et al., CVPR 2017,
 https://arxiv.org/abs/1611.05431; EfficientNet, Tan and Le, ICML 2019, https://arxiv.org/abs/1905.11946;
@@ -26,20 +26,20 @@ def _resnet(network: Any) -> Parts:
 
 
 def _efficientnet(network: Any) -> Parts:
-    """Blocks by the stride they end at; the last stage includes the 1x1 convolution before the classifier."""
+    """Divide the blocks by the stride they end at; the last stage includes the 1x1 convolution of the head."""
     blocks = network.features
     return blocks[0], [blocks[1:3], blocks[3], blocks[4:6], blocks[6:]]
 
 
 def _patches(network: Any) -> Parts:
-    """ConvNeXt and Swin: patches, then blocks with a reduction before each but the first."""
+    """Divide ConvNeXt or Swin: patches, then blocks, with a reduction before all but the first."""
     blocks = network.features
     last = [*blocks[6:8], *([network.norm] if hasattr(network, "norm") else [])]
     return blocks[0], [blocks[1], blocks[2:4], blocks[4:6], nn.Sequential(*last)]
 
 
 def _vgg16(network: Any) -> Parts:
-    """Convolutions up to each pooling; the last pooling is left out, as usual in place recognition."""
+    """Divide the convolutions at each pooling; the last pooling is left out, as usual in place recognition."""
     blocks = network.features
     return blocks[:5], [blocks[5:10], blocks[10:17], blocks[17:24], blocks[24:30]]
 
@@ -84,10 +84,12 @@ def vgg16(
     layers_to_freeze: int | None = None,
     last_relu: bool = True,
 ) -> nn.Module:
-    """torchvision's vgg16.
+    """Build torchvision's vgg16.
 
     Args:
-        last_relu: of the last stage; CosPlace and EigenPlaces end before it.
+        weights: Starting weights, see ``build_backbone``.
+        layers_to_crop, layers_to_freeze: Stages to leave out and to freeze, see ``StagedBackbone``.
+        last_relu: Whether the last stage ends with a ReLU; in CosPlace and EigenPlaces it does not.
     """
 
     def staged(network: Any) -> StagedBackbone:

@@ -1,4 +1,4 @@
-"""Starting weights of a backbone: random, ImageNet, or the user's file."""
+"""Starting weights of a backbone: random weights, ImageNet weights, or a file of the user."""
 
 from __future__ import annotations
 
@@ -19,9 +19,11 @@ from vpr.model.backbones.base import Backbone
 
 
 def import_torchvision() -> Any:
-    """torchvision, without torch's compiler, which it imports for a single function of its ops.
+    """Import torchvision without torch's compiler, which it imports for one function of its ops.
 
-    The compiler takes as long to import as all the rest, and every stage that builds a model would wait for it.
+    The compiler alone takes 1.1 to 1.8 s of CPU time to import, in every stage and command that builds a model. A lazy
+    import does not help, because ``torchvision.ops.roi_align`` imports the function by name; so stand-in modules
+    provide that function while torchvision is imported, and are removed afterwards.
     """
     compiler, names = "torch._dynamo", ("torch._dynamo", "torch._dynamo.utils")
     if "torchvision" not in sys.modules and compiler not in sys.modules:
@@ -31,7 +33,7 @@ def import_torchvision() -> Any:
         sys.modules.update(stand_ins)
         try:
             return importlib.import_module("torchvision")
-        except ImportError:  # another version needs more of the compiler
+        except ImportError:  # another version of torchvision needs more of the compiler
             for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
                 del sys.modules[name]
         finally:
@@ -42,13 +44,13 @@ def import_torchvision() -> Any:
 
 
 def _is_compile_supported(device_type: str) -> bool:
-    """The compiler's own answer, when it is asked."""
+    """Return the compiler's own answer, importing it when it is asked for."""
     supported: bool = importlib.import_module("torch._dynamo.utils").is_compile_supported(device_type)
     return supported
 
 
 def torchvision_network(name: str, weights: str | None) -> Any:
-    """A torchvision network with random or, if ``weights`` is ``"imagenet"``, with ImageNet weights."""
+    """Build a torchvision network with random weights or, if ``weights`` is ``"imagenet"``, with ImageNet weights."""
     torchvision = import_torchvision()
     network: nn.Module = torchvision.models.get_model(name, weights=None)
     if weights == "imagenet":
@@ -57,17 +59,17 @@ def torchvision_network(name: str, weights: str | None) -> Any:
 
 
 def timm_model(name: str, weights: str | None) -> Any:
-    """A timm network without its classifier, with random or, for ``"imagenet"``, its published weights."""
+    """Build a timm network without its classifier, with random or, for ``"imagenet"``, its published weights."""
     import timm  # takes seconds to import
 
     if ":" in name and weights != "imagenet":
         raise UserError(
-            f"{name!r} is fetched from a hub, which is done for weights imagenet alone; give a name of timm's"
+            f"{name!r} is fetched from a hub, which only works with weights imagenet; give a model name of timm"
         )
     options: dict[str, Any] = {"pretrained": weights == "imagenet", "num_classes": 0}
     try:
         try:
-            # Position embeddings that are resized to the image, where the network knows how.
+            # This resizes position embeddings to the image, if the network supports it.
             return timm.create_model(name, **options, dynamic_img_size=True)
         except TypeError:
             return timm.create_model(name, **options)
@@ -78,17 +80,19 @@ def timm_model(name: str, weights: str | None) -> Any:
 
 
 def with_file(take_apart: Callable[[Any], Backbone], network: nn.Module, name: str, weights: str | None) -> Backbone:
-    """Make a backbone of a network, and load the user's file into what is left of it.
+    """Make a backbone of a network, and load the user's file into the parts that are kept.
 
-    The file names its tensors as the network does, as the network inside another model, or, if it is a checkpoint of
-    ours, as the backbone does. It need not hold cropped stages or a classifier.
+    The file may name its tensors as the network does, as the network inside another model, or, if it is one of our
+    checkpoints, as the backbone does. It need not contain cropped stages or a classifier.
 
     Args:
-        take_apart: makes the backbone, out of the network's own modules.
-        weights: the file's path; ``None`` and ``"imagenet"`` load nothing more.
+        take_apart: Function that makes the backbone from the network's modules.
+        network: The network.
+        name: Name of the network, for messages.
+        weights: Path of the file; ``None`` and ``"imagenet"`` load nothing.
 
     Raises:
-        UserError: if there is no such file, or if it holds no state dict, or one of another network.
+        UserError: if the file is missing, holds no state dict, or belongs to another network.
     """
     published = set(network.state_dict())
     backbone = take_apart(network)
@@ -118,27 +122,27 @@ def with_file(take_apart: Callable[[Any], Backbone], network: nn.Module, name: s
 
 
 def _unit(key: str, ours: bool) -> str:
-    """The part of a network that is there or not as a whole: a module at its top; in our backbones, a stage."""
+    """Return the module, or stage of ours, of a tensor; a file of weights has such a unit completely or not at all."""
     first, second = [*key.split("."), ""][:2]
     return f"{first}.{second}" if ours and first in ("stages", "blocks") else first
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The tensors of a ``.pth``, of a Lightning checkpoint or of a checkpoint of ours, without running code.
+    """Read the tensors of a ``.pth`` file, a Lightning checkpoint or one of our checkpoints, without running code.
 
     Raises:
-        UserError: if there is no such file, or if the file holds no state dict, or more than plain types.
+        UserError: if the file is missing, holds no state dict, or contains more than plain types.
     """
     if not path.is_file():
         raise UserError(f"weights {str(path)!r}: no such file; choose null, imagenet or a state dict's path")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what is not a weights file fails in many ways
+    except Exception as error:  # other files fail in many ways
         with path.open("rb") as file:
             text = text_that_begins(file.read(1024))
         if text is not None:
-            raise UserError(f"weights {str(path)!r}: a text, which begins {text!r}, and no weights") from None
-        raise UserError(f"weights {str(path)!r} can't be read as a state dict: {str(error)[:200]}") from None
+            raise UserError(f"weights {str(path)!r}: a text that begins with {text!r}, not weights") from None
+        raise UserError(f"weights {str(path)!r} cannot be read as a state dict: {str(error)[:200]}") from None
     if isinstance(content, dict):
         for key in ("state_dict", "model_state_dict", "model"):
             if isinstance(content.get(key), dict):
@@ -150,7 +154,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def is_state_dict(content: Any) -> TypeGuard[dict[str, Tensor]]:
-    """Whether ``content`` maps names to tensors of real numbers in memory."""
+    """Return whether ``content`` maps names to tensors of real numbers in memory."""
     return isinstance(content, dict) and all(
         isinstance(name, str) and isinstance(value, Tensor) and _is_plain(value) for name, value in content.items()
     )
@@ -162,7 +166,7 @@ def _is_plain(tensor: Tensor) -> bool:
 
 
 def _imagenet(name: str) -> dict[str, Tensor]:
-    """torchvision's first ImageNet weights, through its download cache."""
+    """Return torchvision's first ImageNet weights, through its download cache."""
     torchvision = import_torchvision()
     entry: Any = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]  # type: ignore[misc]
     try:

@@ -1,8 +1,8 @@
-"""Bring a source to the disk: ``kaggle://``, ``gdrive://``, ``http(s)://`` or ``file://``.
+"""Download sources: ``kaggle://``, ``gdrive://``, ``http(s)://`` or ``file://``.
 
-Kaggle's login and addresses are kagglehub's, the confirmation pages and folders of Google Drive gdown's. The
-transfer is ours, on requests: pooch starts again after a break, fsspec leaves resuming to its caller, and gdown
-splices a file that changed between two runs.
+kagglehub handles Kaggle's login and addresses, gdown the confirmation pages and folders of Google Drive. Files are
+transferred by our own code on requests, because pooch starts over after an interruption, fsspec leaves resuming to its
+caller, and gdown appends to a file that has changed between two runs.
 """
 
 from vpr.sources.download.addresses import check_url, redacted

@@ -1,4 +1,4 @@
-"""URLs of sources: which are understood, and how they are shown."""
+"""Check and display the URLs of sources."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ SCHEMES = ("kaggle", "gdrive", "http", "https", "file")
 
 
 def check_url(where: str, url: str) -> None:
-    """Refuse what can't be fetched, before anything is.
+    """Check the URL of a source.
 
     Args:
-        where: the key of ``params.yaml`` that errors should name.
+        where: Key in error messages.
+        url: URL to check.
 
     Raises:
-        UserError: for another scheme, or a handle or address that is none.
-        UserError: if a ``file://`` is not there.
+        UserError: for an unknown scheme, an invalid address, or a ``file://`` that does not exist.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
@@ -37,7 +37,7 @@ def check_url(where: str, url: str) -> None:
 
 
 def redacted(url: str) -> str:
-    """A URL for messages and files of record: no login, no query, no folder of the user's."""
+    """Return a URL without login, query and local folders, for messages and records."""
     scheme, _, rest = url.partition("://")
     if scheme == "file":
         return f"file://{Path(rest).name}"
@@ -49,10 +49,10 @@ def redacted(url: str) -> str:
 
 
 def path_on_disk(url: str) -> Path:
-    """The file or folder that a ``file://`` names; a relative one starts at the project's root."""
+    """Return the path of a ``file://`` URL; a relative one starts at the project's root."""
     return (main_root() / Path(unquote(url.removeprefix("file://"))).expanduser()).resolve()
 
 
 def short_hash(text: str) -> str:
-    """A short name for a text."""
+    """Return a short hash of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:10]

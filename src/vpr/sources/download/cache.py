@@ -1,4 +1,4 @@
-"""Fetch each source once: archives are downloaded, held against their hashes, and unpacked."""
+"""Fetch each source once: download archives, compare their hashes, and unpack them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vpr.sources.download.kaggle import fetch_kaggle
 from vpr.sources.download.transfer import write_json
 from vpr.sources.unpack import UnusableArchive, is_archive, unpack
 
-# One fetcher for each scheme: it leaves finished archives in a folder, and finds them there when run again.
+# Each fetcher downloads archives into a folder, and skips the complete ones when it runs again.
 _FETCHERS: dict[str, Callable[[str, str, Path], dict[str, Path]]] = {
     "http": fetch_http,
     "https": fetch_http,
@@ -36,8 +36,8 @@ class Fetched:
     """A source on the disk.
 
     Attributes:
-        folder: of its files: unpacked, or where the user has it.
-        sha256: of each archive by its name; empty where a folder is used as it lies.
+        folder: Folder of its files, unpacked or given by the user.
+        sha256: SHA-256 of each archive by name; empty if a folder is used in place.
     """
 
     folder: Path
@@ -45,19 +45,19 @@ class Fetched:
 
 
 def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_hashes: Path) -> Fetched:
-    """Download and unpack what is not there yet.
+    """Download and unpack a source, unless it is on the disk.
 
-    Archives are in ``<data root>/downloads``, what they hold in ``<data root>/unpacked``; an archive or folder
-    named by ``file://`` is used where it lies.
+    Archives are kept in ``<data root>/downloads`` and their content in ``<data root>/unpacked``. A folder given by
+    ``file://`` is used in place.
 
     Args:
-        where: the key of ``params.yaml`` that errors should name.
-        url: of an archive, or of a folder of archives, each unpacked into a folder of its own.
-        sha256: of the archive, or of each by its name; ``None`` where its publisher gives none.
-        known_hashes: file of the hashes that earlier downloads had; a later one must equal them.
+        where: Key in error messages.
+        url: URL of an archive, or of a folder of archives, each of which is unpacked into a folder of its own.
+        sha256: SHA-256 of the archive, or of each archive by name; ``None`` if its publisher gives none.
+        known_hashes: File with the hashes of first downloads, which later downloads must have as well.
 
     Raises:
-        UserError: if the source can't be fetched, with what to do; what was fetched is kept.
+        UserError: if the source cannot be fetched, with what to do; complete parts are kept.
         UserError: if a hash differs or an archive is refused.
     """
     check_url(where, url)
@@ -85,7 +85,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
             gone = num_files - _count_files(unpacked)
             if gone > 0:
                 raise UserError(
-                    f"{where}: {gone:,} of the {num_files:,} files unpacked into {unpacked} are gone; delete that "
+                    f"{where}: {gone:,} of the {num_files:,} files unpacked into {unpacked} are missing; delete that "
                     "folder to unpack the archive again"
                 )
             if remote and sha256 is None:
@@ -94,7 +94,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
             return Fetched(unpacked, found)
         archives = _FETCHERS[url.partition("://")[0]](where, url, downloads / name) if remote else {path.name: path}
         found = {relative: file_sha256(archive) for relative, archive in archives.items()}
-        remedy = f"delete {downloads / name} to fetch it again" if remote else f"mend {path}"
+        remedy = f"delete {downloads / name} to fetch it again" if remote else f"replace {path}"
         _compare(where, found, sha256, f"{remedy}, or correct the key if it is the right file")
         if remote and sha256 is None:
             _compare_with_first(where, url, found, known_hashes, remedy)
@@ -104,22 +104,24 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
         if remote and sha256 is None:
             _remember(where, url, found, known_hashes)
         if unpacked.exists():
-            shutil.rmtree(unpacked)  # without its note: what an older version left
+            shutil.rmtree(unpacked)  # left by an older version, without a note
         write_json(note, {"sha256": found, "num_files": _count_files(part)})
         part.replace(unpacked)
     return Fetched(unpacked, found)
 
 
 def fetch_file(where: str, url: str, sha256: str | None, folder: Path, known_hashes: Path) -> Path:
-    """Download one file into a folder, if it is not there yet, and hold it against its hash.
+    """Download one file into a folder, unless it is there, and compare its hash.
 
     Args:
-        where: what errors should name.
-        sha256: ``None`` where its publisher gives none; then it has to equal that of the first download.
-        known_hashes: see ``fetch``.
+        where: Key in error messages.
+        url: URL of the file.
+        sha256: SHA-256 of the file; ``None`` to compare with the first download.
+        folder: Folder for the file.
+        known_hashes: See ``fetch``.
 
     Raises:
-        UserError: as ``fetch``.
+        UserError: see ``fetch``.
     """
     check_url(where, url)
     if url.startswith("file://"):
@@ -138,7 +140,7 @@ def fetch_file(where: str, url: str, sha256: str | None, folder: Path, known_has
 
 
 def _unpack_one(archive: Path, folder: Path, remote: bool, one_of_several: bool) -> None:
-    """Unpack an archive; what is not an archive is copied if it came in a folder, and otherwise put aside."""
+    """Unpack an archive. Another file is copied if it is one of several, and otherwise renamed."""
     if one_of_several and not is_archive(archive):
         folder.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, folder)
@@ -150,18 +152,18 @@ def _unpack_one(archive: Path, folder: Path, remote: bool, one_of_several: bool)
             raise
         archive.replace(archive.with_name(f"{archive.name}.unusable"))
         raise UnusableArchive(
-            f"{error}; it is put aside as {archive.name}.unusable, run again to fetch it again"
+            f"{error}; it was renamed to {archive.name}.unusable, run again to download it again"
         ) from None
 
 
 @contextmanager
 def _only_one(path: Path, url: str) -> Iterator[None]:
-    """One process at a time; the others wait, and say so."""
+    """Let one process at a time run the block; the others print a message and wait."""
     lock = FileLock(path)
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        print(f"{redacted(url)}: another process fetches it, waiting for it to end ({path})", flush=True)
+        print(f"{redacted(url)}: waiting for another process that fetches it ({path})", flush=True)
         lock.acquire()
     try:
         yield
@@ -184,7 +186,9 @@ def _compare(where: str, found: Mapping[str, str], expected: str | Mapping[str, 
         raise UserError(f"{where}.sha256 names {sorted(expected)}, the source has {sorted(found)}")
     for name, sha256 in expected.items():
         if found[name] != sha256.lower():
-            raise UserError(f"{where}.sha256 is {sha256}, but {name} has {found[name]}: it is another file; {remedy}")
+            raise UserError(
+                f"{where}.sha256 is {sha256}, but {name} has {found[name]}, so it is another file; {remedy}"
+            )
 
 
 def _known(known_hashes: Path) -> dict[str, dict[str, str]]:
@@ -192,18 +196,18 @@ def _known(known_hashes: Path) -> dict[str, dict[str, str]]:
 
 
 def _compare_with_first(where: str, url: str, found: dict[str, str], known_hashes: Path, remedy: str) -> None:
-    """Hold a download against the hashes of the first one."""
+    """Compare a download with the hashes of the first one."""
     for name, sha256 in _known(known_hashes).get(redacted(url), {}).items():
         if found.get(name) != sha256:
             raise UserError(
                 f"{where}.url: {name} has the SHA-256 {found.get(name)}, but the first download had {sha256} "
-                f"({known_hashes}): the file changed at its source or was damaged on the way; {remedy}, or "
+                f"({known_hashes}): the file was changed by its publisher, or damaged; {remedy}, or "
                 "delete the entry to accept it"
             )
 
 
 def _remember(where: str, url: str, found: dict[str, str], known_hashes: Path) -> None:
-    """Record the hashes of a first download that could be unpacked."""
+    """Record the hashes of a first download after it was unpacked."""
     known = _known(known_hashes)
     if redacted(url) not in known:
         write_json(known_hashes, {**known, redacted(url): found})

@@ -1,4 +1,4 @@
-"""``gdrive://``: gdown's folders and confirmation pages."""
+"""Download ``gdrive://`` sources with gdown's folder listings and confirmation pages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ import requests
 from vpr.config.errors import UserError
 from vpr.sources.download.transfer import TIMEOUT_S, Transient, raise_for, reason_of, transfer, with_retries, write_json
 
-DRIVE_LOGIN = "a login of Google: save the browser's cookies for it as ~/.cache/gdown/cookies.txt"
+DRIVE_LOGIN = "a Google login: save the browser's cookies for it as ~/.cache/gdown/cookies.txt"
 DRIVE_ADVICE = (
-    "if it is Drive's limit on downloads of a popular file, which lasts up to a day, download it in a browser and set "
-    f"the url to file:// and its path; if the file is not shared with everyone who has the link, it wants {DRIVE_LOGIN}"
+    "if Drive limits the downloads of a popular file, which lasts up to a day, download it in a browser and set "
+    "the url to file:// and its path; if the file is not shared with everyone who has the link, it requires "
+    f"{DRIVE_LOGIN}"
 )
 
 
 def fetch_drive(where: str, url: str, folder: Path) -> dict[str, Path]:
-    """Download a file, or the files of a folder."""
+    """Download a file, or all files of a folder."""
     drive_id, _, wanted = url.partition("://")[2].partition("/")
     note = folder / "contents.json"
     if not note.is_file():
@@ -32,29 +33,29 @@ def fetch_drive(where: str, url: str, folder: Path) -> dict[str, Path]:
     archives = {}
     for relative, file_id in json.loads(note.read_text(encoding="utf-8")).items():
         if relative.startswith("/") or ".." in relative.split("/"):
-            raise UserError(f"{where}.url: refused, the Drive folder holds a path that leaves it: {relative!r}")
+            raise UserError(f"{where}.url: refused, because the Drive folder holds a path that leaves it: {relative!r}")
         resolve = partial(_drive_address, where, file_id)
         archives[relative] = transfer(where, url, resolve, folder / "files" / relative)
     return archives
 
 
 def _drive_contents(where: str, drive_id: str, wanted: str) -> dict[str, str]:
-    """Path and id of each file of a Drive folder, or of the one file."""
+    """Return the id of each file of a Drive folder, or of a single file, by path."""
     import gdown
     from gdown.exceptions import DownloadError
 
     files: list[Any] = []
     try:
         files = gdown.download_folder(id=drive_id, quiet=True, skip_download=True, timeout=TIMEOUT_S) or []
-    except DownloadError:  # no folder: a file
+    except DownloadError:  # it is a file, not a folder
         if wanted:
-            raise Transient("the folder can't be listed", advice=DRIVE_ADVICE) from None
+            raise Transient("the folder cannot be listed", advice=DRIVE_ADVICE) from None
     except requests.RequestException as error:
         raise Transient(reason_of(error)) from None
     contents = {str(file.path): str(file.id) for file in files}
     if wanted:
         if wanted not in contents:
-            raise UserError(f"{where}.url: the Drive folder holds {sorted(contents)}, and no {wanted!r}")
+            raise UserError(f"{where}.url: the Drive folder holds {sorted(contents)}, but not {wanted!r}")
         return {wanted: contents[wanted]}
     if contents:
         return contents
@@ -68,7 +69,7 @@ def _drive_contents(where: str, drive_id: str, wanted: str) -> dict[str, str]:
 
 
 def _drive_address(where: str, file_id: str) -> tuple[str, dict[str, str]]:
-    """The address of a file behind Drive's confirmation page, and the cookies that go with it."""
+    """Return the address behind Drive's confirmation page, and its cookies."""
     from gdown.download import get_url_from_gdrive_confirmation
     from gdown.exceptions import DownloadError
 

@@ -1,4 +1,4 @@
-"""``http://`` and ``https://``."""
+"""Download ``http://`` and ``https://`` sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kaggle://``: kagglehub's login and signed addresses."""
+"""Download ``kaggle://`` sources with kagglehub's login and signed addresses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import requests
 from vpr.sources.download.transfer import Transient, raise_for, reason_of, transfer, write_json
 
 KAGGLE_LOGIN = (
-    "a login of Kaggle: set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or save kaggle.json from "
+    "a Kaggle login: set KAGGLE_API_TOKEN, or KAGGLE_USERNAME and KAGGLE_KEY, or save kaggle.json from "
     "https://www.kaggle.com/settings as ~/.kaggle/kaggle.json"
 )
 
@@ -23,7 +23,7 @@ def fetch_kaggle(where: str, url: str, folder: Path) -> dict[str, Path]:
     version = int(rest[1]) if rest else json.loads(note.read_text())["version"] if note.is_file() else None
 
     def resolve() -> tuple[str, dict[str, str]]:
-        """The address of the archive, signed for some hours."""
+        """Return the address of the archive, which is signed for a few hours."""
         nonlocal version
         from kagglehub.clients import build_kaggle_client
         from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest, ApiGetDatasetRequest

@@ -1,4 +1,4 @@
-"""Transfer one file over HTTP: resumed after a break, repeated while the trouble may pass."""
+"""Download one file over HTTP, with resuming and retries."""
 
 from __future__ import annotations
 
@@ -16,42 +16,43 @@ from typing import Any
 import requests
 import urllib3
 
-from vpr.config.errors import UserError
+from vpr.config.atomic_files import atomic_write
+from vpr.config.errors import UserError, one_line
 from vpr.config.progress import progress
 from vpr.config.project import data_root
 from vpr.sources.download.addresses import redacted
 from vpr.sources.unpack import require_room, reserved_bytes
 
-ATTEMPTS = 6  # without a new chunk; every break after some progress starts the count again
+ATTEMPTS = 6  # in a row without progress
 LONGEST_WAIT_S = 60.0
-TIMEOUT_S = (15, 60)  # to connect, between bytes
-CHUNK_BYTES = 1 << 16  # what a break can cost
-SLOWEST_BYTES_PER_S, SLOW_FOR_S = 1000, 60.0  # below that rate for so long, the connection is given up
-BUSY = {408, 425, 429}  # and all from 500
-HTTP_LOGIN = "a login: name server, user and password in ~/.netrc, or set a mirror that needs none"
+TIMEOUT_S = (15, 60)  # to connect, and between bytes
+CHUNK_BYTES = 1 << 16  # an interruption loses at most this much
+SLOWEST_BYTES_PER_S, SLOW_FOR_S = 1000, 60.0  # a connection below this rate for this long is closed
+BUSY = {408, 425, 429}  # and 500 and above
+HTTP_LOGIN = "a login: put server, user and password into ~/.netrc, or set a mirror that needs none"
 _RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/([0-9]{1,18})")
 
 
 class Transient(Exception):
-    """What may be gone at the next attempt.
+    """A problem that may be gone at the next attempt.
 
     Attributes:
-        wait_s: what the server asks to wait.
-        advice: what to do when it doesn't go.
+        wait_s: Seconds that the server asks to wait.
+        advice: What to do if the problem remains.
     """
 
     def __init__(self, reason: str, wait_s: float | None = None, advice: str = "set a mirror") -> None:
-        super().__init__(" ".join(reason.split()))
+        super().__init__(one_line(reason))
         self.wait_s, self.advice = wait_s, advice
 
 
 def raise_for(where: str, response: requests.Response, url: str, login: str) -> None:
-    """Turn an HTTP error into a transient one, or into a message that says what to do."""
+    """Raise ``Transient`` or ``UserError`` for an HTTP error."""
     status = response.status_code
     if status in BUSY or status >= 500:
         raise Transient(f"HTTP {status} {response.reason}", retry_after(response))
     if status in (401, 403):
-        raise UserError(f"{where}.url: {redacted(url)} answers HTTP {status} {response.reason}; it wants {login}")
+        raise UserError(f"{where}.url: {redacted(url)} answers HTTP {status} {response.reason}; it requires {login}")
     if status >= 400 and status != 416:
         raise UserError(
             f"{where}.url: {redacted(url)} answers HTTP {status} {response.reason}: the link is dead; set a mirror, or "
@@ -60,7 +61,7 @@ def raise_for(where: str, response: requests.Response, url: str, login: str) -> 
 
 
 def retry_after(response: requests.Response) -> float | None:
-    """Seconds to wait, from a number or a date."""
+    """Return the seconds to wait, from a number or a date; ``None`` if the server does not say."""
     text = response.headers.get("Retry-After", "")
     if (seconds := _whole(text)) is not None:
         return float(seconds)
@@ -70,20 +71,29 @@ def retry_after(response: requests.Response) -> float | None:
 
 
 def _whole(text: str) -> int | None:
-    """The number that a header's text is; ``None`` for anything else, and for what no file has bytes."""
+    """Parse a number of bytes in a header; ``None`` for anything else."""
     return int(text) if re.fullmatch(r"[0-9]{1,18}", text) else None
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong, without the signatures that addresses carry."""
+    """Describe an error without the signatures in addresses."""
     return re.sub(r"\?[^\s'\")]*", "?...", f"{type(error).__name__}: {error}")
 
 
 def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Callable[[], int]) -> Any:
-    """Attempt until it works; give up after ``ATTEMPTS`` without progress, with longer and longer waits between.
+    """Repeat an attempt until it succeeds, with growing waits, up to ``ATTEMPTS`` times without progress.
 
     Args:
-        progress: bytes that are there.
+        where: Key in error messages.
+        url: URL for messages.
+        attempt: Function to repeat; it raises ``Transient`` if another attempt may succeed.
+        progress: Function that returns the number of bytes on the disk.
+
+    Returns:
+        The result of ``attempt``.
+
+    Raises:
+        UserError: if all attempts fail, or the disk is full.
     """
     failures, most = 0, progress()
     while True:
@@ -95,8 +105,8 @@ def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Cal
             most = max(most, now)
             if failures >= ATTEMPTS:
                 raise UserError(
-                    f"{where}.url: gave up on {redacted(url)} after {ATTEMPTS} attempts: {trouble}. What was fetched "
-                    f"is kept: run again to continue, or {trouble.advice}"
+                    f"{where}.url: gave up on {redacted(url)} after {ATTEMPTS} attempts: {trouble}. The downloaded "
+                    f"part is kept: run again to continue, or {trouble.advice}"
                 ) from None
             wait_s = min(LONGEST_WAIT_S, 2.0**failures) * random.uniform(0.5, 1.0)
             wait_s = min(10 * LONGEST_WAIT_S, trouble.wait_s) if trouble.wait_s is not None else wait_s
@@ -106,16 +116,19 @@ def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Cal
             if error.errno != errno.ENOSPC:
                 raise
             raise UserError(
-                f"{data_root()}: the disk is full while downloading {redacted(url)}; make room and run again: it "
-                "continues where it stopped; or set DATA_ROOT to a larger disk"
+                f"{data_root()}: the disk is full while downloading {redacted(url)}; make room and run again to "
+                "continue, or set DATA_ROOT to a larger disk"
             ) from None
 
 
 def transfer(where: str, url: str, resolve: Callable[[], tuple[str, dict[str, str]]], target: Path) -> Path:
-    """Download one file; an earlier part is continued if the server still has the same file and answers ranges.
+    """Download one file; a part on the disk is continued if the server still has the same file.
 
     Args:
-        resolve: the address to fetch ``url`` from, and its cookies; asked for at each attempt, as signed ones expire.
+        where: Key in error messages.
+        url: URL for messages.
+        resolve: Function that returns the address and its cookies; called at each attempt, because signatures expire.
+        target: File to write.
     """
     part = target.with_name(f"{target.name}.part")
     if not target.is_file():
@@ -140,7 +153,7 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
     if part.is_file():
         with suppress(OSError, ValueError):
             before = json.loads(_note_of(part).read_text(encoding="utf-8"))
-    # Without a name for its version, a file could change between two requests and be spliced.
+    # Without a validator, two versions of a file could be mixed.
     offset = part.stat().st_size if before.get("validator") else 0
     if offset and offset == before["total"]:
         return
@@ -171,7 +184,7 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
                     while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
                         file.write(chunk)
                         bar.update(len(chunk))
-                        if total is None:  # how much is to come nobody knows
+                        if total is None:  # the size is unknown
                             require_room(part.parent, reserved_bytes(part.parent), f"downloading {part.stem}")
                         received += len(chunk)
                         if (seconds := time.monotonic() - since) > SLOW_FOR_S:
@@ -179,17 +192,17 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
                                 raise Transient(f"the server sent {received:,} bytes in {seconds:.0f} s")
                             since, received = time.monotonic(), 0
     except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema) as error:
-        raise UserError(f"{where}.url: {redacted(url)} is not an address: {reason_of(error)}") from None
+        raise UserError(f"{where}.url: {redacted(url)} is not a valid address: {reason_of(error)}") from None
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         raise Transient(reason_of(error)) from None
-    except ValueError as error:  # of an address that the server sends to
-        raise UserError(f"{where}.url: {redacted(url)} leads to what is not an address: {reason_of(error)}") from None
+    except ValueError as error:  # the address of a redirect
+        raise UserError(f"{where}.url: {redacted(url)} redirects to an invalid address: {reason_of(error)}") from None
     if total is not None and part.stat().st_size != total:
-        raise Transient(f"the connection broke off at {part.stat().st_size:,} of {total:,} bytes")
+        raise Transient(f"the connection was closed at {part.stat().st_size:,} of {total:,} bytes")
 
 
 def _validator(response: requests.Response) -> str | None:
-    """What names this version of the file."""
+    """Return the validator of a file's version; ``None`` if the server sends none."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 
@@ -199,7 +212,6 @@ def _bar(name: str, total: int | None, done: int) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a file that is there whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    part.replace(path)
+    """Write a JSON file atomically."""
+    with atomic_write(path) as part:
+        part.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")

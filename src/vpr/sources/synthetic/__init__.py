@@ -1,4 +1,4 @@
-"""The embedded city: streets drawn in perspective from a seed, with everything a real dataset has."""
+"""The embedded city: a dataset that is drawn from a seed, with the columns of a real one."""
 
 from __future__ import annotations
 
@@ -16,27 +16,35 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class SyntheticParams(Options):
-    """The embedded city."""
+    """Options of the embedded city."""
 
-    seed: int = Field(ge=0, le=2**32 - 1, description="seed of everything in it")
+    seed: int = Field(ge=0, le=2**32 - 1, description="seed of the city and its photos")
     width: int = Field(ge=1, le=8192, description="width of an image in pixels")
     height: int = Field(ge=1, le=8192, description="height of an image in pixels")
-    train_cities: int = Field(ge=1, le=10_000, description="cities that the training places are spread over")
-    train_places: int = Field(ge=1, le=10_000_000, description="training places, at least 100 m apart within a city")
+    train_cities: int = Field(ge=1, le=10_000, description="number of cities with training places")
+    train_places: int = Field(
+        ge=1, le=10_000_000, description="number of training places, at least 100 m apart within a city"
+    )
     images_per_place: list[Annotated[int, Field(ge=1, le=1000)]] = Field(
         min_length=2, max_length=2, title="[least, most]", description="least and most images of a place"
     )
-    blocks: int = Field(ge=2, le=1000, description="blocks of an evaluation city along each side, about 90 m each")
-    database_spacing_m: float = Field(
-        ge=0.1, le=1e6, description="distance between neighbouring database positions along a street"
+    blocks: int = Field(
+        ge=2, le=1000, description="number of blocks along each side of an evaluation city, about 90 m each"
     )
-    database_headings: int = Field(ge=1, le=360, description="images at each database position, evenly turned")
-    num_queries: int = Field(ge=1, le=10_000_000, description="queries of each evaluation set")
+    database_spacing_m: float = Field(
+        ge=0.1, le=1e6, description="distance between adjacent database positions along a street, in metres"
+    )
+    database_headings: int = Field(
+        ge=1, le=360, description="number of images at each database position, at evenly spaced headings"
+    )
+    num_queries: int = Field(ge=1, le=10_000_000, description="number of queries of each evaluation set")
     variety: Share = Field(description="0 for clear days of the warm months, 1 for every season, weather and hour")
     night: Share = Field(description="share of photos taken at night, in training and in the sets `val` and `test`")
-    night_queries: Share = Field(description="the same for the queries of the set `night`")
+    night_queries: Share = Field(description="share of the queries of the set `night` that are taken at night")
     query_heading_sd_deg: float = Field(
-        ge=0, le=360, description="how far a query's heading strays from the nearest database heading"
+        ge=0,
+        le=360,
+        description="standard deviation of a query's heading from the nearest database heading, in degrees",
     )
     years: list[Annotated[int, Field(ge=1900, le=2100)]] = Field(
         min_length=2, max_length=2, title="[first, last]", description="first and last year of the photos"
@@ -74,7 +82,7 @@ class Synthetic(DatasetAdapter):
         return params.train_places
 
     def prepare(self, params: SyntheticParams, context: Context) -> Manifest:
-        """Draw the images that are not there yet and list them all."""
+        """Draw missing images and list all of them."""
         from vpr.sources.synthetic.photos import draw  # numba takes a second to import
 
         return draw(params)

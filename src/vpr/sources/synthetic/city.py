@@ -2,7 +2,7 @@
 
 A city is an irregular grid of streets. Coordinates inside a city are metres in its own frame,
 whose axes follow the streets; ``City.to_utm`` turns and shifts them to real UTM coordinates.
-Everything follows from the seed: the same seed gives the same city on every machine.
+The same seed gives the same city on every machine.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class City:
     """A city's map.
 
     Args:
-        name: as written in file names.
-        seed: of everything that is random in the city.
+        name: Name in file names.
+        seed: Seed of everything that is random in the city.
         origin: UTM east and north, in metres, of the city frame's origin.
-        angle: of the city frame's x axis against east, in radians, counter-clockwise.
+        angle: Angle from east to the x axis of the city frame, counter-clockwise, in radians.
         zone: UTM zone number and band letter, such as ``(32, "T")``.
         street_x, street_y: ``(n, 3)`` centre line, half width of the carriageway, width of a pavement.
         buildings: ``(n, 10)``, see the column names above.
         building_ids: ``(n,)`` what paint, signs and windows of a building are drawn from.
         trees: ``(n, 4)`` x, y, height of the canopy's centre, radius of the canopy.
         lamps: ``(n, 2)`` x, y.
-        cell_start, cell_items: buildings by grid cell; cell ``(i, j)`` holds
+        cell_start, cell_items: Buildings by grid cell; cell ``(i, j)`` holds
             ``cell_items[cell_start[i * rows + j] : cell_start[i * rows + j + 1]]``.
-        tree_start, tree_items: the same for trees.
-        shape: number of cells along x and along y.
+        tree_start, tree_items: The same for trees.
+        shape: Number of cells along x and along y.
     """
 
     name: str
@@ -64,7 +64,7 @@ class City:
         return float(self.street_x[-1, 0]), float(self.street_y[-1, 0])
 
     def to_utm(self, x: float, y: float) -> tuple[float, float]:
-        """UTM east and north of a point of the city frame."""
+        """Return UTM east and north of a point of the city frame."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)
         return (
             float(self.origin[0] + cos * x - sin * y),
@@ -72,7 +72,7 @@ class City:
         )
 
     def compass(self, direction: float) -> float:
-        """Compass heading in degrees (clockwise from north) of a direction of the city frame in radians."""
+        """Return the compass heading, in degrees clockwise from north, of a direction of the city frame in radians."""
         return float(np.degrees(np.pi / 2 - direction - self.angle) % 360)
 
 
@@ -86,7 +86,7 @@ def build_city(
     trees: list[tuple[float, ...]] = []
     for i in range(blocks[0]):
         for j in range(blocks[1]):
-            # A generator of its own for each block: a larger city extends a smaller one.
+            # Each block has its own generator, so that a larger city extends a smaller one.
             block_rng = np.random.default_rng([seed, 1, i, j])
             west = street_x[i, 0] + street_x[i, 1] + street_x[i, 2]
             east = street_x[i + 1, 0] - street_x[i + 1, 1] - street_x[i + 1, 2]
@@ -207,7 +207,7 @@ def _furnish(
     trees: list[tuple[float, ...]],
     lamps: list[tuple[float, float]],
 ) -> None:
-    """Trees along some streets, lamps along all."""
+    """Place trees along some streets, and lamps along all."""
     for streets, crossings, along_x in ((street_y, street_x, True), (street_x, street_y, False)):
         for centre, half_width, pavement in streets:
             for k in range(len(crossings) - 1):

@@ -1,4 +1,4 @@
-"""What changes between two photos of one spot: time, season, weather, traffic, paint and the camera."""
+"""Draw the conditions of a photo: time, season, weather, traffic, paint and the camera."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vpr.sources.synthetic.city import City
 
-# Places in ``Conditions.env``, the numbers the renderer reads; colours take three.
+# Indices into ``Conditions.env``, which the renderer reads; a colour takes three numbers.
 SUN, SUN_LIGHT, ZENITH, HORIZON, GRASS = 0, 3, 6, 9, 12
 NIGHT, SNOW, WET, CLOUD, CLOUD_LIGHT, SEED, LEAF, LEAF_COLOUR, SKY_HAZE, HAZE = 15, 16, 17, 18, 19, 20, 21, 22, 25, 26
 ENV_SIZE = 27
@@ -53,7 +53,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Lens:
-    """How the light becomes a file."""
+    """Properties with which a camera turns light into a file."""
 
     exposure: float
     balance: tuple[float, float, float]
@@ -65,12 +65,13 @@ class Lens:
 
 @dataclass(frozen=True)
 class Look:
-    """How freely conditions vary; 0 is a clear day of the warm months each time, 1 the full range.
+    """Variation of conditions.
 
     Args:
-        variety: of sun, season, weather, traffic, exposure and blur.
-        night: share of photos taken at night.
-        years: first and last year of the photos.
+        variety: Variation of sun, season, weather, traffic, exposure and blur; 0 for clear days of the warm months, 1
+            for the full range.
+        night: Share of photos taken at night.
+        years: First and last year of the photos.
     """
 
     variety: float
@@ -80,7 +81,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Conditions:
-    """One photo's circumstances: ``labels`` become columns of the manifest, the rest is for the renderer."""
+    """Conditions of one photo; ``labels`` become columns of the manifest, and the renderer uses the rest."""
 
     year: int
     month: int
@@ -92,7 +93,7 @@ class Conditions:
 
 
 def sample_conditions(rng: np.random.Generator, city: City, look: Look, camera: Camera) -> Conditions:
-    """Draw the circumstances of one photo."""
+    """Draw the conditions of one photo."""
     variety = look.variety
     year = int(rng.integers(look.years[0], look.years[1] + 1))
     free = rng.random() < variety
@@ -206,7 +207,7 @@ def _paints(city: City, year: int) -> NDArray[np.float64]:
 
 
 def _traffic(rng: np.random.Generator, city: City, camera: Camera, variety: float, light: str) -> NDArray[np.float64]:
-    """Cars, vans and people around the camera; rows ``x0 x1 y0 y1 kind z0 z1 red green blue front``."""
+    """Return cars, vans and people around the camera, in rows ``x0 x1 y0 y1 kind z0 z1 red green blue front``."""
     rows: list[tuple[float, ...]] = []
     busy = variety * rng.uniform(0.0, 1.0) * (0.6 if light == "night" else 1.0)
     for streets, along_x in ((city.street_y, True), (city.street_x, False)):
@@ -242,7 +243,7 @@ def _car(
     along_x: bool,
     side: float,
 ) -> None:
-    """Add a car or a van, body and cabin, unless the camera stands in it."""
+    """Add a car or a van, body and cabin, unless the camera is inside it."""
     van = rng.random() < 0.18
     length, width = (5.0, 1.95) if van else (rng.uniform(3.7, 4.7), 1.75)
     top = 2.1 if van else rng.uniform(1.4, 1.6)
@@ -250,7 +251,7 @@ def _car(
     if np.hypot(x - camera.x, y - camera.y) < 6.0:
         return
     colour = _CARS[rng.choice(len(_CARS), p=_CAR_SHARES)] * rng.uniform(0.8, 1.1)
-    # Traffic keeps right: on the side of negative offsets it drives up the axis when the street runs along x.
+    # Traffic keeps right: with negative offsets it drives along the axis if the street runs along x.
     front = float((side < 0) == along_x)
 
     def box(half_length: float, half_width: float, shift: float, kind: int, low: float, high: float) -> None:

@@ -1,9 +1,9 @@
-"""The embedded city: street-view photos drawn from a seed, offline.
+"""Plan and draw the photos of the embedded city.
 
-Training places are at least 100 m apart and seen several times over the years, as in GSV-Cities. Each
-evaluation set is a city of its own: a database along the streets at several headings, and queries
-elsewhere, at other times, with a hand-held camera, as in SF-XS; the queries of ``night`` are often
-taken at night, as in Tokyo 24/7. Each photo's circumstances become columns of the manifest.
+Training places are at least 100 m apart and photographed several times over the years, as in GSV-Cities. Each
+evaluation set is another city, with a database along the streets at several headings, and queries in between, taken at
+other times with a hand-held camera, as in SF-XS. Many queries of ``night`` are taken at night, as in Tokyo 24/7. The
+conditions of each photo are columns of the manifest.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError
 from vpr.config.progress import progress
 from vpr.config.project import resolve_root
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest
-from vpr.data.names import format_name
+from vpr.sources.standard_naming import format_name
 from vpr.sources.synthetic import SyntheticParams, sampling
 from vpr.sources.synthetic.city import City, build_city
 from vpr.sources.synthetic.conditions import Camera, Look, sample_conditions
@@ -40,7 +41,7 @@ _ZONES = ((31, "T"), (32, "T"), (33, "T"), (33, "U"), (32, "U"), (30, "T"))
 
 @dataclass(frozen=True)
 class Shot:
-    """One photo to take; ``key`` seeds it, so that each is the same whoever takes it."""
+    """A photo to draw. ``key`` seeds it, so that it does not depend on the process that draws it."""
 
     city: int
     key: tuple[int, ...]
@@ -53,10 +54,10 @@ class Shot:
 
 
 def draw(params: SyntheticParams) -> Manifest:
-    """Draw the images that are not there yet and list them all.
+    """Draw missing images and list all of them.
 
-    The folder's name holds a hash of the parameters and of this package's code: another city never
-    overwrites or mixes with this one, and an interrupted run continues where it stopped.
+    The name of the folder contains a hash of the options and of this package's code, so that cities are never mixed,
+    and an interrupted run continues where it stopped.
     """
     sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("[a-z]*.py")))
     content = json.dumps(params.model_dump(), sort_keys=True).encode() + sources
@@ -84,7 +85,7 @@ def draw(params: SyntheticParams) -> Manifest:
 
 
 def plan(params: SyntheticParams) -> list[Shot]:
-    """Every photo of the dataset, before any is taken."""
+    """List every photo of the dataset."""
     shots: list[Shot] = []
     least, most = params.images_per_place
     for c in range(params.train_cities):
@@ -95,7 +96,7 @@ def plan(params: SyntheticParams) -> list[Shot]:
         if len(spots) < wanted:
             raise UserError(
                 f"params.yaml: datasets.synthetic.train_places: city {city.name} has room for {len(spots)} places "
-                f"100 m apart, {wanted} were asked for; lower it, raise train_cities or take another seed"
+                f"100 m apart, but {wanted} are needed; lower it, raise train_cities, or choose another seed"
             )
         for p, spot in enumerate(spots):
             direction = rng.uniform(0, 2 * np.pi)
@@ -146,13 +147,13 @@ def _city_of(index: int, seed: int, blocks: int) -> City:
 
 def _city(params: SyntheticParams, index: int) -> City:
     if index >= params.train_cities:
-        return _city_of(index, params.seed, params.blocks + 2)  # a rim of blocks, so that no view ends in nothing
-    # A block of about 90 m seldom holds more than one place 100 m from the next; the border holds none.
+        return _city_of(index, params.seed, params.blocks + 2)  # a rim of blocks that closes every view
+    # A block of about 90 m rarely has two places 100 m apart, and the border has none.
     return _city_of(index, params.seed, max(3, int(np.ceil(np.sqrt(_places_of(params, index) * 2))) + 5))
 
 
 def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]:
-    """Draw the photos of a job that are not on the disk, and return the rows of all."""
+    """Draw the missing photos of a job, and return the rows of all."""
     params, folder, shots = job
     rows = []
     for shot in shots:
@@ -160,7 +161,7 @@ def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]
         rng = np.random.default_rng([params.seed, 14, *shot.key])
         first, last = params.years
         if shot.role == DATABASE:
-            last = max(first, last - 3)  # queries include newer photos
+            last = max(first, last - 3)  # so that queries include newer photos
         look = Look(shot.variety, shot.night, (first, last))
         conditions = sample_conditions(rng, city, look, shot.camera)
         east, north = city.to_utm(shot.camera.x, shot.camera.y)
@@ -177,7 +178,9 @@ def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]
         image = f"{parent}/{name}"
         if not (folder / image).exists():
             light = render(city, shot.camera, conditions, params.width, params.height)
-            _save(develop(light, conditions.lens, rng), folder / image, conditions.lens.jpeg_quality)
+            with atomic_write(folder / image) as part:
+                picture = Image.fromarray(develop(light, conditions.lens, rng))
+                picture.save(part, "JPEG", quality=conditions.lens.jpeg_quality)
         rows.append(
             {
                 "image": image,
@@ -205,11 +208,3 @@ def _take(job: tuple[SyntheticParams, Path, list[Shot]]) -> list[dict[str, Any]]
             }
         )
     return rows
-
-
-def _save(pixels: np.ndarray, path: Path, quality: int) -> None:
-    """Write the JPEG under another name first, so that a killed run leaves no half image."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(f".{os.getpid()}.part")
-    Image.fromarray(pixels).save(part, "JPEG", quality=quality)
-    part.replace(path)

@@ -45,23 +45,23 @@ FAR_M = 150.0
 MAX_HITS = 14
 SUPERSAMPLE = 2
 SHADOW_M = 160  # side of the square height map around the camera, one cell per metre
-BUILDING, POLE, CROWN, LAMP = 0, 3, 4, 6  # beside CAR, GLASS and PERSON
-# Columns: of what stands on the ground (a box), of buildings, of trees, and of cars and people.
+BUILDING, POLE, CROWN, LAMP = 0, 3, 4, 6  # in addition to CAR, GLASS and PERSON
+# Columns of boxes on the ground, of buildings, of trees, and of cars and people.
 X0, X1, Y0, Y1 = 0, 1, 2, 3
 TOP, ROOF, FLOOR, BAY, STYLE, SHOP = 4, 5, 6, 7, 8, 9
 CROWN_Z, RADIUS = 2, 3
 KIND, LOW, HIGH, RED, FRONT = 4, 5, 6, 7, 10
-# ``view``, what a ray has met: three numbers of reflectance, three of emission, and these.
+# ``view`` describes the surface that a ray meets: three numbers of reflectance, three of emission, and these.
 GLOSS, AT, UP, LAMBERT, FILL, VIEW_SIZE = 6, 7, 8, 9, 10, 11
 _fast = {"fastmath": True, "cache": True, "nogil": True}
-# What is called with many constants says its types, or numba compiles it for each of them: 7 seconds more at first.
+# Functions called with many constants declare their types; otherwise numba compiles each case, for 7 seconds more.
 _LISTS = "int64[::1], float64[:, :, ::1], int64[:, :, ::1]"  # count, hits, kind_of
 _VIEW = f"float64, float64, float64, float64, float64, float64[:, ::1], {_LISTS}"  # cx, cy, az0, step, axis, dirs
 
 
 @njit("float64(int64, int64, int64)", **_fast)
 def _hash(a: int, b: int, c: int) -> float:
-    """A number in [0, 1) that follows from three integers."""
+    """Hash three integers to a number in [0, 1)."""
     x = (a * 73856093) ^ (b * 19349663) ^ (c * 83492791)
     x = (x ^ (x >> 15)) * 2246822519
     x = (x ^ (x >> 13)) * 3266489917
@@ -71,7 +71,7 @@ def _hash(a: int, b: int, c: int) -> float:
 
 @njit("float64(float64, float64, int64)", **_fast)
 def _noise(x: float, y: float, seed: int) -> float:
-    """Smooth noise in [0, 1), one cell per unit."""
+    """Return smooth noise in [0, 1), with one cell per unit."""
     i, j = math.floor(x), math.floor(y)
     u, v = x - i, y - j
     u, v = u * u * (3 - 2 * u), v * v * (3 - 2 * v)
@@ -82,7 +82,7 @@ def _noise(x: float, y: float, seed: int) -> float:
 
 @njit("float64(float64, float64, float64, int64)", **_fast)
 def _noise3(x: float, y: float, z: float, seed: int) -> float:
-    """Smooth noise in [0, 1) in space."""
+    """Return smooth three-dimensional noise in [0, 1)."""
     k = math.floor(z)
     w = z - k
     return _noise(x, y, seed + 131 * int(k)) * (1 - w) + _noise(x, y, seed + 131 * (int(k) + 1)) * w
@@ -90,7 +90,7 @@ def _noise3(x: float, y: float, z: float, seed: int) -> float:
 
 @njit(f"void(int64, {_LISTS}, float64, float64, float64, int64, int64, int64)", **_fast)
 def _insert(column, count, hits, kind_of, t, t_end, u, kind, item, face):
-    """Keep a hit in its column's list, nearest first; the farthest falls out of a full list."""
+    """Insert a hit into its column's list, nearest first; a full list loses the farthest one."""
     n = count[column]
     if n == MAX_HITS:
         if hits[column, n - 1, 0] <= t:
@@ -109,13 +109,13 @@ def _insert(column, count, hits, kind_of, t, t_end, u, kind, item, face):
 
 @njit(**_fast)
 def _relative(angle: float) -> float:
-    """An angle brought to [-pi, pi)."""
+    """Wrap an angle to [-pi, pi)."""
     return (angle + math.pi) % (2 * math.pi) - math.pi
 
 
 @njit(f"void(float64, float64, float64, float64, int64, int64, {_VIEW})", **_fast)
 def _add_box(x0, x1, y0, y1, kind, item, cx, cy, az0, step, axis, dirs, count, hits, kind_of):
-    """Put a box into every column whose ray meets it."""
+    """Add a box to every column whose ray meets it."""
     low, high = 10.0, -10.0
     for a in range(2):
         for b in range(2):
@@ -140,7 +140,7 @@ def _add_box(x0, x1, y0, y1, kind, item, cx, cy, az0, step, axis, dirs, count, h
 
 @njit(f"void(float64, float64, float64, int64, int64, {_VIEW})", **_fast)
 def _add_disc(x, y, radius, kind, item, cx, cy, az0, step, axis, dirs, count, hits, kind_of):
-    """Put an upright cylinder (pole, crown, person) into every column whose ray meets it."""
+    """Add an upright cylinder (pole, crown, person) to every column whose ray meets it."""
     distance = math.hypot(x - cx, y - cy)
     if distance <= radius + 0.3 or distance > FAR_M:
         return
@@ -176,7 +176,7 @@ def _columns(
     objects,
     lamps,
 ):
-    """What the ray of each azimuth meets, nearest first."""
+    """Find what the ray of each azimuth meets, nearest first."""
     num = len(dirs)
     count = np.zeros(num, np.int64)
     hits = np.empty((num, MAX_HITS, 3), np.float64)
@@ -230,7 +230,7 @@ def _columns(
 
 @njit(**_fast)
 def _shadow_map(cx, cy, sun, buildings, cell_start, cell_items, trees, tree_start, tree_items, rows, cols, leaves):
-    """Height below which a point lies in shadow, on a grid of one metre around the camera."""
+    """Compute the height below which points are in shadow, on a grid of one metre around the camera."""
     n = SHADOW_M
     x_low, y_low = math.floor(cx) - n // 2, math.floor(cy) - n // 2
     height = np.zeros((n, n), np.float32)
@@ -252,7 +252,7 @@ def _shadow_map(cx, cy, sun, buildings, cell_start, cell_items, trees, tree_star
                             height[a, b] = max(height[a, b], row[CROWN_Z] + r * 0.6)
     flat = math.hypot(sun[0], sun[1]) + 1e-9
     step_x, step_y, drop = sun[0] / flat, sun[1] / flat, sun[2] / flat
-    # Towards the sun first: each cell looks one metre sunwards, where the answer is already known.
+    # Start at the sun's side: each cell uses the result of the cell one metre closer to the sun.
     for p in range(n):
         for q in range(n):
             a = n - 1 - p if step_x > 0 else p
@@ -271,7 +271,7 @@ def _shadow_map(cx, cy, sun, buildings, cell_start, cell_items, trees, tree_star
 
 @njit(**_fast)
 def _wall(u, z, row, seed, face, view, env, paint, distance):
-    """Colour of a façade ``u`` metres along and ``z`` metres up; fills ``view`` with reflectance and emission."""
+    """Fill ``view`` with the colours of a façade, ``u`` metres along and ``z`` metres up."""
     height, floor, bay, style, shop = row[TOP], row[FLOOR], row[BAY], row[STYLE], row[SHOP]
     red, green, blue = paint[0], paint[1], paint[2]
     trim = paint[3]
@@ -408,7 +408,7 @@ def _wall(u, z, row, seed, face, view, env, paint, distance):
 
 @njit(**_fast)
 def _ground(x, y, distance, street_x, street_y, env, view):
-    """Colour of the ground: carriageway with markings, kerb and pavement, yards and parks."""
+    """Fill ``view`` with the colours of the ground: carriageway, markings, kerb, pavement, yards and parks."""
     near_x, near_y = 1e9, 1e9
     half_x = half_y = walk_x = walk_y = 0.0
     for k in range(len(street_x)):
@@ -475,7 +475,7 @@ def _ground(x, y, distance, street_x, street_y, env, view):
 
 @njit(**_fast)
 def _sky(az, slope, env, view):
-    """Light of the sky in a direction; the sun's glow and clouds included."""
+    """Compute the light of the sky in a direction, with the sun's glow and clouds."""
     rise = slope / math.sqrt(1 + slope * slope)
     mix = min(1.0, max(0.0, rise) ** 0.5)
     for c in range(3):
@@ -507,13 +507,13 @@ def _sky(az, slope, env, view):
 
 @njit(**_fast)
 def _facing(face, sun_x, sun_y):
-    """How much a wall looks towards the sun; faces are west, east, south and north."""
+    """Return the cosine between a wall's normal and the sun; faces are west, east, south and north."""
     return -sun_x if face == 0 else sun_x if face == 1 else -sun_y if face == 2 else sun_y
 
 
 @njit(**_fast)
 def _see_building(row, seed, paint, t, t_end, u, face, z, cz, slope, env, view):
-    """A wall, or the pitched roof above it."""
+    """Test whether a ray meets a wall, or the pitched roof above it."""
     sun_x, sun_y, sun_z = env[SUN], env[SUN + 1], env[SUN + 2]
     top = row[TOP]
     if z <= top:
@@ -549,7 +549,7 @@ def _see_building(row, seed, paint, t, t_end, u, face, z, cz, slope, env, view):
 
 @njit(**_fast)
 def _see_car(row, kind, t, t_end, u, face, z, cz, slope, env, view):
-    """The body or the cabin of a car or van, from the side or from above."""
+    """Test whether a ray meets the body or the cabin of a car or van."""
     bottom, top = row[LOW], row[HIGH]
     on_top = z > top and cz + t_end * slope < top
     if not (bottom <= z <= top or on_top):
@@ -592,7 +592,7 @@ def _see_car(row, kind, t, t_end, u, face, z, cz, slope, env, view):
 
 @njit(**_fast)
 def _see_pole(reach, is_trunk, t, z, dx, dy, env, view):
-    """A trunk, or the pole of a lamp."""
+    """Test whether a ray meets a trunk, or the pole of a lamp."""
     if not 0 <= z <= reach:
         return False
     bark = 0.13 if is_trunk else 0.09
@@ -605,7 +605,7 @@ def _see_pole(reach, is_trunk, t, z, dx, dy, env, view):
 
 @njit(**_fast)
 def _see_lamp(t, z, env, view):
-    """The light of a street lamp."""
+    """Test whether a ray meets the light of a street lamp."""
     if not 5.0 <= z <= 5.5:
         return False
     night = env[NIGHT]
@@ -617,7 +617,7 @@ def _see_lamp(t, z, env, view):
 
 @njit(**_fast)
 def _see_crown(row, item, t, t_end, u, t_ground, cx, cy, cz, dx, dy, slope, env, view):
-    """Leaves or, in winter, twigs: the crown is an ellipsoid, through which one may see."""
+    """Test whether a ray meets leaves or, in winter, twigs in a crown, which is a sparse ellipsoid."""
     radius, middle = row[RADIUS], row[CROWN_Z]
     stretch = 1.15
     along = (t + t_end) / 2
@@ -667,7 +667,7 @@ def _see_crown(row, item, t, t_end, u, t_ground, cx, cy, cz, dx, dy, slope, env,
 
 @njit(**_fast)
 def _see_person(row, t, u, z, view):
-    """Head, clothes and legs."""
+    """Test whether a ray meets a person's head, clothes or legs."""
     tall = row[HIGH]
     if not 0 <= z <= tall:
         return False
@@ -694,7 +694,7 @@ def _see_person(row, t, u, z, view):
 
 @njit(**_fast)
 def _see_ground(hx, hy, t, street_x, street_y, env, view):
-    """The ground, with puddles in which the sky is seen."""
+    """Fill ``view`` for the ground, with puddles that reflect the sky."""
     night = env[NIGHT]
     _ground(hx, hy, t, street_x, street_y, env, view)
     gloss = view[GLOSS]
@@ -709,7 +709,7 @@ def _see_ground(hx, hy, t, street_x, street_y, env, view):
 
 @njit(**_fast)
 def _light(out, px, py, cx, cy, dx, dy, x_low, y_low, shadow, env, view):
-    """Put sunlight, sky, lamps and haze on what a ray has met, and write the sample."""
+    """Light the surface that a ray meets by sun, sky and lamps, add haze, and write the sample."""
     night = env[NIGHT]
     t, z, lambert, fill = view[AT], view[UP], view[LAMBERT], view[FILL]
     hx, hy, hz = cx + (t - 0.4) * dx, cy + (t - 0.4) * dy, z
@@ -799,7 +799,7 @@ def _picture(out, camera, az0, step, met, scene, street_x, street_y, shadow, env
 
 
 def render(city: City, camera: Camera, conditions: Conditions, width: int, height: int) -> NDArray[np.float32]:
-    """Draw what a camera sees.
+    """Draw the view of a camera.
 
     Returns:
         ``(height, width, 3)`` linear light, before the camera's exposure; see ``develop``.
@@ -838,7 +838,7 @@ def render(city: City, camera: Camera, conditions: Conditions, width: int, heigh
 
 
 def develop(light: NDArray[np.float32], lens: Lens, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Linear light through a lens to ``(height, width, 3)`` 8-bit sRGB."""
+    """Develop linear light into an 8-bit sRGB picture ``(height, width, 3)``."""
     height, width = light.shape[:2]
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :]

@@ -1,4 +1,4 @@
-"""Where the photos of a city are taken: training places, and the database and queries of an evaluation set."""
+"""Choose camera positions: training places, and the database and queries of an evaluation set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from vpr.sources.synthetic.city import City
 from vpr.sources.synthetic.conditions import Camera
 
-MARGIN_M = 8.0  # no photo nearer than this to the end of a street
+MARGIN_M = 8.0  # smallest distance of a photo from the end of a street
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class Spot:
 
     x: float
     y: float
-    direction: float  # of the street, in the city frame, radians
+    direction: float  # direction of the street in the city frame, in radians
     half_width: float
     pavement: float
 
 
 def street_spots(city: City, spacing_m: float) -> list[Spot]:
-    """Points every ``spacing_m`` along the inner streets; the outermost blocks are only seen, not entered."""
+    """Return points every ``spacing_m`` along the inner streets; cameras never enter the outermost blocks."""
     spots = []
     for streets, other, along_x in ((city.street_y, city.street_x, True), (city.street_x, city.street_y, False)):
         low, high = other[1, 0] + MARGIN_M, other[-2, 0] - MARGIN_M
@@ -39,7 +39,7 @@ def street_spots(city: City, spacing_m: float) -> list[Spot]:
 
 
 def distant_spots(city: City, num: int, apart_m: float, rng: np.random.Generator) -> list[Spot]:
-    """Up to ``num`` points of the streets, any two at least ``apart_m`` apart."""
+    """Return up to ``num`` points of the streets, any two of them at least ``apart_m`` apart."""
     spots = street_spots(city, 11.0)
     chosen: list[Spot] = []
     cells: dict[tuple[int, int], list[Spot]] = {}
@@ -56,12 +56,12 @@ def distant_spots(city: City, num: int, apart_m: float, rng: np.random.Generator
 
 
 def car_camera(rng: np.random.Generator, spot: Spot, direction: float, wobble: float) -> Camera:
-    """A Street View car near a spot, looking along ``direction`` give or take ``wobble`` radians."""
+    """Return the camera of a car near a spot, at ``direction`` with a standard deviation of ``wobble`` radians."""
     return _camera(rng, spot, 0.35 * spot.half_width, direction + wobble * rng.normal(), 2.5, 0.1, 0.03, (75, 85))
 
 
 def hand_camera(rng: np.random.Generator, spot: Spot, direction: float, wobble: float) -> Camera:
-    """A person with a phone, on the carriageway's edge or the pavement."""
+    """Return a phone's camera on the edge of the carriageway or on the pavement."""
     reach = spot.half_width + 0.6 * spot.pavement
     return _camera(rng, spot, reach, direction + wobble * rng.normal(), 1.65, 0.08, 0.06, (62, 78))
 
@@ -90,7 +90,7 @@ def _camera(
 
 
 def shift(spot: Spot, metres: float) -> Spot:
-    """The spot ``metres`` further along its street."""
+    """Return the spot ``metres`` further along its street."""
     return Spot(
         spot.x + metres * float(np.cos(spot.direction)),
         spot.y + metres * float(np.sin(spot.direction)),
@@ -101,5 +101,5 @@ def shift(spot: Spot, metres: float) -> Spot:
 
 
 def headings(spot: Spot, num: int) -> NDArray[np.float64]:
-    """``num`` evenly spaced directions, turned half a step away from the street."""
+    """Return ``num`` evenly spaced directions, offset by half a step from the street."""
     return spot.direction + (np.arange(num, dtype=np.float64) + 0.5) * (2 * np.pi / num)

@@ -2,7 +2,7 @@
 
 Wieczorek et al., "On the Unreasonable Effectiveness of Centroids in Image Retrieval", ICONIP 2021.
 https://arxiv.org/abs/2104.13643
-Left out: the paper's joint training with other losses. It is here because pytorch-metric-learning 2.9 no longer has it.
+Left out: the paper's joint training with other losses. pytorch-metric-learning 2.9 no longer contains this loss.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class CentroidTripletLoss(nn.Module):
     The positive centroid of an anchor is the mean of the other images of its place.
 
     Args:
-        margin: how much farther than its own centroid those of other places must be (L2 distance of unit vectors).
+        margin: Required difference between the distances to other centroids and to the own one (L2, unit vectors).
 
     Shape:
         descriptors ``(N, D)`` and labels ``(N,)`` -> the mean over triplets of positive loss, 0 if there

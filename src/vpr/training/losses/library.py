@@ -1,10 +1,10 @@
-"""The losses of pytorch-metric-learning, by its names, with the defaults of GSV-Cities.
+"""The losses of pytorch-metric-learning under their own names, with the defaults of GSV-Cities.
 
-Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239, for the settings;
-https://kevinmusgrave.github.io/pytorch-metric-learning/losses/ for the definitions.
-Left out: losses that need other inputs than a batch of places (VICReg, Manifold, self-supervised), those that the
-library's version breaks under current NumPy and PyTorch (LargeMarginSoftmax, SphereFace, Histogram), and those that
-keep a state that is not saved, so that a resumed training would differ (DynamicSoftMargin).
+The settings are those of Ali-bey et al., "GSV-Cities", https://arxiv.org/abs/2210.10239; the definitions are at
+https://kevinmusgrave.github.io/pytorch-metric-learning/losses/.
+Left out: losses that need other inputs than a batch of places (VICReg, Manifold, self-supervised), losses that fail
+with current versions of NumPy and PyTorch (LargeMarginSoftmax, SphereFace, Histogram), and losses with a state that is
+not saved, so that a resumed training would differ (DynamicSoftMargin).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Miners: pick the pairs or triplets of a batch that the loss is computed from."""
+"""Miners, which pick the pairs or triplets of a batch for the loss."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["MINERS", "build_miner"]
 
 
 def build_miner(name: str, **options: Any) -> Any:
-    """A miner, called as ``miner(descriptors, labels)``; ``None`` for the name ``none``.
+    """Build a miner, which is called as ``miner(descriptors, labels)``; ``None`` for the name ``none``.
 
     Args:
-        name: a key of ``MINERS``.
-        options: the miner's own.
+        name: Key of ``MINERS``.
+        options: Options of the miner.
     """
     return MINERS.build(name, options)

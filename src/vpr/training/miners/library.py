@@ -1,6 +1,6 @@
-"""The miners of pytorch-metric-learning, by its names, with the defaults of GSV-Cities.
+"""The miners of pytorch-metric-learning under their own names, with the defaults of GSV-Cities.
 
-https://kevinmusgrave.github.io/pytorch-metric-learning/miners/ for the definitions.
+The definitions are at https://kevinmusgrave.github.io/pytorch-metric-learning/miners/.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from vpr.training.miners.base import MINERS
 
 @MINERS.register("none", "")
 def no_miner() -> None:
-    """All pairs or triplets of the batch."""
+    """Use all pairs or triplets of the batch."""
 
 
 MINERS.add("AngularMiner", component(pml.AngularMiner, angle=20.0), "[Wang 2017](https://arxiv.org/abs/1708.01682)")

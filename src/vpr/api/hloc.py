@@ -1,0 +1,87 @@
+"""Write descriptors and pairs of images in the files that hloc and COLMAP read.
+
+https://github.com/cvg/Hierarchical-Localization. Descriptors are an HDF5 file with a group for each image, named like
+the image, that holds ``global_descriptor``. Pairs are a text file; each line names a query and a database image,
+separated by a blank, nearest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vpr.config.atomic_files import atomic_write
+from vpr.config.errors import UserError
+from vpr.descriptors.trained_model import Model
+from vpr.retrieval.search import search
+from vpr.sources.image_files import list_images
+
+GLOBAL = "global_descriptor"
+
+
+def describe_folder(folder: Path, model: Model) -> tuple[list[str], NDArray[np.float32]]:
+    """Return the names of all images below a folder, and their descriptors ``(number, D)``.
+
+    Raises:
+        UserError: if there is no image, or one cannot be read.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    names = list_images(folder)
+    if not names:
+        raise UserError(f"{folder}: no images in it")
+    images = model.images(folder, names)
+    return names, model.describe(images, show_progress=True, num_workers=None, title=f"describing {folder.name}")
+
+
+def write_descriptors(path: Path, names: Sequence[str], descriptors: NDArray[np.float32]) -> None:
+    """Write descriptors as hloc's ``extract_features`` does.
+
+    Raises:
+        UserError: for a name that HDF5 cannot have a group for.
+    """
+    import h5py  # slow to import
+
+    try:
+        with atomic_write(path) as part, h5py.File(part, "w") as file:
+            for name, descriptor in zip(names, descriptors, strict=True):
+                file.create_dataset(f"{name}/{GLOBAL}", data=descriptor)
+    except ValueError as error:  # such as a.jpg beside a folder of that name
+        raise UserError(f"{path}: {name!r} cannot be a name in HDF5: {error}") from None
+
+
+def nearest_pairs(
+    queries: tuple[Sequence[str], NDArray[np.float32]],
+    database: tuple[Sequence[str], NDArray[np.float32]] | None,
+    k: int,
+) -> list[tuple[str, str]]:
+    """Pair each query with its ``k`` nearest database images, nearest first.
+
+    Args:
+        queries, database: Names and descriptors. Without a database, the queries are paired among themselves.
+        k: Number of images to pair with each query.
+    """
+    names, descriptors = queries
+    others, theirs = database or queries
+    ranking, _ = search(theirs, descriptors, k if database else k + 1)
+    pairs = []
+    for row, name in enumerate(names):
+        found = [others[j] for j in ranking[row] if database or j != row][:k]
+        pairs += [(name, other) for other in found]
+    return pairs
+
+
+def write_pairs(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    """Write one pair per line.
+
+    Raises:
+        UserError: for a name with a blank, which the format does not allow.
+    """
+    odd = next((name for pair in pairs for name in pair if len(name.split()) != 1), None)
+    if odd is not None:
+        raise UserError(f"{odd!r}: the format of pairs separates names by a blank; rename it")
+    with atomic_write(path) as part:
+        part.write_text("".join(f"{one} {other}\n" for one, other in pairs), encoding="utf-8")

@@ -1,0 +1,1 @@
+"""Score predictions: recalls, recall by condition, and recall over drives."""

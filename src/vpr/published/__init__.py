@@ -1,0 +1,1 @@
+"""Published models: their table, how they are found and fetched, and how to reproduce their recalls."""

@@ -1,0 +1,130 @@
+"""Photos with their positions, from a table, from file names in the standard VPR naming, or from EXIF GPS tags."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import ExifTags, Image
+
+from vpr.config.errors import UserError
+from vpr.config.progress import progress
+from vpr.data.coordinates import on_earth, to_degrees, to_utm
+from vpr.data.images import FORMATS
+from vpr.serving.photos import from_file, read_photo
+from vpr.sources.custom import photos_with_positions
+from vpr.sources.image_files import list_images
+from vpr.sources.standard_naming import parse_name
+
+
+def gps_position(path: Path) -> tuple[float, float] | None:
+    """Read latitude and longitude in degrees from a photo's EXIF tags; ``None`` if they are missing or invalid."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
+        values = []
+        for angle, reference, negative in (
+            (ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S"),
+            (ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W"),
+        ):
+            degrees, minutes, seconds = (float(v) for v in gps[angle])
+            sign = -1 if str(gps.get(reference, "")).strip().upper() == negative else 1
+            values.append(sign * (degrees + minutes / 60 + seconds / 3600))
+    except Exception:  # tags are invalid in many ways
+        return None
+    return values[0], values[1]
+
+
+def located_photos(photos: Path) -> tuple[Path, pd.DataFrame]:
+    """Find the photos of a folder or table whose position is known, and print how many are left out.
+
+    Args:
+        photos: A folder, whose subfolders are searched too, or a table as ``datasets.custom`` takes it.
+
+    Returns:
+        The folder that the names start from, and a row for each photo.
+
+    Raises:
+        UserError: if ``photos`` does not exist, or no photo has a position.
+    """
+    if not photos.exists():
+        raise UserError(f"{photos}: no such folder or table")
+    if photos.is_dir():
+        return photos, _located(photos, None)
+    return photos.parent, _located(photos.parent, photos_with_positions(photos))
+
+
+def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
+    """Return the rows of photos with a position.
+
+    Args:
+        folder: Folder that the names start from.
+        listed: Table with ``image`` and further columns; ``None`` for all images below the folder.
+    """
+    rows, broken = [], []
+    known = {} if listed is None else {row["image"]: row for row in listed.to_dict("records")}
+    names = list_images(folder) if listed is None else list(known)
+    for name in _with_progress(names):
+        try:
+            read_photo(from_file(folder / name), name)
+        except UserError:
+            broken.append(name)
+            continue
+        listed_row = known.get(name, {})
+        rows.append({**listed_row, "image": name, **_position(folder / name, listed_row)})
+    if broken:
+        print(
+            f"{len(broken)} files cannot be read as images and are left out, starting with {broken[0]}", file=sys.stderr
+        )
+    if not rows:
+        raise UserError(f"{folder}: no readable images in it")
+    table = pd.DataFrame(rows)
+    lat, lon = (table[key].to_numpy(dtype=float) for key in ("lat", "lon"))
+    to_do = np.flatnonzero((table["utm_zone"] == "").to_numpy() & on_earth(lat, lon))
+    for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[to_do], lon[to_do]), strict=True):
+        table.loc[table.index[to_do], column] = values
+    east, north = (table[key].to_numpy(dtype=float) for key in ("utm_east", "utm_north"))
+    valid = np.isfinite(to_degrees(east, north, table["utm_zone"].to_list())[0])
+    table.loc[~valid, "utm_zone"] = ""
+    unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
+    if len(unknown) == len(table):
+        raise UserError(
+            f"{folder}: none of {len(table)} images has a position; give a table with lat and lon or with utm_east, "
+            "utm_north and utm_zone, name the images in the standard VPR naming, or keep their EXIF GPS tags, for "
+            f"example of {unknown[0]}"
+        )
+    if unknown:
+        print(f"{len(unknown)} photos without a position are left out, starting with {unknown[0]}", file=sys.stderr)
+    return table[table["utm_zone"] != ""].reset_index(drop=True)
+
+
+def _with_progress(names: list[str]) -> Iterator[str]:
+    with progress(len(names), "reading", "photos") as bar:
+        for name in names:
+            yield name
+            bar.update()
+
+
+def _position(path: Path, listed: dict[str, Any]) -> dict[str, Any]:
+    """Return a photo's position from the table, or else from its name, or else from its EXIF tags."""
+    row: dict[str, Any] = {"utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
+    row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
+    row |= {column: listed[column] for column in row if column in listed}
+    if row["utm_zone"] or np.isfinite(row["utm_east"]):
+        return row
+    try:
+        name = parse_name(path.name)
+        row |= {"heading": name.heading} if not np.isfinite(row["heading"]) else {}
+        row |= {"timestamp": name.timestamp} if not row["timestamp"] else {}
+        if name.utm_east is not None and name.utm_north is not None and name.utm_zone:
+            return row | {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
+        if name.lat is not None and name.lon is not None:
+            return row | {"lat": name.lat, "lon": name.lon}
+    except ValueError:
+        pass
+    position = gps_position(path)
+    return row if position is None else row | {"lat": position[0], "lon": position[1]}

@@ -1,0 +1,109 @@
+"""Read size, hash and problems of every image file. Unchanged files are not read again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vpr.config.atomic_files import atomic_write
+from vpr.config.progress import progress
+from vpr.config.project import data_root
+from vpr.data.images import ImageError, decode, read_file
+from vpr.data.manifest import VERIFIED_COLUMNS
+from vpr.data.processes import in_processes
+from vpr.data.ray_engine import in_ray_tasks
+
+CHUNK = 256
+SAVE_EVERY_S = 30.0
+_CHECKS = 2  # raise this number to read all files again
+_FILE_COLUMNS = ["image", "mtime_ns", *VERIFIED_COLUMNS, "problem"]
+
+
+def read_all_files(folder: Path, images: list[str], num_workers: int | None, engine: str) -> pd.DataFrame:
+    """Return a row for each file. Files of a linked folder are remembered by its real path."""
+    groups: dict[str, list[str]] = {}
+    for image in images:
+        groups.setdefault(image.partition("/")[0], []).append(image)
+    linked = {top for top in groups if "/" in groups[top][0] and (folder / top).is_symlink()}
+    read = [
+        _read_files(
+            (folder / top).resolve(), [image.partition("/")[2] for image in groups[top]], num_workers, engine, top
+        )
+        for top in sorted(linked)
+    ]
+    rest = [image for top, members in groups.items() if top not in linked for image in members]
+    for top, table in zip(sorted(linked), read, strict=True):
+        table["image"] = f"{top}/" + table["image"]
+    if rest or not read:
+        read.append(_read_files(folder, rest, num_workers, engine, folder.name))
+    return pd.concat(read, ignore_index=True)
+
+
+def _read_files(folder: Path, images: list[str], num_workers: int | None, engine: str, name: str) -> pd.DataFrame:
+    """Return size, hash and problem of each file, for unchanged files from the memory."""
+    memory = data_root() / ".verified" / f"{hashlib.sha256(f'{_CHECKS}:{folder}'.encode()).hexdigest()[:16]}.parquet"
+    known = pd.read_parquet(memory) if memory.is_file() else pd.DataFrame(columns=_FILE_COLUMNS)
+    now = pd.DataFrame([(i, *_stamp(f"{folder}/{i}")) for i in images], columns=["image", "bytes_now", "mtime_now"])
+    before = now.merge(known, on="image", how="left")
+    same = ((before["num_bytes"] == before["bytes_now"]) & (before["mtime_ns"] == before["mtime_now"])).to_numpy()
+    kept = before.loc[same, _FILE_COLUMNS]
+    to_read = now.loc[~same, "image"].to_list()
+    results: list[tuple[Any, ...]] = []
+    saved_at = time.monotonic()
+    with progress(len(images), f"verifying {name}", "images", len(kept)) as bar:
+        jobs = [(folder, to_read[k : k + CHUNK]) for k in range(0, len(to_read), CHUNK)]
+        chunks = in_ray_tasks(_read_chunk, jobs) if engine == "ray" else in_processes(_read_chunk, jobs, num_workers)
+        for chunk in chunks:
+            results += chunk
+            bar.update(len(chunk))
+            if time.monotonic() - saved_at > SAVE_EVERY_S:
+                _save(memory, known, results)
+                saved_at = time.monotonic()
+    if to_read:
+        _save(memory, known, results)
+    read = pd.DataFrame(results, columns=_FILE_COLUMNS)
+    return pd.concat([part for part in (kept, read) if len(part)] or [read], ignore_index=True)
+
+
+def _save(memory: Path, known: pd.DataFrame, results: list[tuple[Any, ...]]) -> None:
+    """Remember the files without problems, together with those of other listings of this folder."""
+    read = pd.DataFrame(results, columns=_FILE_COLUMNS)
+    table = pd.concat([known[~known["image"].isin(set(read["image"]))], read[read["problem"] == ""]], ignore_index=True)
+    with atomic_write(memory) as part:
+        table.to_parquet(part)
+
+
+def _read_chunk(job: tuple[Path, list[str]]) -> list[tuple[Any, ...]]:
+    folder, images = job
+    return [_read_file(folder, image) for image in images]
+
+
+def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
+    """Return a row of ``_FILE_COLUMNS``."""
+    path = folder / image
+    num_bytes, mtime_ns = _stamp(str(path))
+    sha256, width, height = "", 0, 0
+    try:
+        content = read_file(path)
+        sha256 = hashlib.sha256(content).hexdigest()
+        width, height = decode(content).size
+        problem = ""
+    except FileNotFoundError:
+        problem = "the file is missing"
+    except (ImageError, OSError) as error:
+        problem = str(error).replace(str(path), "the file")
+    return image, mtime_ns, num_bytes, sha256, width, height, problem
+
+
+def _stamp(path: str) -> tuple[int, int]:
+    """Return size in bytes and time of change; -1 if there is no file."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 (called half a million times)
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns

@@ -1,0 +1,76 @@
+"""docs/published-weights.md: the published models, and how backbones are built."""
+
+from __future__ import annotations
+
+from tools.docs.components import table
+from vpr.published.find_model import facts, published_recalls
+from vpr.published.table import PUBLISHED
+
+PAGE = """# Models by name
+
+*Written by `make docs` from `src/vpr/published`.*
+
+```python
+import vpr
+
+model = vpr.load("megaloc")
+descriptors = model.describe(["one.jpg", "another.jpg"])
+```
+
+```bash
+vpr models                         # list them, with your own registered models and runs
+vpr models info megaloc            # licence, size, training data, published recalls
+vpr models pull megaloc            # fetch the weights, once for all projects
+dvc exp run -S dataset=gsv_xs -S train.checkpoint=$(vpr models pull cosplace_resnet50_512)   # evaluate them
+```
+
+Weights are downloaded into `$VPR_HOME`, by default `~/.cache/vpr`. An interrupted download continues, and later
+downloads are compared with the hash of the first one. If an address no longer works, download the file by hand and run
+`vpr models pull NAME --file FILE`. Addresses `gdrive://` need `gdown`. A file that is incomplete or of another model is
+refused, and loading it never runs code.
+
+*ConvAP, MixVPR, CosPlace and EigenPlaces, and the aggregators of SALAD, CliqueMining and MegaLoc, are tested against
+their authors' definitions, with random weights. For DINOv2 and BoQ, the names and shapes of tensors are tested. The
+published files themselves are not part of the tests.*
+
+`vpr.load` also accepts `models:/vpr@champion` and `runs:/<id>` of MLflow, `hf://owner/name` of the
+[Hugging Face Hub](library.md#the-hugging-face-hub), and the path of a checkpoint.
+[torch.hub](library.md#torchhub) gives the same models.
+
+{models}
+
+Published recalls are those of the source; [published recalls](reproduction.md) has more of them. Images are resized to
+the given size, bilinearly with antialiasing. The authors of CosPlace and EigenPlaces evaluate images at their original
+size, and those of BoQ and of ConvAP with 4096 numbers resize bicubically, so the last digit can differ.
+
+DVC notices the name of a file in `weights` or `checkpoint`, not its content: give a new file a new name.
+
+# What backbones have in common
+
+[Components](components.md) lists names, options and sizes. Every backbone has a stem and four stages, so
+`layers_to_crop` and `layers_to_freeze` mean the same for all. Stage 1 ends at stride 4, and each further stage doubles
+it (VGG-16, without its last pooling: 4, 8, 16, 16). In DINOv2 and timm's plain transformers a stage is a quarter of the
+blocks. Frozen parts stay in evaluation mode. `weights` is `null`, `imagenet` (for DINOv2 and timm, their published
+weights) or a file: a state dict, a checkpoint of this project, or another project's checkpoint that contains the
+network; cropped stages may be missing. DINOv2 requires image sizes in multiples of 14, and resizes its position
+embeddings as its authors do. `backbones.dinov2_vitb14.trained_blocks: 4` trains only the last four blocks, with
+`layers_to_freeze: null`.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    rows = []
+    for name in PUBLISHED:
+        known = facts(name)
+        recalls = ", ".join(
+            f"{row['set']} {row['recall_at_1']}" for row in published_recalls(name) if row["recall_at_1"]
+        )
+        rows.append(
+            [
+                f"`{name}`", str(known["descriptor_dim"]), known["image_size"], known["trained_on"], known["licence"],
+                recalls, known["source"],
+            ]
+        )  # fmt: skip
+    titles = ["name", "descriptor", "image", "trained on", "licence", "published recall@1", "source"]
+    return PAGE.format(models=table(titles, rows))
