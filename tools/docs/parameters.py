@@ -18,8 +18,7 @@ PAGE = """# Parameters
 
 Unknown keys and invalid values are refused before any work, with a message that says what is allowed. On the command
 line a key is written with dots: `dvc exp run -S train.seed=7 -S datasets.synthetic.train.max_epochs=4`. A key of
-    another
-file follows the file's name: `-S data/sources.yaml:gsv_xs.url=file:///mirror/gsv_xs`.
+another file follows the file's name: `-S data/sources.yaml:gsv_xs.url=file:///mirror/gsv_xs`.
 
 `dataset`, `backbone`, `agg`, `loss` and `miner` name a block of `datasets`, `backbones`, `aggregators`, `losses` and
 `miners`; [components](components.md) lists the options of the last four. `eval_sets` lists the evaluation sets to
