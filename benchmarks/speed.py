@@ -219,7 +219,7 @@ def training(repeats: int) -> list[Result]:
     return training_rows("training the embedded city", configuration, train, validation, repeats, 0.95)
 
 
-# What a GPU has to train, and how many images a second it should; decoded in each epoch.
+# Models to train on a GPU and the images per second that are expected; images are decoded in each epoch.
 ON_A_GPU = {
     "ResNet-18 + CosPlace, 100x4, 320 px": (
         {"backbone": "resnet18", "agg": "cosplace", "train.cache_gb": 0},

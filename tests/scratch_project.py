@@ -45,7 +45,7 @@ class Project:
                 continue
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / file, folder / file)
-        # What numba has compiled for the checkout it need not compile again.
+        # numba reuses what it has compiled for the checkout.
         for compiled in (ROOT / "src").rglob("*.nb[ic]"):
             copied = folder / compiled.relative_to(ROOT)
             copied.parent.mkdir(exist_ok=True)

@@ -443,7 +443,7 @@ def attack_request(body: bytes) -> None:
     assert set(answer) in ({"predictions"}, {"error"})
 
 
-# What servers send: of the hub a folder, as a zip of its two files; of Mapillary an answer.
+# Responses of servers: a folder of the hub, as a zip of its two files, and an answer of Mapillary.
 
 
 def attack_hub(content: bytes) -> None:
@@ -454,7 +454,7 @@ def attack_hub(content: bytes) -> None:
                 for name in (WEIGHTS, CONFIG):
                     with suppress(KeyError):
                         (folder / name).write_bytes(files.read(name))
-        except Exception:  # of the zip, which is ours
+        except Exception:  # the zip itself is valid
             return
         write_checkpoint(folder, folder / "m.ckpt")
         load_checkpoint(folder / "m.ckpt")

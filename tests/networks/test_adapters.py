@@ -9,7 +9,7 @@ from vpr.config.errors import UserError
 from vpr.model.backbones import build_backbone
 
 LAYERS = {"layers_to_crop": [2, 3, 4], "layers_to_freeze": None}
-BLOCKS, WIDTH = 3, 384  # of a small transformer with its first quarter left
+BLOCKS, WIDTH = 3, 384  # a small transformer with only its first quarter
 
 
 @pytest.mark.parametrize("name", ["dinov2_vits14", "dinov3_vits16"])

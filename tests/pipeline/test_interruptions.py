@@ -86,7 +86,7 @@ def test_a_download_killed_again_and_again_arrives_whole(tmp_path, archive, data
     assert kills >= 2
     assert {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).rglob("*.jpg")} == CONTENT
     assert any(asked for asked in server.ranges())
-    # What was on its way when a process was killed is sent twice, no more.
+    # Only requests that were under way when a process was killed are sent twice.
     assert server.sent < len(archive) + kills * 400_000
 
 

@@ -65,7 +65,7 @@ def store(tmp_path, monkeypatch):
 
 @pytest.fixture
 def files(tmp_path, city):
-    """What the stages leave: manifest, checkpoint, facts and metrics."""
+    """Write what the stages leave: manifest, checkpoint, facts and metrics."""
     write_manifest(city, tmp_path / "manifest.parquet")
     torch.manual_seed(0)
     model = VPRModel(SPEC)

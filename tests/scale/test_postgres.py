@@ -15,7 +15,7 @@ from vpr.data.manifest import write_manifest
 
 STEPS = 60
 
-# What the train and record stages of a machine do to the store.
+# The train and record stages of a machine do this to the store.
 WRITER = """
 import sys, time
 from pathlib import Path

@@ -8,11 +8,12 @@ from pathlib import Path
 from tools.docs import components, model_names, parameters, performance, reproduction
 from tools.docs.blocks import write_blocks
 from tools.docs.chaos import with_chaos
+from tools.docs.exports import with_exports
 from tools.docs.recalls import with_recalls
 from tools.docs.reruns import with_tables
 
 PARAMS, PIPELINE, DOCS = Path("params.yaml"), Path("dvc.yaml"), Path("docs")
-CHAOS = Path("benchmarks/chaos.json")
+CHAOS, EXPORTS = Path("benchmarks/chaos.json"), Path("benchmarks/onnx_export.json")
 
 
 def main() -> None:
@@ -29,6 +30,8 @@ def main() -> None:
     page = DOCS / "pipeline.md"
     text = with_chaos(with_tables(page.read_text(encoding="utf-8"), PIPELINE), CHAOS)
     page.write_text(text, encoding="utf-8")
+    library = DOCS / "library.md"
+    library.write_text(with_exports(library.read_text(encoding="utf-8"), EXPORTS), encoding="utf-8")
     readme = Path("README.md")
     readme.write_text(with_recalls(readme.read_text(encoding="utf-8"), PARAMS), encoding="utf-8")
 

@@ -25,9 +25,9 @@ dvc exp run -S dataset=gsv_xs -S train.checkpoint=$(vpr models pull cosplace_res
 ```
 
 Weights are downloaded into `$VPR_HOME`, by default `~/.cache/vpr`. An interrupted download continues, and later
-downloads are compared with the hash of the first one. If an address no longer works, download the file by hand and run
-`vpr models pull NAME --file FILE`. Addresses `gdrive://` need `gdown`. A file that is incomplete or of another model is
-refused, and loading it never runs code.
+downloads are compared with the hash of the first one. If an address no longer works, use `--mirror ADDRESS`, or
+download the file by hand and run `vpr models pull NAME --file FILE`. Addresses `gdrive://` need `gdown`. A file that is
+incomplete or of another model is refused, and loading it never runs code.
 
 *ConvAP, MixVPR, CosPlace and EigenPlaces, and the aggregators of SALAD, CliqueMining and MegaLoc, are tested against
 their authors' definitions, with random weights. For DINOv2 and BoQ, the names and shapes of tensors are tested. The

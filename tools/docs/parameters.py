@@ -9,7 +9,7 @@ from tools.docs.components import table
 from vpr.config.params import Options, Params, expected
 from vpr.sources.base import DATASETS
 from vpr.sources.catalogue import SourceParams
-from vpr.stages.check import SECTIONS
+from vpr.stages.check import SECTION_CLASSES
 from vpr.training.params import TrainParams
 
 PAGE = """# Parameters
@@ -77,7 +77,7 @@ def page(params_file: Path) -> str:
         header = ["key", f"`{name}`", "meaning", "allowed"]
         datasets.append(f"### {', '.join(names)}\n\n{table(header, rows_of(adapter.Params, block['images']))}")
     sections = []
-    for section in SECTIONS:
+    for section in SECTION_CLASSES:
         header = ["key", "value", "meaning", "allowed"]
         sections.append(f"### `{section.key}`\n\n{table(header, rows_of(section, params[section.key]))}")
     return PAGE.format(

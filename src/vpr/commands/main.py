@@ -21,9 +21,9 @@ GROUPS = {
 DEFAULTS = {"model": MODEL, "index": INDEX}
 # Packages that a plain `pip install vpr` leaves out, and the extra that installs them.
 EXTRA_OF = {
-    "cv2": "match", "dvc": "pipeline", "fastapi": "serve", "filelock": "hub", "gdown": "hub", "h5py": "match",
+    "cv2": "match", "dvc": "pipeline", "fastapi": "serve", "gdown": "hub", "h5py": "match",
     "huggingface_hub": "hub", "jinja2": "serve", "kagglehub": "pipeline", "lancedb": "scale", "lightning": "train",
-    "mlflow": "pipeline", "pytorch_metric_learning": "train", "ray": "scale", "scipy": "pipeline", "submitit": "scale",
+    "mlflow": "pipeline", "pytorch_metric_learning": "train", "ray": "scale", "scipy": "match", "submitit": "scale",
     "uvicorn": "serve",
 }  # fmt: skip
 

@@ -24,7 +24,7 @@ _KILLED = re.compile(r"DataLoader worker .* (is killed by signal|exited unexpect
 
 
 class UserError(Exception):
-    """Something that the user can put right: the message says where, what is wrong, and what to do."""
+    """An error that the user can correct. The message says where, what is wrong, and what to do."""
 
     def __init__(self, message: str) -> None:
         # torch passes on an error of a loader process as a traceback that ends with the message.

@@ -17,7 +17,7 @@ from vpr.training.params import merge_train
 
 PAPER, CATALOGUE = Path("sweeps/paper.csv"), Path("data/sources.yaml")
 PAPER_SETS = {"val": "sfxs_val", "test": "sfxs_test", "night": "tokyoxs_test"}  # in datasets.gsv_xs.images.eval_sets
-PAPER_RADIUS_M = 25.0  # of the paper's protocol
+PAPER_RADIUS_M = 25.0
 PAPER_PRECISION = "32-true"
 
 # Settings that do not change a result, or that a row of the paper chooses.

@@ -46,8 +46,8 @@ def suitable_batch_size(model: nn.Module, shape: torch.Size, device: torch.devic
     torch.cuda.reset_peak_memory_stats(device)
     before = torch.cuda.memory_allocated(device)
     model(torch.zeros((8, *shape), dtype=torch.uint8, device=device))
-    of_an_image = max(1, (torch.cuda.max_memory_allocated(device) - before) // 8)
-    return int(min(512, max(1, torch.cuda.mem_get_info(device)[0] // 2 // of_an_image)))
+    bytes_per_image = max(1, (torch.cuda.max_memory_allocated(device) - before) // 8)
+    return int(min(512, max(1, torch.cuda.mem_get_info(device)[0] // 2 // bytes_per_image)))
 
 
 def _without_batch_norm(model: VPRModel, image: Tensor) -> VPRModel:

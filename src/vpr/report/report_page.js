@@ -387,12 +387,12 @@ function showSet(name) {
   const c = current.calibration;
   if (c) {
     charts.push(lineChart(`Confidence, learnt on ${c.fitted_on} (calibration error ${percent(c.error)} %)`, [{ name: "share that is right", color: COLORS[0], dots: true, points: c.bins.map((b) => [100 * b.confidence, 100 * b.correct]) }], { xLabel: "confidence, %", yLabel: "right, %", xRange: [0, 100], yRange: [0, 100], diagonal: true }));
-    charts.push(lineChart("Precision and recall as --min-confidence varies", [{ name: "precision", color: COLORS[0], points: c.precision_recall.map((p) => [100 * p.recall, 100 * p.precision]) }], { xLabel: "queries answered rightly, %", yLabel: "answers that are right, %", xRange: [0, 100], yRange: [0, 100] }));
+    charts.push(lineChart("Precision and recall as --min-confidence varies", [{ name: "precision", color: COLORS[0], points: c.precision_recall.map((p) => [100 * p.recall, 100 * p.precision]) }], { xLabel: "queries answered correctly, %", yLabel: "answers that are right, %", xRange: [0, 100], yRange: [0, 100] }));
   }
   byId("set-charts").replaceChildren(...charts);
   byId("by-condition").hidden = !current.labelled;
   mapPoints(current);
-  byId("conditions").replaceChildren(...(current.conditions.length ? current.conditions.map(conditionChart) : [make("p", { class: "note" }, "Nothing is known of these queries beside their position.")]));
+  byId("conditions").replaceChildren(...(current.conditions.length ? current.conditions.map(conditionChart) : [make("p", { class: "note" }, "Only the position of these queries is known.")]));
   const which = [["all", "all queries"]];
   if (current.labelled) which.push(["wrong", "wrong only"], ["right", "right only"]);
   if (data.runs.length > 1) which.push(["first", `found by ${data.runs[0]} only`], ["second", `found by ${data.runs[1]} only`]);

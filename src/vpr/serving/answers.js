@@ -72,20 +72,20 @@ function encoded(file) {
   });
 }
 
-// One after the other, so that a server with limits answers each, and a photo that fails stops no other.
+// One after the other, so that a server with limits answers each, and a photo that fails does not stop the others.
 async function ask(files) {
   let done = 0;
   for (const file of files) {
-    status_.textContent = `Looking at ${file.name}, ${++done} of ${files.length} …`;
+    status_.textContent = `Locating ${file.name}, ${++done} of ${files.length} …`;
     let answer;
     try {
       const body = JSON.stringify({ photos: [await encoded(file)] });
       let response;
-      for (;;) { // a server that takes so many a minute says how long to wait
+      for (;;) { // a server with a limit per minute says how long to wait
         response = await fetch("answers", { method: "POST", headers: { "Content-Type": "application/json" }, body });
         const wait = response.status === 429 ? Number(response.headers.get("Retry-After")) : 0;
         if (!wait) break;
-        status_.textContent = `The server takes no more photos for ${wait} s; waiting …`;
+        status_.textContent = `The server's limit is reached; trying again in ${wait} s …`;
         await new Promise((resolve) => setTimeout(resolve, 1000 * wait));
       }
       const content = await response.json();
@@ -95,7 +95,7 @@ async function ask(files) {
     }
     list.prepend(card(answer));
   }
-  status_.textContent = `${done} photo${done === 1 ? "" : "s"} looked at`;
+  status_.textContent = `${done} photo${done === 1 ? "" : "s"} located`;
 }
 
 if (live) {

@@ -80,7 +80,7 @@ class Localizer:
         Args:
             photos: Names of the photos.
             descriptors: Their descriptors ``(number, D)``.
-            options: What the answers should contain.
+            options: Options of the answers.
 
         Raises:
             UserError: if ``min_confidence`` is used with an index without calibration, or a number is out of range.
@@ -105,7 +105,7 @@ class Localizer:
         Args:
             name: Name of the photo.
             content: Content of its file.
-            options: What the answer should contain.
+            options: Options of the answer.
             max_pixels: Largest number of pixels of the photo.
 
         Raises:
@@ -129,7 +129,7 @@ class Localizer:
 
         Args:
             photos: Photos in base64.
-            options: What the answers should contain.
+            options: Options of the answers.
             max_pixels: Largest number of pixels of a photo.
             deadline: Time of ``time.monotonic()`` after which further photos get an error instead of an answer.
         """

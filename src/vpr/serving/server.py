@@ -62,7 +62,7 @@ class Limits:
     per_minute: int = 0
 
 
-class Params(Options):
+class RequestParams(Options):
     """The ``params`` of a request."""
 
     num_predictions: Annotated[int, Field(ge=1, le=MAX_PREDICTIONS)] = 5
@@ -90,7 +90,7 @@ class Asked(Options):
     photos: list[str] | None = None
     dataframe_split: Split | None = None
     dataframe_records: list[Record] | None = None
-    params: Params = Params()
+    params: RequestParams = RequestParams()
 
     @model_validator(mode="after")
     def _one_form(self) -> Asked:

@@ -27,12 +27,12 @@ from vpr.training.params import load_checkpoint_path, load_train, merge_train
 from vpr.verification.params import VerifyParams
 
 # All sections of params.yaml but ``train``, part of which is in the blocks of datasets.
-SECTIONS: tuple[type[Section], ...] = (
+SECTION_CLASSES: tuple[type[Section], ...] = (
     VerifyParams, ResizeParams, ExportParams, ExtractParams, EvaluateParams, IndexParams, RerankParams,
 )  # fmt: skip
 
 
-@reads("dataset", "datasets.${dataset}", "eval_sets", "train", *(section.key for section in SECTIONS))
+@reads("dataset", "datasets.${dataset}", "eval_sets", "train", *(section.key for section in SECTION_CLASSES))
 def check_params(params: Params, context: Context | None = None) -> None:
     """Parse every section, and the blocks of all datasets.
 
@@ -40,7 +40,7 @@ def check_params(params: Params, context: Context | None = None) -> None:
         UserError: for the first invalid key or value, with the valid ones.
     """
     context = replace(context or Context(), only_sets=load_only_sets(params))
-    for section in SECTIONS:
+    for section in SECTION_CLASSES:
         params.section(section)
     for name, block in params.content["datasets"].items():
         check_dataset(name, block, context, f"{params.path}: datasets")

@@ -21,8 +21,7 @@ from vpr.sources.base import Context
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.collection import CollectionParams
 from vpr.sources.synthetic import SyntheticParams
-from vpr.stages.check import SECTIONS as SECTION_CLASSES
-from vpr.stages.check import check_params, model_to_evaluate
+from vpr.stages.check import SECTION_CLASSES, check_params, model_to_evaluate
 from vpr.training.params import TrainParams, load_train
 from vpr.verification.params import VerifyParams
 

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def predictions(found: list[bool]) -> pd.Series:
-    """Whether the first prediction of each query is right."""
+    """Return for each query whether its first prediction is right."""
     return pd.Series(found, index=[f"q{k}" for k in range(len(found))])
 
 

@@ -51,7 +51,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
 
 
 def content() -> dict:
-    """What a checkpoint holds."""
+    """Return the content of a checkpoint."""
     spec = {**asdict(SPEC), "image_size": [32, 48]}
     return {"format": 1, "spec": spec, "state_dict": VPRModel(SPEC).state_dict(), "metadata": {"epoch": 1}}
 

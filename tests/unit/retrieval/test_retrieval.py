@@ -180,7 +180,7 @@ def test_an_evaluation_holds_counts_recalls_errors_conditions_and_predictions():
     assert result.metrics["index_agreement_at_2"] == pytest.approx(5 / 6)
     assert result.metrics["recall_at_2"] == 1.0
     assert result.metrics["num_queries_without_positives"] == 0
-    assert result.metrics["median_error_m"] == 20.0  # of 10, 90 and 20
+    assert result.metrics["median_error_m"] == 20.0  # the median of 10, 90 and 20
     by_light = result.conditions[result.conditions["condition"] == "light"].set_index("value")
     assert by_light.loc["day", "recall_at_1"] == 1.0
     assert by_light.loc["night", "num_queries"] == 1

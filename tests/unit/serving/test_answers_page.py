@@ -64,7 +64,7 @@ def test_photos_that_are_dropped_are_placed_on_a_map(browser, city, localizer, s
         page = opened(browser, f"{address}/", width, troubles)
         assert page.title() == "A & <b>title</b>"
         page.set_input_files("#files", [*files, tmp_path / "not a photo.jpg"])
-        page.wait_for_selector("text=3 photos looked at")
+        page.wait_for_selector("text=3 photos located")
         cards = page.locator(".answer")
         assert cards.count() == 3
         assert "not an image" in cards.nth(0).inner_text(), "the newest is first"
@@ -87,7 +87,7 @@ def test_photos_that_are_dropped_are_placed_on_a_map(browser, city, localizer, s
             const dropped = new DragEvent("drop", { dataTransfer, cancelable: true });
             document.getElementById("drop").dispatchEvent(dropped) }"""
         )
-        page.wait_for_selector("text=1 photo looked at")
+        page.wait_for_selector("text=1 photo located")
         assert "dropped.jpg" in page.locator(".answer").nth(0).inner_text()
         page.close()
     assert troubles == []

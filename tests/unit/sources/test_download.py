@@ -74,7 +74,7 @@ def get(data_root, tmp_path, waits, monkeypatch):
 
 
 def unpacked(data_root: Path) -> list[Path]:
-    """What was moved into place."""
+    """Return what was moved into place."""
     return [p for p in (data_root / "unpacked").glob("*") if p.is_dir() and p.suffix != ".part"]
 
 

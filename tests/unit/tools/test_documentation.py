@@ -14,6 +14,7 @@ from tools.docs import parameters
 from tools.docs.blocks import with_blocks
 from tools.docs.chaos import chaos_table
 from tools.docs.components import cost
+from tools.docs.exports import with_exports
 from tools.docs.recalls import with_recalls
 from tools.docs.reruns import rerun_tables
 
@@ -35,6 +36,11 @@ PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
 def test_the_table_is_that_of_the_committed_metrics():
     assert with_recalls(README, ROOT / "params.yaml") == README, "run `make docs`"
     assert recall_table(ROOT / "metrics" / "recalls", PARAMS["eval_sets"]) in README
+
+
+def test_the_table_of_exports_is_that_of_the_committed_measurement():
+    page = (ROOT / "docs" / "library.md").read_text(encoding="utf-8")
+    assert with_exports(page, ROOT / "benchmarks" / "onnx_export.json") == page, "run `make docs`"
 
 
 def test_the_result_rows_are_those_of_the_committed_metrics():
@@ -81,12 +87,12 @@ def test_the_table_of_what_helps_on_real_photos_is_what_was_measured():
     for name, row in TOWER.items():
         for how, sets in row.items():
             for set_name in {"val", "test", "day", "night"} & set(sets):
-                found, look = sets[set_name], sets[set_name]["reranked"]
-                pairs = [(found, "recall"), (look, "after_recall"), (found, "sequence_recall")]
+                found, reranked = sets[set_name], sets[set_name]["reranked"]
+                pairs = [(found, "recall"), (reranked, "after_recall"), (found, "sequence_recall")]
                 shown = [f"{100 * of[f'{key}_at_1']:.1f} / {100 * of[f'{key}_at_5']:.1f}" for of, key in pairs]
                 centred = "yes" if how == "centred" else ""
-                looked = f"{look['num_reranked']} of {look['num_queries']}"
-                line = f"| `{name}` | {set_name} | {centred} | {shown[0]} | {shown[1]}, {looked} | {shown[2]} |"
+                counts = f"{reranked['num_reranked']} of {reranked['num_queries']}"
+                line = f"| `{name}` | {set_name} | {centred} | {shown[0]} | {shown[1]}, {counts} | {shown[2]} |"
                 assert line in text, line
 
 

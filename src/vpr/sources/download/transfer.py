@@ -38,7 +38,7 @@ class Transient(Exception):
 
     Attributes:
         wait_s: Seconds that the server asks to wait.
-        advice: What to do if the problem remains.
+        advice: Advice for the case that the problem remains.
     """
 
     def __init__(self, reason: str, wait_s: float | None = None, advice: str = "set a mirror") -> None:
