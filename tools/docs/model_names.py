@@ -26,11 +26,11 @@ dvc exp run -S dataset=gsv_xs -S train.checkpoint=$(vpr models pull cosplace_res
 
 Weights are downloaded into `$VPR_HOME`, by default `~/.cache/vpr`. An interrupted download continues, and later
 downloads are compared with the hash of the first one. If an address no longer works, use `--mirror ADDRESS`, or
-download the file by hand and run `vpr models pull NAME --file FILE`. Addresses `gdrive://` need `gdown`. A file that is
-incomplete or of another model is refused, and loading it never runs code.
+download the file by hand and run `vpr models pull NAME --file FILE`. Downloads from `gdrive://` need `gdown`. A file
+that is incomplete or belongs to another model is refused, and loading a file never runs code.
 
 *ConvAP, MixVPR, CosPlace and EigenPlaces, and the aggregators of SALAD, CliqueMining and MegaLoc, are tested against
-their authors' definitions, with random weights. For DINOv2 and BoQ, the names and shapes of tensors are tested. The
+their authors' definitions, with random weights. For DINOv2 and BoQ, only names and shapes of tensors are tested. The
 published files themselves are not part of the tests.*
 
 `vpr.load` also accepts `models:/vpr@champion` and `runs:/<id>` of MLflow, `hf://owner/name` of the
@@ -41,21 +41,20 @@ published files themselves are not part of the tests.*
 
 Published recalls are those of the source; [published recalls](reproduction.md) has more of them. Images are resized to
 the given size, bilinearly with antialiasing. The authors of CosPlace and EigenPlaces evaluate images at their original
-size, and those of BoQ and of ConvAP with 4096 numbers resize bicubically, so the last digit can differ.
+size, and the authors of BoQ and of `convap_resnet50_4096` resize bicubically, so the last digit can differ.
 
-DVC notices the name of a file in `weights` or `checkpoint`, not its content: give a new file a new name.
+DVC compares only the path of a file in `weights` or `checkpoint`, not its content, so give a new file a new name.
 
 # What backbones have in common
 
 [Components](components.md) lists names, options and sizes. Every backbone has a stem and four stages, so
 `layers_to_crop` and `layers_to_freeze` mean the same for all. Stage 1 ends at stride 4, and each further stage doubles
-it (VGG-16, without its last pooling: 4, 8, 16, 16). In DINOv2 and timm's plain transformers a stage is a quarter of the
-blocks. Frozen parts stay in evaluation mode. `weights` is `null`, `imagenet` (for DINOv2 and timm, their published
-weights) or a file: a state dict, a checkpoint of this project, or another project's checkpoint that contains the
-network; cropped stages may be missing. DINOv2 requires image sizes in multiples of 14, and resizes its position
-embeddings as its authors do. `backbones.dinov2_vitb14.trained_blocks: 4` trains only the last four blocks, with
-`layers_to_freeze: null`.
-"""
+the stride. VGG-16 has no last pooling layer here, so its strides are 4, 8, 16 and 16. In DINOv2 and timm's plain
+transformers a stage is a quarter of the blocks. Frozen parts stay in evaluation mode. `weights` is `null`, `imagenet`
+or a file. For DINOv2 and timm, `imagenet` means their published weights. A file can be a state dict, a checkpoint of
+this project, or another project's checkpoint that contains the network; it need not contain the cropped stages. DINOv2
+requires image sizes in multiples of 14, and resizes its position embeddings as its authors do.
+`backbones.dinov2_vitb14.trained_blocks: 4` trains only the last four blocks, with `layers_to_freeze: null`."""
 
 
 def page() -> str:

@@ -24,11 +24,15 @@ def add_commands(commands: Commands) -> None:
     add_database_photos(one)
     one.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 allows other machines")
     one.add_argument("--port", type=int, default=5001, help="port to listen on; 0 for any free port")
-    one.add_argument("--max-body-mb", type=positive(float), default=32, help="size of a request, in 10^6 bytes")
-    one.add_argument("--max-photos", type=positive(int), default=32, help="photos in a request")
-    one.add_argument("--max-megapixels", type=positive(float), default=50, help="pixels of a photo, in millions")
-    one.add_argument("--max-seconds", type=positive(float), default=30, help="time for a request, in seconds")
-    one.add_argument("--max-requests", type=positive(int), default=64, help="requests at the same time")
+    one.add_argument("--max-body-mb", type=positive(float), default=32, help="largest size of a request, in 10^6 bytes")
+    one.add_argument("--max-photos", type=positive(int), default=32, help="largest number of photos in a request")
+    one.add_argument(
+        "--max-megapixels", type=positive(float), default=50, help="largest size of a photo, in millions of pixels"
+    )
+    one.add_argument("--max-seconds", type=positive(float), default=30, help="longest time for a request, in seconds")
+    one.add_argument(
+        "--max-requests", type=positive(int), default=64, help="largest number of requests at the same time"
+    )
     one.add_argument("--per-minute", type=int, default=0, help="photos per minute from one address; 0 for no limit")
 
 

@@ -85,9 +85,7 @@ class Registry(Mapping[str, Entry]):
             if option not in GIVEN and parameter.default is parameter.empty and parameter.kind not in _REST
         ]
         if no_default:
-            raise UserError(
-                f"{build.__module__}: give {no_default} of {self.kind} {name} a default, as all options have"
-            )
+            raise UserError(f"{build.__module__}: the options {no_default} of {self.kind} {name} need default values")
         self._entries[name] = Entry(name, build, paper, facts)
 
     def _all(self) -> dict[str, Entry]:
@@ -132,7 +130,10 @@ class Registry(Mapping[str, Entry]):
                 raise UserError(f"{self.kind} {name}: {option} is {value!r}; expected {_like(default)}")
             numbers = value if isinstance(value, (tuple, list)) else [value]
             if len(numbers) > MAX_ITEMS or any(isinstance(n, (int, float)) and abs(n) > MAX_NUMBER for n in numbers):
-                raise UserError(f"{self.kind} {name}: {option} is out of range; numbers end at {MAX_NUMBER:,}")
+                raise UserError(
+                    f"{self.kind} {name}: {option} is out of range; numbers are at most {MAX_NUMBER:,}, and "
+                    f"lists have at most {MAX_ITEMS} items"
+                )
         try:
             return entry.build(**{k: v for k, v in given.items() if k in parameters}, **options)
         except (ValueError, AssertionError) as error:  # a component names its argument

@@ -1,8 +1,8 @@
 """The manifest: a table with a row for each image and role, the same for every dataset.
 
-A dataset adapter returns a *listing*, the images that should exist. The verify stage reads the files and writes the
-*manifest*, the images that do exist: one file for training and one for each evaluation set, so that adding a set does
-not affect training. Both have the same columns; verify fills in sizes and hashes.
+A dataset adapter returns a *listing*, which contains the images that should exist. The verify stage reads the files and
+writes the *manifest*, which contains the images that do exist. Training and evaluation images are in separate files, so
+that adding an evaluation set does not affect training. Both have the same columns; verify fills in sizes and hashes.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
     nameless = table.loc[(table["role"] != TRAIN) & (table["set"] == ""), "image"]
     if len(nameless):
         raise UserError(
-            f"dataset {name}: {len(nameless)} rows of database and queries name no evaluation set in their column set, "
+            f"dataset {name}: {len(nameless)} database and query rows have no evaluation set in the column 'set', "
             f"starting with {nameless.iloc[0]}"
         )
     extra = [c for c in table.columns if c not in COLUMNS]

@@ -62,8 +62,8 @@ class Describer:
                 values = descriptors.float().cpu().numpy()
                 if not np.isfinite(values).all():
                     raise UserError(
-                        f"{title}: descriptors are not finite numbers, from image {row + 1} of {len(out)} on; the "
-                        "model's weights are damaged, or its training diverged: train again, or take another checkpoint"
+                        f"{title}: descriptors in the batch from image {row + 1} of {len(out)} on are not finite; the "
+                        "model's weights are damaged, or its training diverged: train again, or use another checkpoint"
                     )
                 out[row : row + len(values)] = values
                 row += len(values)

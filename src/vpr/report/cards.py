@@ -26,7 +26,7 @@ HEAT_MAPS = 12  # cards of each set with heat maps of the query and its first pr
 def make_cards(
     given: SetInput, rank: NDArray[np.int64], positives: Positives | None, thumbnails: Thumbnails
 ) -> list[Card]:
-    """Return cards of wrong and right queries in turn, hardest first, within the budget of thumbnails.
+    """Return cards that alternate between wrong and right queries, hardest first, within the budget of thumbnails.
 
     Args:
         given: Evaluation set.
@@ -52,7 +52,7 @@ def make_cards(
 
 
 def hardest_first(rank: NDArray[np.int64], predictions: Predictions) -> list[int]:
-    """Return the numbers of wrong and right queries in turn."""
+    """Return the row numbers of the queries, alternating between wrong and right ones, hardest first."""
     missed = np.where(rank == 0, predictions.num_kept + 1, rank).astype(float)
     unsure = 1e-3 * predictions.distances[:, 0].astype(np.float64)
     difficulty = missed + np.where(rank == 1, unsure, -unsure)  # a wrong prediction with high similarity is the hardest

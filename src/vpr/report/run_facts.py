@@ -1,6 +1,6 @@
-"""Write ``run.js``, a file beside the report with time, machine and commit, which the report's footer shows.
+"""Write ``run.js`` beside the report, with the time, machine and commit that the report's footer shows.
 
-These facts differ between runs, and DVC tracks the page, so they are not in it: a repeated run writes an equal page.
+These facts differ between runs. They are not in the page, which DVC tracks, so a repeated run writes the same page.
 """
 
 from __future__ import annotations

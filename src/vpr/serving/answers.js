@@ -38,13 +38,12 @@ function map(answer) {
 }
 
 function place(answer) {
+  const line = make("p", {}, make("b", {}, answer.place_in_words));
   if (answer.lat != null) {
-    const where = `${answer.lat.toFixed(6)}, ${answer.lon.toFixed(6)}`;
     const there = `https://www.openstreetmap.org/?mlat=${answer.lat}&mlon=${answer.lon}#map=18/${answer.lat}/${answer.lon}`;
-    return make("p", {}, make("b", {}, where), " ", make("a", { href: there, rel: "noreferrer" }, "open in a map"));
+    line.append(" ", make("a", { href: there, rel: "noreferrer" }, "open in a map"));
   }
-  if (answer.utm_east != null) return make("p", {}, make("b", {}, `${answer.utm_east.toFixed(1)} E ${answer.utm_north.toFixed(1)} N`));
-  return make("p", {}, make("b", {}, answer.known ? `place ${answer.place_id || "of the first prediction"}` : "unknown"));
+  return line;
 }
 
 function card(answer) {
@@ -52,7 +51,7 @@ function card(answer) {
   if (answer.error) { box.append(make("p", { class: "error" }, answer.error)); return box; }
   box.append(make("img", { src: answer.picture, alt: `The photo ${answer.photo}` }));
   const said = make("div", {}, place(answer));
-  if (answer.confidence != null) said.append(make("p", {}, `${Math.round(100 * answer.confidence)} % likely to be ${answer.confidence_means}`));
+  if (answer.confidence_in_words) said.append(make("p", {}, answer.confidence_in_words));
   said.append(make("p", { class: "note" }, `confidence: ${answer.confidence_note}`), map(answer));
   box.append(said, make("div", { class: "nearest", tabindex: 0, role: "group", "aria-label": "Nearest photos" }, ...answer.predictions.map((p, k) => make("figure", {},
     p.picture ? make("img", { src: p.picture, alt: `Nearest photo ${k + 1}`, loading: "lazy" }) : "",

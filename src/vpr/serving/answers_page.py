@@ -60,7 +60,7 @@ class AnswersPage:
         return cls(title, photos, dots, (float(origin[0]), float(origin[1]), zone))
 
     def with_pictures(self, answer: Answer, content: bytes) -> dict[str, Any]:
-        """Return an answer in plain types, with pictures and positions on the map.
+        """Return an answer in plain types, with its texts, pictures and positions on the map.
 
         Args:
             answer: The answer.
@@ -72,6 +72,8 @@ class AnswersPage:
         ]
         return {
             **answer.as_dict(),
+            "place_in_words": answer.place_in_words(),
+            "confidence_in_words": answer.confidence_in_words(),
             "at": self.map_position(answer) if answer.known else None,
             "picture": None if answer.error else thumbnail(read_photo(content, answer.photo), QUERY_PX),
             "predictions": predictions,

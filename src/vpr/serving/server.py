@@ -1,4 +1,4 @@
-"""Locate photos over HTTP, with a limit on everything that a stranger may ask for.
+"""Locate photos over HTTP, with limits on what a client may request.
 
 ``POST /invocations`` takes the same requests as ``mlflow models serve`` and gives the same answers. ``GET /`` is a page
 to drop photos on, which sends them to ``POST /answers`` and gets answers with pictures. ``GET /ping`` reports that the
@@ -49,9 +49,9 @@ class Limits:
         body_mb: Size of a request, in 10^6 bytes.
         photos: Number of photos in a request.
         megapixels: Size of a photo, in millions of pixels.
-        seconds: Time from the first byte of the body to the answer; photos that are not processed by then get an error.
-        requests: Number of requests at the same time; further ones are answered 503.
-        per_minute: Photos per minute and address; further ones are answered 429. 0 for no limit.
+        seconds: Longest time from the first byte of the body to the answer; the remaining photos then get an error.
+        requests: Number of requests at the same time; further requests get status 503.
+        per_minute: Photos per minute from one address, 0 for no limit; further photos get status 429.
     """
 
     body_mb: float = 32
@@ -123,7 +123,7 @@ class Rate:
         self.seen: dict[str, deque[float]] = {}
 
     def wait_s(self, address: str, photos: int = 1) -> int:
-        """Return the seconds until an address may send this many photos; if it is 0, they are counted."""
+        """Return the number of seconds until an address may send this many photos. If it is 0, count the photos."""
         if not self.per_minute:
             return 0
         now = self.clock()
@@ -269,7 +269,7 @@ async def _failed(_: Request, __: Exception) -> JSONResponse:
 
 
 class _Protocol(H11Protocol):
-    """Closes connections that send no request in time, and those whose answer nobody reads.
+    """Closes connections that send no request in time, and connections whose client does not read the answer.
 
     Attributes:
         life_s: Longest duration of a connection, in seconds.
@@ -312,7 +312,7 @@ def serve(localizer: Localizer, host: str, port: int, limits: Limits, page: Answ
         _closing(make_app(localizer, limits, page)),
         host=host,
         port=port,
-        # Time to send the request, to be answered, and as long again to read the answer.
+        # Time to send the headers and to be answered, and as much time again to read the answer.
         http=protocol(HEADERS_S + 2 * limits.seconds),
         lifespan="off",
         ws="none",

@@ -137,7 +137,7 @@ def _as_tables_say(images: pd.DataFrame, tables: list[Path], folder: Path) -> pd
             table.rename(columns={"place_id": "place", "northdeg": "heading", "city_id": "code", "panoid": "pano"})
         )
     table = pd.concat(listed, ignore_index=True)[[*_GSV_KEY, "lat", "lon"]]
-    # A place number that was made unique by adding 100,000 for each city is the file's modulo that.
+    # Some tables add a multiple of 100,000 to make place numbers unique across cities; file names have the remainder.
     numberless = (table[["place", "year", "month", "heading"]] < 0).any(axis=1)
     table["place"] = (table["place"] % 100_000).where(~numberless, -1)
     tabled = images["code"].isin(set(table["code"]))
@@ -199,7 +199,8 @@ def listed_queries(where: str, path: Path, queries: pd.DataFrame) -> pd.DataFram
     missing = sorted(keys - set(stems) - set(panos))
     if missing:
         raise UserError(
-            f"{where}.query_list: {path} has {len(keys)} keys; {len(missing)} belong to no query, {missing[0]!r} first"
+            f"{where}.query_list: {len(missing)} of the {len(keys)} keys in {path} belong to no query, "
+            f"the first of them {missing[0]!r}"
         )
     return queries[stems.isin(keys) | panos.isin(keys)].reset_index(drop=True)
 

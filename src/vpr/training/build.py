@@ -37,7 +37,8 @@ def build_criterion(configuration: RunConfiguration, descriptor_dim: int, num_pl
         num_places: Number of training places.
 
     Raises:
-        UserError: if they do not fit in memory, with the weights that the loss learns for each place.
+        UserError: if miner and loss, with the weights that it learns for each place, do not fit in memory, or if it
+            learns such weights and the batches are cliques.
     """
     train, loss, miner = configuration.settings, configuration.loss, configuration.miner
     limit = memory_bytes(train)
@@ -59,15 +60,18 @@ def build_criterion(configuration: RunConfiguration, descriptor_dim: int, num_pl
     needed = 16 * num_weights  # weights, gradients and two averages of Adam, in float32
     if needed > limit:
         raise UserError(
-            f"{loss.name} has {num_weights:,} weights of its own for {num_places:,} places and descriptors of "
-            f"{descriptor_dim}: {needed / GIB:,.1f} GiB with gradients and averages, the device has "
+            f"{loss.name} has {num_weights:,} weights for {num_places:,} places and descriptors of {descriptor_dim} "
+            f"numbers, which need {needed / GIB:,.1f} GiB with gradients and averages, but the device has "
             f"{limit / GIB:,.1f} GiB; choose another loss or smaller descriptors, or set max_memory_gb"
         )
     return Criterion(loss.name, loss.options, miner.name, miner.options, descriptor_dim, num_places, train.memory_size)
 
 
 def num_own_weights(loss: Choice, descriptor_dim: int, num_places: int) -> int:
-    """Count the weights that a loss learns itself. They grow linearly with the places, so small losses suffice."""
+    """Count the weights of a loss.
+
+    The number grows linearly with the number of places, so it is computed from losses for two and three places.
+    """
     two, three = (
         sum(p.numel() for p in build_loss(loss.name, descriptor_dim, places, **loss.options).parameters())
         for places in (2, 3)

@@ -1,7 +1,7 @@
 """Initialise the clusters of an aggregator from local features of the training images.
 
 As in the deep visual geo-localization benchmark (Berton et al., CVPR 2022, https://arxiv.org/abs/2204.03444), k-means
-runs on 100 random positions of each of 500 images; it is FAISS's.
+runs on the features at 100 random positions in each of 500 images. FAISS computes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NUM_IMAGES, PER_IMAGE, ITERATIONS = 500, 100, 100
 
 
 def initialise_clusters(model: VPRModel, images: ImageList, device: torch.device, seed: int) -> None:
-    """Set the clusters of an aggregator that has any, in place.
+    """Set the clusters of the model's aggregator in place, if it has clusters.
 
     Args:
         model: The model.

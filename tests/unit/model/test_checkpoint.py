@@ -155,7 +155,7 @@ def test_descriptors_that_are_no_numbers_are_refused():
     model = VPRModel(SPEC)
     with torch.no_grad():
         model.aggregator.project_rows.bias.fill_(torch.nan)
-    with pytest.raises(UserError, match="descriptors are not finite numbers, from image 1 of 2 on"):
+    with pytest.raises(UserError, match="from image 1 of 2 on are not finite"):
         Describer(model, torch.device("cpu")).describe(
             torch.rand(2, 3, 32, 48), np.empty((2, model.descriptor_dim), np.float32)
         )

@@ -73,7 +73,7 @@ def test_photos_that_are_dropped_are_placed_on_a_map(browser, city, localizer, s
             expected = located(localizer, file.name, file.read_bytes())
             text = card.inner_text()
             assert f"{expected['lat']:.6f}, {expected['lon']:.6f}" in text
-            assert f"{100 * expected['confidence']:.0f} % likely to be within 25 m" in text
+            assert f"{100 * expected['confidence']:.0f}% likely to be within 25 m" in text
             assert card.locator("figure").count() == 5
             assert card.locator("svg circle.here").count() == 1
             assert card.locator("svg circle.prediction").count() == 5

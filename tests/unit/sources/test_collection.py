@@ -766,7 +766,7 @@ def test_a_list_of_keys_says_which_queries_count_and_the_protocol_stands_beside_
     metrics = evaluate_ranking(ranking, np.zeros((2, 1), np.float32), database, queries, [1], 25.0).metrics
     assert (metrics["protocol"], metrics["num_queries"], metrics["recall_at_1"]) == ("two, 25 m", 2, 0.5)
     (tmp_path / "msls/val/keys.txt").write_text("not-there", encoding="utf-8")
-    with pytest.raises(UserError, match="has 1 keys; 1 belong to no query, 'not-there' first"):
+    with pytest.raises(UserError, match="belong to no query, the first of them 'not-there'"):
         collect("benchmarks", params, {"msls": source}, Context(known_hashes=tmp_path / "known.json"))
 
 

@@ -369,7 +369,7 @@ def test_a_date_to_retry_after_is_understood(server):
         ("kaggle://gsv-xs", "expected kaggle://owner/dataset"),
         ("kaggle://a/b/versions/new", "expected kaggle://owner/dataset"),
         ("http:///set.zip", "expected http://server/file"),
-        ("gdrive://x", "expected gdrive:// and the id in the link"),
+        ("gdrive://x", "expected gdrive://id"),
         ("file:///nowhere/at/all", "is neither a file nor a folder"),
     ],
 )

@@ -119,7 +119,7 @@ def test_moving_the_camera_gives_parallax_near_things_move_more_than_far_ones():
     from vpr.sources.synthetic.render import render
 
     town = build_city("Test", 5, (3, 3), (32, "T"), (500_000.0, 5_000_000.0))
-    x, y = town.extent_m[0] / 2, float(town.street_y[1, 0])
+    x, y = float(town.street_x[-1, 0]) / 2, float(town.street_y[1, 0])
 
     def view(metres: float, pitch: float) -> np.ndarray:
         camera = Camera(x + metres, y, 2.5, 0.0, pitch, 0.0, 0.6)

@@ -212,7 +212,7 @@ def test_weights_of_a_loss_that_cannot_fit_are_refused_before_they_are_made(tmp_
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     configuration = load_configuration(Params.read(tmp_path / "params.yaml"))
     configuration = replace(configuration, train={**configuration.train, "max_memory_gb": 24.0})
-    with pytest.raises(UserError, match=r"ArcFaceLoss has 2,539,520,000 weights of its own for 620,000 places"):
+    with pytest.raises(UserError, match=r"ArcFaceLoss has 2,539,520,000 weights for 620,000 places"):
         build_criterion(configuration, 4096, num_places=620_000)
 
 

@@ -21,7 +21,7 @@ def check_url(where: str, url: str) -> None:
         url: URL to check.
 
     Raises:
-        UserError: for an unknown scheme, an invalid address, or a ``file://`` that does not exist.
+        UserError: for an unknown scheme, an invalid URL, or a ``file://`` URL whose path does not exist.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in SCHEMES or not rest:
@@ -31,7 +31,9 @@ def check_url(where: str, url: str) -> None:
     if scheme in ("http", "https") and not urlsplit(url).hostname:
         raise UserError(f"{where}.url is {url!r}; expected {scheme}://server/file")
     if scheme == "gdrive" and not re.fullmatch(r"[\w-]{10,}(/.+)?", rest):
-        raise UserError(f"{where}.url is {url!r}; expected gdrive:// and the id in the link, or that and /file.zip")
+        raise UserError(
+            f"{where}.url is {url!r}; expected gdrive://id or gdrive://id/file.zip, with the id from the link"
+        )
     if scheme == "file" and not path_on_disk(url).exists():
         raise UserError(f"{where}.url: {path_on_disk(url)} is neither a file nor a folder; correct the path")
 

@@ -58,11 +58,6 @@ class City:
     tree_items: NDArray[np.int64]
     shape: tuple[int, int]
 
-    @property
-    def extent_m(self) -> tuple[float, float]:
-        """Width and height of the city, in metres."""
-        return float(self.street_x[-1, 0]), float(self.street_y[-1, 0])
-
     def to_utm(self, x: float, y: float) -> tuple[float, float]:
         """Return UTM east and north of a point of the city frame."""
         cos, sin = np.cos(self.angle), np.sin(self.angle)

@@ -1,10 +1,10 @@
 """Draw a city in perspective, one ray per sample, with numba.
 
-Walls are vertical, so what a ray meets depends on its azimuth alone and how high it meets it on its slope: for each
-azimuth of the picture the boxes, trunks, crowns and people on the way are sorted by distance once (``_columns``), then
-each sample walks that short list with its own slope (``_picture``), and each kind of thing says whether it is seen
-there (``_see_...``). Shadows come from a height map around the camera, swept along the sun. Colours are linear light
-until ``render`` applies exposure and a tone curve.
+All walls are vertical. The azimuth of a ray therefore determines which objects it can meet, and its slope determines
+the height at which it meets them. For each azimuth, ``_columns`` sorts the boxes, trunks, crowns and people along the
+ray by distance. For each sample, ``_picture`` goes through this list with the sample's slope, and a function
+``_see_...`` for each kind of object tests whether the ray meets it. Shadows come from a height map around the camera,
+swept along the direction of the sun. Colours are linear light until ``render`` applies exposure and a tone curve.
 """
 
 from __future__ import annotations
