@@ -79,7 +79,7 @@ def test_make_docs_adds_blocks_and_rows(extended):
     page = (extended.folder / "docs/components.md").read_text(encoding="utf-8")
     assert re.search(r"^\| `spoc` \| `sigma: 0.33` \|.*Babenko 2015", page, re.MULTILINE)
     assert "| `tiny` | `width: 16` |" in page
-    assert "| `CompactLoss` | `power: 2` |  | no |" in page
+    assert "| `CompactLoss` | `power: 2` | no miner |" in page
     assert "`datasets.squares.images`" in (extended.folder / "docs/parameters.md").read_text(encoding="utf-8")
 
 

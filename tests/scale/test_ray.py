@@ -159,7 +159,7 @@ def test_a_second_run_goes_on_where_the_first_stopped(many, checkpoint, tmp_path
     np.testing.assert_array_equal(out, local(checkpoint, images))
     assert not list(tmp_path.glob("data/scratch/extract-*"))
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    with pytest.raises(UserError, match=r"RAY_ADDRESS is '127\.0\.0\.1:1', where no Ray answers"):
+    with pytest.raises(UserError, match=r"RAY_ADDRESS is '127\.0\.0\.1:1', but no Ray cluster answers"):
         extract_with_ray(checkpoint, images, images.images, out, "cpu", BATCH, "many")
 
 

@@ -9,7 +9,7 @@ from tools.docs import components, model_names, parameters, performance, reprodu
 from tools.docs.blocks import write_blocks
 from tools.docs.chaos import with_chaos
 from tools.docs.exports import with_exports
-from tools.docs.recalls import with_recalls
+from tools.docs.readme import with_names, with_recalls
 from tools.docs.reruns import with_tables
 
 PARAMS, PIPELINE, DOCS = Path("params.yaml"), Path("dvc.yaml"), Path("docs")
@@ -33,7 +33,8 @@ def main() -> None:
     library = DOCS / "library.md"
     library.write_text(with_exports(library.read_text(encoding="utf-8"), EXPORTS), encoding="utf-8")
     readme = Path("README.md")
-    readme.write_text(with_recalls(readme.read_text(encoding="utf-8"), PARAMS), encoding="utf-8")
+    text = with_names(with_recalls(readme.read_text(encoding="utf-8"), PARAMS))
+    readme.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

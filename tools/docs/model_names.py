@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tools.docs.components import table
-from vpr.published.find_model import facts, published_recalls
+from vpr.published.find_model import facts
 from vpr.published.table import PUBLISHED
 
 PAGE = """# Models by name
@@ -37,11 +37,13 @@ published files themselves are not part of the tests.*
 [Hugging Face Hub](library.md#the-hugging-face-hub), and the path of a checkpoint.
 [torch.hub](library.md#torchhub) gives the same models.
 
+The number at the end of a name is the size of the descriptor, as in `cosplace_resnet50_512`. MegaLoc's is 8448.
+
 {models}
 
-Published recalls are those of the source; [published recalls](reproduction.md) has more of them. Images are resized to
-the given size, bilinearly with antialiasing. The authors of CosPlace and EigenPlaces evaluate images at their original
-size, and the authors of BoQ and of `convap_resnet50_4096` resize bicubically, so the last digit can differ.
+[Published recalls](reproduction.md) lists what the authors report. Images are resized to the given size, bilinearly
+with antialiasing. The authors of CosPlace and EigenPlaces evaluate images at their original size, and the authors of
+BoQ and of `convap_resnet50_4096` resize bicubically, so the last digit can differ.
 
 DVC compares only the path of a file in `weights` or `checkpoint`, not its content, so give a new file a new name.
 
@@ -58,18 +60,14 @@ requires image sizes in multiples of 14, and resizes its position embeddings as 
 
 
 def page() -> str:
-    """Return the page."""
-    rows = []
+    """Return the page, with one row for the models of a family that differ only in descriptor size."""
+    sizes: dict[tuple[str, ...], list[str]] = {}
     for name in PUBLISHED:
-        known = facts(name)
-        recalls = ", ".join(
-            f"{row['set']} {row['recall_at_1']}" for row in published_recalls(name) if row["recall_at_1"]
-        )
-        rows.append(
-            [
-                f"`{name}`", str(known["descriptor_dim"]), known["image_size"], known["trained_on"], known["licence"],
-                recalls, known["source"],
-            ]
-        )  # fmt: skip
-    titles = ["name", "descriptor", "image", "trained on", "licence", "published recall@1", "source"]
-    return PAGE.format(models=table(titles, rows))
+        known, (family, _, last) = facts(name), name.rpartition("_")
+        row = (family or last, known["image_size"], known["trained_on"], known["licence"], known["source"])
+        sizes.setdefault(row, []).append(last if family else "")
+    rows = []
+    for (family, *rest), members in sizes.items():
+        name = f"{family}_{members[0]}".rstrip("_") if len(members) == 1 else f"{family}_<size>"
+        rows.append([f"`{name}`", ", ".join(members) if len(members) > 1 else "", *rest])
+    return PAGE.format(models=table(["name", "sizes", "image size", "trained on", "licence", "source"], rows))

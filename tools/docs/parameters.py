@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def rows_of(options: type[Options], values: dict[str, Any] | None = None) -> lis
     for name, field in options.model_fields.items():
         value = [f"`{_yaml(values[name])}`"] if values is not None else []
         allowed = field.title or expected(field.annotation, field.metadata)
-        rows.append([f"`{name}`", *value, field.description or "", _plain(allowed)])
+        rows.append([f"`{name}`", *value, field.description or "", _brief(allowed)])
     return rows
 
 
@@ -88,9 +89,11 @@ def page(params_file: Path) -> str:
     )
 
 
-def _plain(text: str) -> str:
-    """Replace types that ``expected`` writes as in Python."""
-    return text.replace("dict[str, int | list[int] | list[str]]", "a block").replace("|", "or")
+def _brief(allowed: str) -> str:
+    """Shorten the words of an error message for a table."""
+    if allowed in ("true or false", "a string"):
+        return ""
+    return re.sub(r"\ba (list of )?whole number(s?) ", r"\1whole number\2 ", allowed).replace("one of: ", "")
 
 
 def _yaml(value: Any) -> str:

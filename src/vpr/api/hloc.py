@@ -1,8 +1,8 @@
-"""Write descriptors and pairs of images in the files that hloc and COLMAP read.
+"""Write descriptors and pairs of images in the formats that hloc and COLMAP read.
 
-https://github.com/cvg/Hierarchical-Localization. Descriptors are an HDF5 file with a group for each image, named like
-the image, that holds ``global_descriptor``. Pairs are a text file; each line names a query and a database image,
-separated by a blank, nearest first.
+hloc is at https://github.com/cvg/Hierarchical-Localization. Its descriptors are an HDF5 file with a group for each
+image, which is named after the image and holds ``global_descriptor``. Its pairs are a text file in which each line
+names a query and a database image, separated by a space, nearest first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write_descriptors(path: Path, names: Sequence[str], descriptors: NDArray[np.
     """Write descriptors as hloc's ``extract_features`` does.
 
     Raises:
-        UserError: for a name that HDF5 cannot have a group for.
+        UserError: if a name cannot be the name of a group in HDF5.
     """
     import h5py  # slow to import
 
@@ -78,10 +78,10 @@ def write_pairs(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
     """Write one pair per line.
 
     Raises:
-        UserError: for a name with a blank, which the format does not allow.
+        UserError: for a name with white space, which the format does not allow.
     """
     odd = next((name for pair in pairs for name in pair if len(name.split()) != 1), None)
     if odd is not None:
-        raise UserError(f"{odd!r}: the format of pairs separates names by a blank; rename it")
+        raise UserError(f"{odd!r}: the format of pairs separates names by a space; rename this image")
     with atomic_write(path) as part:
         part.write_text("".join(f"{one} {other}\n" for one, other in pairs), encoding="utf-8")

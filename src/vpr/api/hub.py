@@ -1,4 +1,4 @@
-"""Put models on the Hugging Face Hub: ``vpr push``. See ``vpr.published.hub_download`` for the files."""
+"""Upload models to the Hugging Face Hub: ``vpr push``. See ``vpr.published.hub_download`` for the files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_folder(checkpoint: Path, folder: Path, card: str) -> None:
         card: The model card, in Markdown.
 
     Raises:
-        UserError: if the checkpoint is not valid, or the folder has other files.
+        UserError: if the checkpoint is not valid, the folder contains other files, or safetensors is not installed.
     """
     try:
         from safetensors.torch import save_file
@@ -35,7 +35,7 @@ def write_folder(checkpoint: Path, folder: Path, card: str) -> None:
     model, metadata = load_checkpoint(checkpoint)
     others = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     if set(others) - {WEIGHTS, CONFIG, CARD, ".gitattributes"}:
-        raise UserError(f"{folder} has other files, such as {sorted(others)[0]}; name an empty folder")
+        raise UserError(f"{folder} contains other files, such as {sorted(others)[0]}; name an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     save_file({name: value.clone() for name, value in model.state_dict().items()}, folder / WEIGHTS)
     config = {"vpr_format": CHECKPOINT_FORMAT, "spec": asdict(model.spec), "metadata": metadata}
@@ -73,7 +73,8 @@ def model_card(
 
     Args:
         name: ``owner/name``; ``None`` for a folder.
-        metadata, spec, descriptor_dim: Content of its checkpoint, and the size of its descriptors.
+        metadata, spec, descriptor_dim: Metadata and specification in the model's checkpoint, and the size of its
+            descriptors.
         recalls: Content of ``metrics/recalls/<set>.json`` by set; empty if nothing was measured.
         licence: Identifier of the licence on the hub, such as ``mit``.
         commit: Commit of the project that the model is pushed from.

@@ -17,8 +17,8 @@ def add_commands(commands: Commands) -> None:
 
     one = commands.add("pairs", pairs, "write pairs of images to match, for hloc and COLMAP")
     one.add_argument("photos", type=Path, metavar="PHOTOS", help="folder of images")
-    one.add_argument("--database", type=Path, help="folder to find the nearest images in; by default the same folder")
-    one.add_argument("--top", type=positive(int), default=50, help="number of nearest images of each image")
+    one.add_argument("--database", type=Path, help="folder of the images to pair with; by default PHOTOS itself")
+    one.add_argument("--top", type=positive(int), default=50, help="number of nearest images to pair with each image")
     one.add_argument("--out", type=Path, required=True, help="text file to write")
     add_model(one)
 
@@ -31,12 +31,12 @@ def describe(args: argparse.Namespace) -> int:
 
     names, descriptors = describe_folder(args.photos, chosen_model(args))
     write_descriptors(args.h5, names, descriptors)
-    print(f"{args.h5}: {len(names):,} descriptors of {descriptors.shape[1]}")
+    print(f"{args.h5}: {len(names):,} descriptors of {descriptors.shape[1]} numbers")
     return 0
 
 
 def pairs(args: argparse.Namespace) -> int:
-    """Write each image with its nearest ones."""
+    """Write pairs of each image and its nearest images."""
     from vpr.api.hloc import describe_folder, nearest_pairs, write_pairs
 
     model = chosen_model(args)

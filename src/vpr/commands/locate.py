@@ -26,9 +26,9 @@ def add_commands(commands: Commands) -> None:
     add_index(one)
     one.add_argument("--near", metavar="LAT,LON", help="search only near this position, in degrees; needs --within")
     one.add_argument("--within", type=float, metavar="METRES", help="largest distance from --near")
-    one.add_argument("--since", metavar="TIME", help="search only photos since 2019, 201906 or 20190630")
+    one.add_argument("--since", metavar="TIME", help="search only photos taken since then: 2019, 201906 or 20190630")
     one.add_argument("--where", metavar="SQL", help="search only photos that meet a condition; for LanceDB")
-    one.add_argument("--exact", action="store_true", help="compare all photos, even with an approximate index")
+    one.add_argument("--exact", action="store_true", help="compare with all photos, even if the index is approximate")
     one.add_argument("--num-predictions", type=int, default=5, help="number of nearest database photos to print")
     one.add_argument("--min-confidence", type=float, default=0.0, help="answer `unknown` below this probability")
     one.add_argument(
@@ -37,8 +37,8 @@ def add_commands(commands: Commands) -> None:
         default="text",
         help="json is what the server answers; geojson and gpx are for maps",
     )
-    one.add_argument("--page", type=Path, help="also write an HTML page with photos, predictions and maps")
-    one.add_argument("--pictures", type=Path, metavar="FOLDER", help="also draw each answer: 1.png, 2.png and so on")
+    one.add_argument("--page", type=Path, help="HTML page to write as well, with photos, predictions and maps")
+    one.add_argument("--pictures", type=Path, metavar="FOLDER", help="folder to draw answers in, as 1.png, 2.png...")
     add_database_photos(one)
 
 
@@ -126,9 +126,10 @@ def photos_of(given: Iterable[str], here: Path) -> list[tuple[str, Path]]:
 
 
 def database_photos(index: Database, given: Path | None) -> Path | None:
-    """Return the folder of a database's photos: the given one, or that of a set of this project; ``None`` if unknown.
+    """Return the folder of a database's photos: the given folder, or that of an evaluation set of this project.
 
-    An index does not name the folder, because one from a stranger could name any.
+    The result is ``None`` if the folder is unknown. An index does not store it, because an index from a stranger could
+    name any folder of this machine.
 
     Raises:
         UserError: if the given folder does not exist.

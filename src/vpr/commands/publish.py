@@ -13,17 +13,17 @@ from vpr.config.project import find_project, git_commit
 
 def add_commands(commands: Commands) -> None:
     """Add the commands of this file."""
-    one = commands.add("export", export, "write a model as ONNX or as a program of torch.export")
+    one = commands.add("export", export, "write a model as ONNX or as a torch.export program")
     formats = one.add_mutually_exclusive_group(required=True)
     formats.add_argument("--onnx", type=Path, metavar="FILE", help="ONNX file to write")
-    formats.add_argument("--pt2", type=Path, metavar="FILE", help="file of torch.export to write")
+    formats.add_argument("--pt2", type=Path, metavar="FILE", help="torch.export file to write")
     add_model(one)
 
     one = commands.add("push", push, "upload a model to the Hugging Face Hub, with a model card")
     one.add_argument("name", nargs="?", metavar="OWNER/NAME", help="repository on the hub")
-    one.add_argument("--folder", type=Path, help="write the files into a folder instead of uploading them")
+    one.add_argument("--folder", type=Path, help="folder to write the files into, instead of uploading them")
     add_model(one)
-    one.add_argument("--recalls", type=Path, help="folder of <set>.json for the card, such as metrics/recalls")
+    one.add_argument("--recalls", type=Path, help="folder of <set>.json to show in the card, such as metrics/recalls")
     one.add_argument(
         "--license", help="licence for the card; by default mit for your own models, required for others' weights"
     )
@@ -54,19 +54,19 @@ def push(args: argparse.Namespace) -> int:
     from vpr.published.hub_download import CARD, CONFIG, WEIGHTS
 
     if (args.name is None) == (args.folder is None):
-        raise UserError("name the repository as owner/name, or a --folder to write")
+        raise UserError("give either the name of a repository, as owner/name, or --folder, and not both")
     checkpoint = checkpoint_of(args)
     model, metadata = load_checkpoint(checkpoint)
     recalls = {}
     if args.recalls is not None:
         files = sorted(args.recalls.glob("*.json"))
         if not files:
-            raise UserError(f"{args.recalls} has no recalls <set>.json; run `dvc repro`, or leave out --recalls")
+            raise UserError(f"{args.recalls} has no recalls, which are files <set>.json; leave out --recalls")
         recalls = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
     source = metadata.get("configuration", {}).get("dataset", {}).get("name", "")
     licence = args.license or ("" if source.startswith("https://") else "mit")
     if not licence:
-        raise UserError(f"these are weights of {source}; give the licence that this page states with --license")
+        raise UserError(f"these are weights of {source}; pass the licence stated on that page with --license")
     commit = git_commit() if find_project(Path.cwd()) else "unknown"
     card = hub.model_card(args.name, metadata, asdict(model.spec), model.descriptor_dim, recalls, licence, commit)
     if args.folder is not None:

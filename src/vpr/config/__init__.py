@@ -1,1 +1,1 @@
-"""Settings, tables of components, the project's folders, errors and progress: every other folder imports this one."""
+"""Settings, tables of components, folders, errors and progress. Every folder except ``pages`` imports this one."""

@@ -1,4 +1,4 @@
-"""Distinguish mistakes of users from bugs of ours, and report both."""
+"""Distinguish users' mistakes from bugs in vpr, and report both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vpr.config.end_with_dvc import end_with_dvc
 
 # Errors of the machine that a user can put right, such as a full disk.
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
-# Messages of torch and concurrent.futures when the kernel has ended one of their processes.
+# Messages of torch and concurrent.futures when one of their processes was killed or cannot be reached.
 _RANK_LOST = re.compile(r"\bgloo\b|\bNCCL\b|ProcessGroup|DistBackendError")
 _KILLED = re.compile(r"DataLoader worker .* (is killed by signal|exited unexpectedly)|process pool was terminated")
 
@@ -33,7 +33,7 @@ class UserError(Exception):
 
 
 def one_line(text: object, limit: int = 300) -> str:
-    """Return a text on one line, cut to ``limit`` characters."""
+    """Return a string as one line, cut after ``limit`` characters."""
     return " ".join(str(text).split())[:limit]
 
 
@@ -54,7 +54,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
 @contextmanager
 def _remembered_interrupt() -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C sets, besides raising ``KeyboardInterrupt`` as usual."""
+    """Yield an event that Ctrl-C sets, in addition to raising ``KeyboardInterrupt`` as usual."""
     came = threading.Event()
 
     def interrupt(*_: Any) -> None:
@@ -71,7 +71,10 @@ def _remembered_interrupt() -> Iterator[threading.Event]:
 
 
 def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
-    """Run a command. A ``UserError`` becomes one line; any other exception keeps its traceback.
+    """Run a command and return its exit code.
+
+    A ``UserError``, and an error of the machine such as a full disk, becomes one line; any other exception is a bug and
+    keeps its traceback.
 
     Args:
         name: Name of the command in messages.

@@ -317,6 +317,10 @@ def expected(annotation: Any, metadata: Any = ()) -> str:
         return " or ".join(parts)
     if hasattr(annotation, "__metadata__"):  # Annotated
         return expected(annotation.__origin__, annotation.__metadata__)
+    if origin is dict:
+        return f"a block of names, each with {expected(get_args(annotation)[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "a block of " + ", ".join(annotation.model_fields)
     if origin is list and hasattr(get_args(annotation)[0], "__metadata__"):
         (item,) = get_args(annotation)
         return f"a list of whole numbers{_limits(item.__metadata__, ' from ')}{limits}"

@@ -1,4 +1,4 @@
-"""Write CSV files that are safe to open in spreadsheets and browsers, though their texts come from strangers."""
+"""Convert tables to CSV that is safe to open in spreadsheets and browsers, even if its text comes from strangers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def harmless(text: str) -> str:
-    """Return a text that no page runs as a script and no spreadsheet evaluates as a formula.
+    """Return a string that no page runs as a script and no spreadsheet evaluates as a formula.
 
     ``dvc plots show`` copies the cells of a table into a page unescaped, so angle brackets become ‹ and ›. A text that
     a spreadsheet would evaluate gets an apostrophe in front.
@@ -21,7 +21,7 @@ def harmless(text: str) -> str:
 
 
 def to_csv(rows: pd.DataFrame) -> str:
-    """Return a table as CSV, with texts and column names made ``harmless``."""
+    """Return a table as CSV, with strings and column names made ``harmless``."""
     safe = rows.rename(columns=lambda name: harmless(str(name)))
     for position, (_, column) in enumerate(safe.items()):
         if not pd.api.types.is_numeric_dtype(column):

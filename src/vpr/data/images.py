@@ -1,4 +1,4 @@
-"""Read and decode images. Datasets, photos sent to the server, and the report all use these functions."""
+"""Read and decode images: those of datasets, photos sent to the server, and pictures in the report."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class ImageError(ValueError):
 def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image as RGB with 8 bits per channel, rotated upright by its EXIF orientation.
 
-    Grey images of 16 bits are scaled to 8 bits. Images without a defined white, such as those with floating-point
-    pixels, are refused.
+    Grey images of 16 bits are scaled to 8 bits. Images whose value for white is unknown, such as those with
+    floating-point pixels, are refused.
 
     Raises:
         ImageError: if the content is not an image, is damaged, has more than ``max_pixels`` pixels, or has pixels of an
@@ -88,7 +88,7 @@ def _with_8_bits(image: Image.Image, file_format: str | None, tags: Mapping[int,
     if not (image.mode.startswith("I;16") or (image.mode == "I" and file_format in ("PNG", "PPM"))):
         if image.mode in ("I", "F"):
             kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
-            raise ImageError(f"its pixels are {kind} without a known white; save it with 8 or 16 bits per channel")
+            raise ImageError(f"its pixels are {kind}, whose white is unknown; save it with 8 or 16 bits per channel")
         return image
     white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
     grey = np.asarray(image).astype(np.uint32)
@@ -101,7 +101,7 @@ def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
     Raises:
-        ImageError: if the path is a folder, or a pipe or device, reading which may never end.
+        ImageError: if the path is a folder, or a pipe or device, which might never stop sending data.
         OSError: if the file is missing or cannot be read.
     """
     if path.exists() and not path.is_file():
@@ -120,7 +120,7 @@ def open_image(path: Path) -> Image.Image:
 
 
 def open_pixels(path: Path) -> Tensor:
-    """Return the pixels ``(3, H, W)`` uint8 of ``open_image``, which is faster for JPEGs.
+    """Return the pixels of an image file as ``(3, H, W)`` uint8. This is faster than ``open_image`` for JPEGs.
 
     Raises:
         UserError: if the file is missing or cannot be used; the message names it.
@@ -181,6 +181,6 @@ def _named(path: Path) -> Iterator[None]:
         yield
     except (ImageError, OSError) as error:
         raise UserError(
-            f"{path}: cannot be read as an image: {error}; run `dvc repro --force --single-item verify` to list all of "
-            "them"
+            f"{path}: cannot be read as an image: {error}; if it belongs to the dataset, `dvc repro --force "
+            "--single-item verify` lists all unreadable images"
         ) from None

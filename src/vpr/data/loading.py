@@ -22,7 +22,7 @@ class ImageList(Dataset[Tensor]):
     Args:
         folder: Folder that the paths start from.
         images: Paths of the images.
-        preprocess: Resizes each image.
+        preprocess: Function that resizes each image to this size.
     """
 
     def __init__(self, folder: Path, images: Iterable[str], preprocess: Preprocess) -> None:
@@ -49,10 +49,11 @@ class ImageList(Dataset[Tensor]):
         return torch.stack([self[index] for index in indices])
 
     def keep_decoded(self, num_bytes: float, num_workers: int) -> int:
-        """Keep decoded images in memory from now on: all of them, or the first ones as far as they fit.
+        """Keep decoded images in memory from now on: all of them or, if they do not fit, the first ones that do.
 
         Args:
-            num_bytes: Memory that they may take. If loader processes share them, free shared memory is a limit too.
+            num_bytes: Largest memory for them, in bytes; also limited by free shared memory if loader processes share
+                them.
             num_workers: Number of loader processes, which share the images.
 
         Returns:

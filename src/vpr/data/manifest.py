@@ -1,8 +1,9 @@
-"""The manifest: a table with a row for each image and role, the same for every dataset.
+"""The manifest: a table with a row for each image in each role and set, and the same columns for every dataset.
 
 A dataset adapter returns a *listing*, which contains the images that should exist. The verify stage reads the files and
 writes the *manifest*, which contains the images that do exist. Training and evaluation images are in separate files, so
-that adding an evaluation set does not affect training. Both have the same columns; verify fills in sizes and hashes.
+that adding an evaluation set does not affect training. A manifest has the columns of the listing, and the sizes and
+hashes that the verify stage adds.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ TRAIN, DATABASE, QUERY = "train", "database", "query"
 ROLES = (TRAIN, DATABASE, QUERY)
 KEY = ["role", "set", "image"]
 
-# Columns of every manifest. Unknown texts are "" and unknown numbers are NaN.
+# Columns of every manifest. Unknown strings are "" and unknown numbers are NaN.
 COLUMNS: dict[str, str] = {
     "image": "str",  # path relative to the root, with forward slashes
     "role": "str",  # train, database or query
     "set": "str",  # evaluation set; "" for training images
-    "place_id": "str",  # unique within the role and set
+    "place_id": "str",  # identifies a place within its role and set
     "utm_east": "float64",  # metres
     "utm_north": "float64",
     "utm_zone": "str",  # number and band, such as 32T
@@ -117,19 +118,19 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
 
 
 def city_of(rows: pd.DataFrame) -> pd.Series[str]:
-    """Return the city of each image: the column ``city``, or the place id up to its last slash."""
+    """Return the city of each image: its ``city`` if there is such a column, otherwise its place id up to a slash."""
     return rows["city"] if "city" in rows else rows["place_id"].str.rpartition("/")[0]
 
 
 def write_parts(manifest: Manifest, folder: Path, validation_set: str | None) -> None:
     """Write ``train.parquet``, ``evaluation.parquet`` (all sets) and ``validation.parquet`` (one set).
 
-    Each file has only the columns and metadata that concern its rows.
+    The training and validation files leave out additional columns that are empty in all of their rows.
 
     Args:
         manifest: The whole dataset.
         folder: Folder to write into.
-        validation_set: Set to validate on during training; ``None`` leaves that file without rows.
+        validation_set: Set to validate on during training; with ``None``, that file has no rows.
     """
     options = {"options": manifest.metadata.get("options", {})}
     train = Manifest(manifest.name, manifest.root, _own_columns(manifest.train()), options)
@@ -175,12 +176,12 @@ def read_manifest(path: Path) -> Manifest:
     """Read what ``write_manifest`` wrote.
 
     Raises:
-        UserError: if the file is missing, or is another Parquet file.
+        UserError: if the file is missing, or is a Parquet file that ``write_manifest`` did not write.
     """
     if not path.is_file():
         raise UserError(f"{path}: not found; run `dvc repro verify` first")
     table = pq.read_table(path)
     header = (table.schema.metadata or {}).get(b"vpr")
     if header is None:
-        raise UserError(f"{path}: not a manifest, its metadata has no 'vpr' entry; run `dvc repro verify`")
+        raise UserError(f"{path}: not a manifest, because its metadata has no 'vpr' entry; run `dvc repro verify`")
     return Manifest(**json.loads(header), rows=table.to_pandas())

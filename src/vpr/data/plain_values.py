@@ -1,4 +1,4 @@
-"""Check values from a stranger's file: only mappings, lists, texts and numbers are accepted, and not too many."""
+"""Check values from a stranger's file: only mappings, lists, strings, numbers, booleans and ``None``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ MAX_VALUES = 1_000_000
 
 
 def require_plain(content: Any, max_values: int = MAX_VALUES) -> None:
-    """Refuse content that JSON could not hold.
+    """Refuse content that is not plain data, or that has too many values.
 
     A pickle can contain a list once and refer to it a million times; every reference counts.
 
     Raises:
-        ValueError: for a value of another type, a key that is not a text, or more than ``max_values`` values.
+        ValueError: for a value of another type, a key that is not a string, or more than ``max_values`` values.
     """
     waiting, number = [content], 0
     while waiting:
@@ -21,7 +21,7 @@ def require_plain(content: Any, max_values: int = MAX_VALUES) -> None:
         number += 1
         if isinstance(value, dict):
             if not all(isinstance(key, str) for key in value):
-                raise ValueError("a key that is not a text")
+                raise ValueError("a key that is not a string")
             waiting += value.values()
         elif isinstance(value, (list, tuple)):
             waiting += value

@@ -14,8 +14,8 @@ def in_processes(work: Callable[[Any], Any], jobs: Sequence[Any], num_workers: i
 
     Args:
         work: Function at the top level of a module, because processes receive it by its name.
-        jobs: Arguments of the function.
-        num_workers: Number of processes; ``None`` for all cores.
+        jobs: Argument of the function for each job.
+        num_workers: Number of processes; ``None`` for one per core.
     """
     workers = min(num_workers or os.cpu_count() or 1, len(jobs))
     if workers <= 1:

@@ -38,7 +38,7 @@ def ray_cluster() -> Iterator[Any]:
     """Connect to a cluster and yield the module ``ray``.
 
     Raises:
-        UserError: if the cluster cannot be reached, or if our code raised it in a task.
+        UserError: if the cluster cannot be reached, or if a task raised a ``UserError``.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -80,7 +80,7 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except OSError as error:
-        raise UserError(f"RAY_ADDRESS is {address!r}, but no Ray answers there: {error}") from None
+        raise UserError(f"RAY_ADDRESS is {address!r}, but no Ray cluster answers there: {error}") from None
 
 
 def in_ray_tasks(work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:

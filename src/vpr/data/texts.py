@@ -1,4 +1,4 @@
-"""Recognise texts where another kind of file is expected, such as a web page that was downloaded instead of a file."""
+"""Recognise text where another kind of file is expected, such as a web page that was downloaded instead of a file."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _LOOKED_AT, _SHOWN = 512, 40
 
 
 def text_that_begins(content: bytes) -> str | None:
-    """Return the beginning of a text for a message; ``None`` if the content is not a text.
+    """Return the beginning of a text file, to be shown in a message; ``None`` if the content is not text.
 
     Args:
         content: Content of a file, or its first bytes.

@@ -91,10 +91,10 @@ def extract_with_ray(
 
     Args:
         checkpoint: Checkpoint of the model; every machine reads it.
-        images: The images.
-        sha256: Hash of each image's file, so that unfinished work on other images is not reused.
-        out: Array ``(number of images, D)``.
-        accelerator: Device of the machines: ``auto``, ``cpu`` or ``gpu``.
+        images: Images to describe.
+        sha256: Hash of each image's file, so that shards left by an interrupted run on other images are not reused.
+        out: Array ``(number of images, D)`` to write into.
+        accelerator: Device to use on each machine: ``auto``, ``cpu`` or ``gpu``.
         batch_size: Images at a time; ``None`` for as many as suit the device.
         title: Name of the work in messages.
 
@@ -133,9 +133,12 @@ def describe_shards(
         checkpoint: Checkpoint of the model; every machine reads it.
         images: The images of all shards.
         write: Function of a shard and its descriptors; called again for a shard whose machine was lost.
-        accelerator: Device of the machines: ``auto``, ``cpu`` or ``gpu``.
+        accelerator: Device to use on each machine: ``auto``, ``cpu`` or ``gpu``.
         batch_size: Images at a time; ``None`` for as many as suit the device.
         title: Name of the work in messages.
+
+    Raises:
+        UserError: if an image cannot be read, a descriptor is not finite, or Ray cannot be reached.
     """
     done = len(images) - sum(len(shard["images"]) for shard in to_do)
     with progress(len(images), title, "images", done) as bar, ray_cluster() as ray:

@@ -1,4 +1,4 @@
-"""Text columns to break recall down by, such as day and night."""
+"""Find the columns that recall can be broken down by, such as the time of day, and compute these recalls."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def is_number(values: pd.Series) -> bool:
 
 
 def condition_columns(queries: pd.DataFrame) -> list[str]:
-    """Return the text columns with few distinct values, which recall can be broken down by."""
+    """Return the columns of strings or booleans with few distinct values, which recall can be broken down by."""
     known = {"image", "role", "set", "place_id", "frame", "positive_frames", *VERIFIED_COLUMNS}
     columns = []
     for column in queries.columns:
@@ -39,7 +39,10 @@ def condition_columns(queries: pd.DataFrame) -> list[str]:
 def recall_by_condition(
     ranking: NDArray[np.int64], positives: Positives, queries: pd.DataFrame, recalls: Sequence[int]
 ) -> pd.DataFrame:
-    """Return ``condition, value, num_queries, recall_at_<N>...`` for each value of each condition."""
+    """Return a table with a row for each value of each condition.
+
+    Its columns are ``condition``, ``value``, ``num_queries`` and ``recall_at_<N>`` for each N in ``recalls``.
+    """
     rows = []
     for column in condition_columns(queries):
         values = queries[column]

@@ -1,4 +1,4 @@
-"""The data of an evaluation set that the report reads."""
+"""Gather what the report needs to know about an evaluation set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read size, hash and problems of every image file. Unchanged files are not read again."""
+"""Read the size and hash of every image file, and find its problems. Intact, unchanged files are not read again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FILE_COLUMNS = ["image", "mtime_ns", *VERIFIED_COLUMNS, "problem"]
 
 
 def read_all_files(folder: Path, images: list[str], num_workers: int | None, engine: str) -> pd.DataFrame:
-    """Return a row for each file. Files of a linked folder are remembered by its real path."""
+    """Return a row for each file. The results for a folder behind a symbolic link are kept under its real path."""
     groups: dict[str, list[str]] = {}
     for image in images:
         groups.setdefault(image.partition("/")[0], []).append(image)
@@ -45,7 +45,7 @@ def read_all_files(folder: Path, images: list[str], num_workers: int | None, eng
 
 
 def _read_files(folder: Path, images: list[str], num_workers: int | None, engine: str, name: str) -> pd.DataFrame:
-    """Return size, hash and problem of each file, for unchanged files from the memory."""
+    """Return the size, hash and problem of each file; those of unchanged files come from an earlier run."""
     memory = data_root() / ".verified" / f"{hashlib.sha256(f'{_CHECKS}:{folder}'.encode()).hexdigest()[:16]}.parquet"
     known = pd.read_parquet(memory) if memory.is_file() else pd.DataFrame(columns=_FILE_COLUMNS)
     now = pd.DataFrame([(i, *_stamp(f"{folder}/{i}")) for i in images], columns=["image", "bytes_now", "mtime_now"])
@@ -101,7 +101,7 @@ def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
 
 
 def _stamp(path: str) -> tuple[int, int]:
-    """Return size in bytes and time of change; -1 if there is no file."""
+    """Return the size in bytes and the modification time of a file; ``(-1, -1)`` if there is none."""
     try:
         stat = os.stat(path)  # noqa: PTH116 (called half a million times)
     except OSError:

@@ -93,7 +93,7 @@ def test_pairs_are_the_nearest_and_no_image_is_its_own(tmp_path):
     write_pairs(tmp_path / "pairs.txt", found)
     lines = (tmp_path / "pairs.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
     assert [tuple(line.split()) for line in lines] == found
-    with pytest.raises(UserError, match="separates names by a blank"):
+    with pytest.raises(UserError, match="separates names by a space"):
         write_pairs(tmp_path / "pairs.txt", [("a b", "c")])
 
 
