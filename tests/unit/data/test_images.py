@@ -68,7 +68,7 @@ def test_grey_of_12_bits_is_scaled_by_its_own_white():
 
 @pytest.mark.parametrize("values", [RAMP / 255, np.full((16, 24), np.nan), RAMP * 1000.0], ids=["0-1", "nan", "large"])
 def test_floating_point_pixels_are_refused_because_white_is_not_known(values):
-    with pytest.raises(ImageError, match="floating-point numbers whose white is unknown"):
+    with pytest.raises(ImageError, match="floating-point numbers, whose white is unknown"):
         decode(encoded(Image.fromarray(values.astype(np.float32)), "TIFF"))
 
 
@@ -79,7 +79,7 @@ def test_a_small_tiff_with_huge_tiles_is_refused():
 
 
 def test_integers_of_32_bits_are_refused():
-    with pytest.raises(ImageError, match="32-bit integers whose white is unknown"):
+    with pytest.raises(ImageError, match="32-bit integers, whose white is unknown"):
         decode(encoded(Image.fromarray(RAMP.astype(np.int32)), "TIFF"))
 
 
