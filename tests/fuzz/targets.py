@@ -91,7 +91,14 @@ def listing_of(source: Path) -> Manifest:
     """The images of a table or folder."""
     return Custom("custom").prepare(
         CustomParams(
-            source=str(source), root=None, columns={}, splits={}, ground_truth={}, allow_pickle=False, places=None
+            source=str(source),
+            root=None,
+            columns={},
+            splits={},
+            utm_zone=None,
+            ground_truth={},
+            allow_pickle=False,
+            places=None,
         ),
         Context(),
     )

@@ -17,7 +17,7 @@ from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError
 from vpr.descriptors.trained_model import Model
 from vpr.retrieval.search import search
-from vpr.sources.image_files import list_images
+from vpr.sources.image_files import list_own_images
 
 GLOBAL = "global_descriptor"
 
@@ -30,7 +30,7 @@ def describe_folder(folder: Path, model: Model) -> tuple[list[str], NDArray[np.f
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    names = list_images(folder)
+    names = list_own_images(folder)
     if not names:
         raise UserError(f"{folder}: no images in it")
     images = model.images(folder, names)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -28,7 +27,7 @@ from vpr.config.errors import UserError
 from vpr.config.progress import progress
 from vpr.data.coordinates import on_earth, to_utm
 from vpr.data.csv_files import to_csv
-from vpr.retrieval.positives import positives_within
+from vpr.data.positions import Positions, near
 from vpr.sources.download.transfer import TIMEOUT_S, Transient, raise_for, reason_of, with_retries
 
 API = "https://graph.mapillary.com"
@@ -43,6 +42,7 @@ MOST = 2000  # most images that the API returns for a box
 TILE_DEG = 0.01  # side of the boxes to request; the API refuses larger ones
 SMALLEST_DEG = TILE_DEG / 64
 THREADS = 8
+MOST_OVER_DATE_LINE_DEG = 10  # wider boxes are swapped coordinates
 TABLE, LISTED = "images.csv", "listed.json"
 
 Box = tuple[float, float, float, float]
@@ -53,8 +53,8 @@ class Area:
     """An area, and the images to fetch in it.
 
     Attributes:
-        box: West, south, east and north, in degrees.
-        since: Date of the oldest images to keep, such as ``2019`` or ``20190630``; empty for all.
+        box: West, south, east and north, in degrees; east is above 180 if the box lies on both sides of the date line.
+        since: Plain timestamp of the oldest images to keep, such as ``2019``; empty for all.
         panoramas: Whether to keep panoramas.
     """
 
@@ -66,6 +66,8 @@ class Area:
 def parse_box(text: str) -> Box:
     """Parse a text such as ``9.18,45.46,9.19,45.47``: west, south, east, north.
 
+    If west is larger than east, the box lies on both sides of the date line, as in ``179.9,-17,-179.9,-16.9``.
+
     Raises:
         UserError: for anything else.
     """
@@ -74,25 +76,21 @@ def parse_box(text: str) -> Box:
     except ValueError:
         west = south = east = north = np.nan
     on_map = on_earth(np.array([south, north]), np.array([west, east])).all()
-    if not (on_map and west < east and south < north):
+    if not (on_map and west != east and south < north):
         raise UserError(f"--bbox is {text!r}; expected west,south,east,north in degrees, such as 9.18,45.46,9.19,45.47")
-    return west, south, east, north
-
-
-def parse_since(text: str) -> str:
-    """Parse a year, a month, a day or an empty text, and return it without dashes.
-
-    Raises:
-        UserError: for anything else.
-    """
-    if not re.fullmatch(r"(\d{4}(-\d\d(-\d\d)?)?)?", text):
-        raise UserError(f"--since is {text!r}; expected a date such as 2019, 2019-06 or 2019-06-30")
-    return text.replace("-", "")
+    if west > east and east + 360 - west > MOST_OVER_DATE_LINE_DEG:
+        raise UserError(
+            f"--bbox is {text!r}, whose west is east of its east; swap them. A box over the date line, such as "
+            f"179.9,-17,-179.9,-16.9, may be at most {MOST_OVER_DATE_LINE_DEG} degrees wide"
+        )
+    return west, south, east if west < east else east + 360, north
 
 
 def tiles(box: Box, side: float = TILE_DEG) -> list[Box]:
     """Divide a box into boxes of at most ``side`` degrees."""
     west, south, east, north = box
+    if west < 180 < east:
+        return tiles((west, south, 180.0, north), side) + tiles((-180.0, south, east - 360, north), side)
     columns, rows = (max(1, int(np.ceil(span / side - 1e-9))) for span in (east - west, north - south))
     xs, ys = np.linspace(west, east, columns + 1), np.linspace(south, north, rows + 1)
     return [
@@ -150,8 +148,8 @@ def split_by_drive(rows: pd.DataFrame, share_of_queries: float, seed: int, radiu
         rows: Table with ``sequence, utm_east, utm_north, utm_zone``.
         share_of_queries, seed, radius_m: See ``fetch_area``.
     """
-    utm, zones = rows[["utm_east", "utm_north"]].to_numpy(dtype=float), rows["utm_zone"].to_list()
-    near = positives_within(utm, utm, radius_m, zones, zones)
+    positions = Positions.of(rows)
+    nearby = near(positions, positions, radius_m)
     drive = rows["sequence"].to_numpy(dtype=object)
     is_query = np.zeros(len(rows), dtype=bool)
     for name in np.random.default_rng(seed).permutation(sorted(set(drive))):
@@ -159,10 +157,10 @@ def split_by_drive(rows: pd.DataFrame, share_of_queries: float, seed: int, radiu
         if is_query.sum() + len(of_it) > share_of_queries * len(rows) and is_query.any():
             continue
         left = ~is_query & (drive != name)
-        if np.mean([left[near[k]].any() for k in of_it]) >= 0.5:
+        if np.mean([left[nearby[k]].any() for k in of_it]) >= 0.5:
             # An earlier query must not lose its last positive.
             others = np.flatnonzero(is_query)
-            if all(left[near[k]].any() for k in others if (~is_query)[near[k]].any()):
+            if all(left[nearby[k]].any() for k in others if (~is_query)[nearby[k]].any()):
                 is_query[of_it] = True
         if is_query.sum() >= share_of_queries * len(rows):
             break
@@ -262,8 +260,8 @@ def _row(image: dict[str, Any], area: Area) -> list[dict[str, Any]]:
         return []
     lon, lat = map(float, geometry["coordinates"])
     taken = datetime.fromtimestamp(image["captured_at"] / 1000, UTC)
-    inside = west <= lon <= east and south <= lat <= north
-    if not inside or f"{taken:%Y%m%d}" < area.since or not str(image["id"]).isalnum():
+    inside = west <= lon + 360 * (lon < west) <= east and south <= lat <= north
+    if not inside or f"{taken:%Y%m%d%H%M%S}" < area.since or not str(image["id"]).isalnum():
         return []
     heading = image.get("computed_compass_angle", image.get("compass_angle"))
     return [

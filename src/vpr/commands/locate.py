@@ -105,8 +105,8 @@ def photos_of(given: Iterable[str], here: Path) -> list[tuple[str, Path]]:
     Raises:
         UserError: if a folder or a pattern has no image.
     """
-    from vpr.data.images import SUFFIXES
-    from vpr.sources.image_files import list_images
+    from vpr.data.images import as_spelled, suffixes
+    from vpr.sources.image_files import list_own_images
 
     found: list[tuple[str, Path]] = []
     for name in given:
@@ -114,10 +114,10 @@ def photos_of(given: Iterable[str], here: Path) -> list[tuple[str, Path]]:
         matches = sorted(glob.glob(name, root_dir=here, recursive=True)) if is_pattern else [name]  # noqa: PTH207
         images: list[tuple[str, Path]] = []
         for match in matches:
-            path = here / match
+            path = as_spelled(here / match)
             if path.is_dir():
-                images += [(f"{match.rstrip('/')}/{image}", path / image) for image in list_images(path)]
-            elif not is_pattern or path.suffix.lower() in SUFFIXES:
+                images += [(f"{match.rstrip('/')}/{image}", path / image) for image in list_own_images(path)]
+            elif not is_pattern or path.suffix.lower() in suffixes():
                 images.append((match, path))
         if not images:
             raise UserError(f"{name}: no images found; name photos, or a folder of JPEG, PNG or other images")

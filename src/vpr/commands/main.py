@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -104,9 +105,18 @@ def enter_project(args: argparse.Namespace) -> None:
         setattr(args, name, path)
 
 
+def joined(words: list[str]) -> list[str]:
+    """Return a command line with ``--near -23.5,-46.6`` as one word, which argparse would take for two options."""
+    found: list[str] = []
+    for word in words:
+        is_value = re.match(r"-[\d.]", word) and found and re.fullmatch(r"--[a-z][a-z-]*", found[-1])
+        found = [*found[:-1], f"{found[-1]}={word}"] if is_value else [*found, word]
+    return found
+
+
 def main() -> None:
     """Run the command that the command line names."""
-    args = parser().parse_args()
+    args = parser().parse_args(joined(sys.argv[1:]))
 
     def call() -> int:
         enter_project(args)

@@ -123,11 +123,16 @@ def fetch(args: argparse.Namespace) -> int:
     """Fetch photos of an area as a dataset."""
     import scipy  # noqa: F401  # a missing package is reported before anything is fetched
 
-    from vpr.api.mapillary import Area, fetch_area, parse_box, parse_since
+    from vpr.api.mapillary import Area, fetch_area, parse_box
+    from vpr.data.timestamps import parse_since
 
     if not 0 < args.queries < 1:
         raise UserError(f"--queries is {args.queries:g}; expected a share between 0 and 1")
-    area = Area(parse_box(args.bbox), parse_since(args.since), args.panoramas)
+    try:
+        since = parse_since(args.since) if args.since else ""
+    except ValueError as error:
+        raise UserError(f"--since: {error}") from None
+    area = Area(parse_box(args.bbox), since, args.panoramas)
     table = fetch_area(area, args.out, args.queries, args.seed, args.radius_m)
     print(
         f"{table}: to evaluate on it, set dataset to custom, datasets.custom.images.source to {table}, and eval_sets "

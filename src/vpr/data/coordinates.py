@@ -1,4 +1,4 @@
-"""Convert columns of coordinates between degrees and UTM."""
+"""Convert columns of coordinates between degrees, UTM and geocentric coordinates."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import numpy as np
 import utm
 from numpy.typing import NDArray
 
-COMMON_ZONE_DEG = 4.5  # a zone reaches 3 degrees to either side; up to here distances stay exact to 0.1 %
+EARTH_RADIUS_M = 6_371_000.0
 _BANDS = np.array([*"CDEFGHJKLMNPQRSTUVWXX"])
+_BAND_S_NORTH_M = (3_400_000, 4_600_000)  # northings of band S, 32 to 40 degrees north, and a little more
+_BAND_N_NORTH_M = (0, 1_000_000)  # northings of band N, 0 to 8 degrees north, and a little more
+_WGS84_A_M, _WGS84_E2 = 6_378_137.0, 0.00669437999014
 
 Numbers = NDArray[np.float64]
 
@@ -28,26 +31,22 @@ def on_earth(lat: Numbers, lon: Numbers) -> NDArray[np.bool_]:
 def to_utm(lat: Numbers, lon: Numbers) -> tuple[Numbers, Numbers, list[str]]:
     """Convert degrees to UTM east and north in metres, rounded to centimetres, and zones such as ``32T``.
 
-    Positions near the most frequent zone are all put into that zone, so that photos on both sides of a border between
-    zones remain comparable.
-
     Args:
         lat, lon: Positions in degrees, all of them ``on_earth``.
     """
+    number = np.array([utm.latlon_to_zone_number(a, o) for a, o in zip(lat, lon, strict=True)], dtype=np.int64)
     east, north = np.empty(len(lat)), np.empty(len(lat))
-    own = np.array([utm.latlon_to_zone_number(a, o) for a, o in zip(lat, lon, strict=True)], dtype=np.int64)
-    if len(own) == 0:
-        return east, north, []
-    common = int(np.bincount(own).argmax())
-    near = np.abs(lon - utm.zone_number_to_central_longitude(common)) < COMMON_ZONE_DEG
-    zone = np.where(near, common, own)
-    for number in np.unique(zone):
-        for south in (False, True):
-            here = (zone == number) & ((lat < 0) == south)
-            if here.any():
-                east[here], north[here] = utm.from_latlon(lat[here], lon[here], force_zone_number=int(number))[:2]
-    bands = _BANDS[((lat + 80) // 8).astype(int)]
-    return east.round(2), north.round(2), [f"{n}{band}" for n, band in zip(zone, bands, strict=True)]
+    zones = np.array([f"{n}{band}" for n, band in zip(number, _bands(lat), strict=True)], dtype=str)
+    for zone in np.unique(zones):
+        here = zones == zone
+        east[here], north[here] = to_grid(lat[here], lon[here], int(zone[:-1]), bool(zone[-1] >= "N"))
+    return east.round(2), north.round(2), zones.tolist()
+
+
+def to_grid(lat: Numbers, lon: Numbers, zone: int, northern: bool) -> tuple[Numbers, Numbers]:
+    """Convert degrees to east and north of a UTM grid, also beyond the borders of its zone and hemisphere."""
+    east, north, _, _ = utm.from_latlon(lat, lon, force_zone_number=zone, force_northern=northern)
+    return east, north
 
 
 def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Numbers, Numbers]:
@@ -63,8 +62,49 @@ def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Num
     return lat, lon
 
 
+def to_geocentric(lat: Numbers, lon: Numbers) -> Numbers:
+    """Convert degrees to metres from the centre of the Earth, ``(number, 3)``, on the ellipsoid WGS 84."""
+    phi, lam = np.radians(lat), np.radians(lon)
+    radius = _WGS84_A_M / np.sqrt(1 - _WGS84_E2 * np.sin(phi) ** 2)
+    across = radius * np.cos(phi)
+    return np.stack([across * np.cos(lam), across * np.sin(lam), radius * (1 - _WGS84_E2) * np.sin(phi)], axis=-1)
+
+
+def plain_zones(zones: Sequence[str], north: Numbers) -> list[str]:
+    """Return zones without leading zeros, and with their latitude band if the letter stands for a hemisphere.
+
+    ``S`` and ``N`` are bands, but many tables mean south and north by them. The northing tells which is meant:
+    ``23S`` with a northing of 7,394,000 m cannot be in band S, so it is ``23K``.
+    """
+    names = np.array([re.sub(r"^0+(?=[1-9])", "", name) for name in zones], dtype=object)
+    last = np.array([name[-1:] for name in names])
+    for letter, (least, most) in (("S", _BAND_S_NORTH_M), ("N", _BAND_N_NORTH_M)):
+        odd = np.flatnonzero((last == letter) & ((north < least) | (north > most)))
+        odd = odd[np.array([is_zone(name) for name in names[odd]], dtype=bool)]
+        numbers = [name[:-1] for name in names[odd]]
+        hemisphere = "M" if letter == "S" else "N"
+        middle = np.full(len(odd), 500_000.0)
+        lat, _ = to_degrees(middle, north[odd], [number + hemisphere for number in numbers])
+        for k in np.flatnonzero((lat >= -80) & (lat <= 84)):
+            names[odd[k]] = numbers[k] + str(_bands(lat[k : k + 1])[0])
+    return names.tolist()
+
+
+def fits_band(zones: Sequence[str], lat: Numbers, margin_deg: float) -> NDArray[np.bool_]:
+    """Return a mask of the latitudes that are at most ``margin_deg`` outside the band of their zone."""
+    least = np.array([8.0 * "CDEFGHJKLMNPQRSTUVWX".index(name[-1]) - 80 for name in zones])
+    most = np.where(least == 72, 84, least + 8)
+    return (lat >= least - margin_deg) & (lat <= most + margin_deg)
+
+
+def _bands(lat: Numbers) -> NDArray[np.str_]:
+    return _BANDS[((lat + 80) // 8).astype(int)]
+
+
 def metres_apart(lat: Numbers, lon: Numbers, other_lat: Numbers, other_lon: Numbers) -> Numbers:
-    """Return the distance between nearby positions on a sphere of 6,371 km radius, also across the date line."""
-    north = np.radians(lat - other_lat)
-    east = np.radians((lon - other_lon + 180) % 360 - 180) * np.cos(np.radians(lat))
-    return 6_371_000.0 * np.hypot(north, east)
+    """Return great-circle distances on a sphere of radius ``EARTH_RADIUS_M``, by the haversine formula."""
+    phi, other_phi = np.radians(lat), np.radians(other_lat)
+    half = np.sin((phi - other_phi) / 2) ** 2
+    half = half + np.cos(phi) * np.cos(other_phi) * np.sin(np.radians(lon - other_lon) / 2) ** 2
+    found: Numbers = 2 * EARTH_RADIUS_M * np.arcsin(np.sqrt(np.minimum(half, 1.0)))
+    return found

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import io
+import unicodedata
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from vpr.config.errors import UserError
 from vpr.data.texts import text_that_begins
@@ -22,45 +23,70 @@ if TYPE_CHECKING:  # torch takes seconds to import
 # Formats of photos. None of their decoders runs another program, as the decoder of EPS would.
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "TGA")
 SUFFIXES = {
-    *(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".j2k"),
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".j2k"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
 }
+HEIF_SUFFIXES = {".heic", ".heif"}  # readable if the package pillow-heif is installed
 MAX_PIXELS = 64_000_000  # 192 MB when decoded; larger images are unlikely to be photos and may be attacks
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 258, 262, 322, 323  # TIFF tags
 _WHITE_IS_ZERO = 0
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_HEIF_STARTS = (b"ftypheic", b"ftypheix", b"ftypheif", b"ftypmif1", b"ftyphevc")
 
 
 class ImageError(ValueError):
     """An image that cannot be used; the message says why, without naming it."""
 
 
-def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode an image as RGB with 8 bits per channel, rotated upright by its EXIF orientation.
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return the formats that can be read here: ``FORMATS``, and HEIF if the package pillow-heif is installed."""
+    try:
+        import pillow_heif  # type: ignore[import-not-found]
+    except ImportError:
+        return FORMATS
+    pillow_heif.register_heif_opener()
+    return (*FORMATS, "HEIF")
 
-    Grey images of 16 bits are scaled to 8 bits. Images whose value for white is unknown, such as those with
-    floating-point pixels, are refused.
+
+def suffixes() -> set[str]:
+    """Return the suffixes of files that can be read here, in lower case."""
+    return SUFFIXES | HEIF_SUFFIXES if "HEIF" in formats() else SUFFIXES
+
+
+def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode an image as RGB with 8 bits per channel, rotated upright by its EXIF orientation; see ``as_rgb``.
 
     Raises:
         ImageError: if the content is not an image, is damaged, has more than ``max_pixels`` pixels, or has pixels of an
             unknown scale.
     """
     try:
-        with _opened(content) as image:
+        with opened(content) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(f"{width} x {height} pixels; the limit is {max_pixels // 10**6} million")
             tags = getattr(image, "tag_v2", {})
             if tags.get(_TILE_WIDTH, 0) * tags.get(_TILE_HEIGHT, 0) > max_pixels:
                 raise ImageError(f"tiles of more than {max_pixels // 10**6} million pixels, which is the limit")
-            upright = ImageOps.exif_transpose(image)
-            return _with_8_bits(upright, image.format, tags).convert("RGB")
+            return as_rgb(image)
     except ImageError:
         raise
     except UnidentifiedImageError:
         text = text_that_begins(content)
         if text is not None:
             raise ImageError(f"not an image but a text that begins with {text!r}") from None
+        if content[4:12] in _HEIF_STARTS:
+            raise ImageError("a HEIC photo, which needs the package pillow-heif: run `make setup-photos`") from None
         raise ImageError("not an image of a known format; use JPEG, PNG, WebP or another format of photos") from None
     except Image.DecompressionBombError:
         raise ImageError(f"too many pixels; the limit is {max_pixels // 10**6} million") from None
@@ -68,12 +94,39 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         raise ImageError(f"cannot be decoded: {type(error).__name__}: {error}") from None
 
 
+def as_rgb(image: Image.Image) -> Image.Image:
+    """Return an image of Pillow as RGB with 8 bits per channel, rotated upright by its EXIF orientation.
+
+    Grey images of 16 bits are scaled to 8 bits. Images whose value for white is unknown, such as those with
+    floating-point pixels, are refused.
+
+    Raises:
+        ImageError: if the pixels have an unknown scale.
+    """
+    turn = _TURNS.get(_orientation(image))
+    eight_bits = _with_8_bits(image, getattr(image, "format", None), getattr(image, "tag_v2", {}))
+    return (eight_bits if turn is None else eight_bits.transpose(turn)).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, from 1 to 8; 1 if it is unknown. Of JPEGs, XMP is ignored, as browsers do."""
+    with warnings.catch_warnings(), suppress(Exception):  # tags are invalid in many ways
+        warnings.simplefilter("ignore")
+        if "exif" in image.info or getattr(image, "format", None) in ("JPEG", "MPO"):
+            tags = Image.Exif()
+            tags.load(image.info.get("exif", b""))
+        else:
+            tags = image.getexif()
+        return int(tags.get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
 @contextmanager
-def _opened(content: bytes) -> Iterator[Image.Image]:
+def opened(content: bytes) -> Iterator[Image.Image]:
     """Open an image by its header alone. The caller has to check its size before decoding it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=formats()) as image:
             yield image
 
 
@@ -104,9 +157,20 @@ def read_file(path: Path) -> bytes:
         ImageError: if the path is a folder, or a pipe or device, which might never stop sending data.
         OSError: if the file is missing or cannot be read.
     """
+    path = as_spelled(path)
     if path.exists() and not path.is_file():
         raise ImageError("not a file but a folder, pipe or device")
     return path.read_bytes()
+
+
+def as_spelled(path: Path) -> Path:
+    """Return a path as the disk spells it: a letter with an accent is one or two characters in Unicode."""
+    if not path.exists():
+        for form in ("NFC", "NFD"):
+            other = Path(unicodedata.normalize(form, str(path)))
+            if other.exists():
+                return other
+    return path
 
 
 def open_image(path: Path) -> Image.Image:
@@ -125,12 +189,20 @@ def open_pixels(path: Path) -> Tensor:
     Raises:
         UserError: if the file is missing or cannot be used; the message names it.
     """
+    with _named(path):
+        return pixels_of(read_file(path))
+
+
+def pixels_of(content: bytes) -> Tensor:
+    """Return the pixels of an image as ``(3, H, W)`` uint8, as ``decode`` does.
+
+    Raises:
+        ImageError: if the content cannot be used.
+    """
     import torch
 
-    with _named(path):
-        content = read_file(path)
-        pixels = _jpeg_pixels(content)
-        return torch.from_numpy(np.array(decode(content))).permute(2, 0, 1) if pixels is None else pixels
+    pixels = _jpeg_pixels(content)
+    return torch.from_numpy(np.array(decode(content))).permute(2, 0, 1) if pixels is None else pixels
 
 
 def _jpeg_pixels(content: bytes) -> Tensor | None:
@@ -160,7 +232,7 @@ def _is_plain_jpeg(content: bytes) -> bool:
     """Return whether TorchCodec is installed and, by the header, decodes this image exactly as ``decode`` does."""
     if jpeg_decoder() is None or not content.startswith(b"\xff\xd8"):
         return False
-    with _opened(content) as header:
+    with opened(content) as header:
         width, height = header.size
         return header.format == "JPEG" and header.mode in ("RGB", "L") and width * height <= MAX_PIXELS
 
@@ -179,6 +251,8 @@ def jpeg_decoder() -> Any:
 def _named(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except (ImageError, OSError) as error:
         raise UserError(
             f"{path}: cannot be read as an image: {error}; if it belongs to the dataset, `dvc repro --force "

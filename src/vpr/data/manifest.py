@@ -9,6 +9,7 @@ hashes that the verify stage adds.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +21,8 @@ import pyarrow.parquet as pq
 
 from vpr.config.errors import UserError
 from vpr.config.project import resolve_root
+from vpr.data.coordinates import plain_zones
+from vpr.data.timestamps import plain_timestamps
 
 TRAIN, DATABASE, QUERY = "train", "database", "query"
 ROLES = (TRAIN, DATABASE, QUERY)
@@ -35,7 +38,7 @@ COLUMNS: dict[str, str] = {
     "utm_north": "float64",
     "utm_zone": "str",  # number and band, such as 32T
     "heading": "float64",  # degrees clockwise from north
-    "timestamp": "str",  # YYYYMM or finer
+    "timestamp": "str",  # see vpr.data.timestamps
 }
 VERIFIED_COLUMNS: dict[str, str] = {"num_bytes": "int64", "sha256": "str", "width": "int64", "height": "int64"}
 
@@ -98,7 +101,9 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
         elif dtype == "str":
             table[column] = table[column].fillna("")
         table[column] = table[column].astype(dtype)
-    table["utm_zone"] = table["utm_zone"].str.replace(r"^0+(?=[1-9])", "", regex=True)  # 05T is 5T
+    table["utm_zone"] = plain_zones(table["utm_zone"].to_list(), table["utm_north"].to_numpy())
+    with suppress(ValueError):  # such as file names in which the field means something else
+        table["timestamp"] = plain_timestamps(table["timestamp"])
     unknown = sorted(set(table["role"]) - set(ROLES))
     if unknown:
         raise UserError(f"dataset {name}: unknown roles {unknown}; choose from {list(ROLES)}")

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from vpr.config.errors import UserError, one_line
 from vpr.data.checksums import file_sha256
+from vpr.data.images import ImageError, as_rgb, pixels_of
 from vpr.data.loading import ImageList
 from vpr.data.preprocess import Preprocess
 from vpr.model.checkpoint import load_checkpoint
@@ -22,7 +23,7 @@ from vpr.model.describing import Describer
 from vpr.model.device import pick_device
 from vpr.model.spec import ModelSpec
 
-Photo = str | Path | Image.Image | NDArray[Any] | Tensor
+Photo = str | Path | bytes | Image.Image | NDArray[Any] | Tensor
 """A path, a PIL image, or RGB pixels from 0 to 255: an array ``(H, W, 3)`` or a tensor ``(3, H, W)``, both uint8."""
 
 
@@ -147,7 +148,7 @@ def as_photos(images: Photo | Iterable[Photo]) -> Sequence[Photo]:
     Raises:
         TypeError: for anything that is not an image.
     """
-    if isinstance(images, str | Path | Image.Image):
+    if isinstance(images, str | bytes | Path | Image.Image):
         return [images]
     if isinstance(images, np.ndarray | Tensor):
         if images.ndim == 4:
@@ -168,17 +169,21 @@ def as_pixels(photo: Photo, preprocess: Preprocess) -> Tensor:
         TypeError: if it is not an image.
     """
     if isinstance(photo, str | Path):
-        if not Path(photo).is_file():
-            raise UserError(f"{photo}: no such file")
         return preprocess.read(Path(photo))
-    if isinstance(photo, Image.Image):
-        return preprocess(photo.convert("RGB"))
+    try:
+        if isinstance(photo, bytes):
+            return preprocess.resized(pixels_of(photo))
+        if isinstance(photo, Image.Image):
+            return preprocess(as_rgb(photo))
+    except ImageError as error:
+        raise UserError(f"photo: {error}") from None
     if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3:
-        return preprocess.resized(torch.from_numpy(np.ascontiguousarray(photo)).permute(2, 0, 1))
+        pixels = np.require(photo, requirements=["C", "W"])  # torch shares memory only if it may write to it
+        return preprocess.resized(torch.from_numpy(pixels).permute(2, 0, 1))
     if isinstance(photo, Tensor) and photo.dtype == torch.uint8 and photo.ndim == 3 and photo.shape[0] == 3:
         return preprocess.resized(photo.cpu())
     shape = f" {photo.dtype} of shape {tuple(photo.shape)}" if isinstance(photo, np.ndarray | Tensor) else ""
     raise TypeError(
-        f"an image is a path, a PIL image, an array (H, W, 3) or a tensor (3, H, W) of uint8, not a "
-        f"{type(photo).__name__}{shape}"
+        f"an image is a path, the bytes of a file, a PIL image, an array (H, W, 3) or a tensor (3, H, W) of uint8, not "
+        f"a {type(photo).__name__}{shape}"
     )

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vpr.data.positions import Positions
 from vpr.evaluation.conditions import recall_by_condition
 from vpr.evaluation.predictions import Predictions
 from vpr.evaluation.sequences import drives, rank_drives
 from vpr.retrieval.params import SequenceParams
-from vpr.retrieval.positives import Positives, positive_rule, positives_of, utm_grids, utm_of
+from vpr.retrieval.positives import Positives, positive_rule, positives_of
 from vpr.retrieval.recall import is_positive, recall_at
 
 
@@ -143,8 +144,7 @@ def compare_rankings(
 
 
 def _distances_m(ranking: NDArray[np.int64], database: pd.DataFrame, queries: pd.DataFrame) -> NDArray[np.float64]:
-    """Return metres from each query to each of its predictions; infinite between UTM grids."""
-    offset = utm_of(database)[ranking] - utm_of(queries)[:, None]
-    metres = np.hypot(offset[..., 0], offset[..., 1])
-    same_grid = utm_grids(database["utm_zone"].to_list())[ranking] == utm_grids(queries["utm_zone"].to_list())[:, None]
-    return np.where(same_grid, metres, np.inf)
+    """Return metres from each query to each of its predictions."""
+    asked = np.repeat(np.arange(len(queries)), ranking.shape[1])
+    metres = Positions.of(database)[ranking.ravel()].metres_to(Positions.of(queries)[asked])
+    return metres.reshape(ranking.shape)

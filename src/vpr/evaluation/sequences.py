@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from vpr.config.errors import UserError
 from vpr.data.natural_order import natural_key
+from vpr.data.positions import Positions, near
 from vpr.retrieval.params import SequenceParams
-from vpr.retrieval.positives import positives_within, utm_of
 
 Numbers = NDArray[np.float64]
 
@@ -49,11 +49,11 @@ def transitions(database: pd.DataFrame, params: SequenceParams) -> scipy.sparse.
     """
     pairs: list[NDArray[np.int64]] = []
     if params.step_m is not None:
-        utm, zones = utm_of(database), database["utm_zone"].to_list()
-        if not np.isfinite(utm).all():
+        positions = Positions.of(database)
+        if not positions.known.all():
             raise UserError("evaluate.sequence.step_m needs positions of all database images; set it to null")
-        near = positives_within(utm, utm, params.step_m, zones, zones)
-        pairs = [np.stack([np.full(len(row), k), np.asarray(row)]) for k, row in enumerate(near)]
+        reached = near(positions, positions, params.step_m)
+        pairs = [np.stack([np.full(len(row), k), row]) for k, row in enumerate(reached)]
     else:
         for drive in drives(database):
             for step in range(-params.reach, params.reach + 1):

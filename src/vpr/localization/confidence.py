@@ -17,8 +17,9 @@ from pydantic import Field
 
 from vpr.config.errors import UserError
 from vpr.config.params import Finite, Positive
+from vpr.data.positions import Positions
 from vpr.evaluation.predictions import Predictions
-from vpr.retrieval.positives import positive_rule, utm_grids
+from vpr.retrieval.positives import positive_rule
 
 Numbers = NDArray[np.float64]
 MIN_QUERIES = 20
@@ -81,11 +82,10 @@ def is_other_place(predicted: pd.DataFrame, num_queries: int, radius_m: float) -
         radius_m: Radius in metres.
     """
     k = len(predicted) // num_queries
-    utm = predicted[["utm_east", "utm_north"]].to_numpy(dtype=float).reshape(num_queries, k, 2)
-    zones = utm_grids(predicted["utm_zone"].fillna("").to_list()).reshape(num_queries, k)
-    if np.isfinite(utm).all():
-        far = np.hypot(*np.moveaxis(utm - utm[:, :1], -1, 0)) > radius_m
-        return far | (zones != zones[:, :1])
+    positions = Positions.of(predicted)
+    if positions.known.all():
+        first = np.repeat(np.arange(0, len(predicted), k), k)
+        return (positions.metres_to(positions[first]) > radius_m).reshape(num_queries, k)
     places = predicted["place_id"].fillna("").to_numpy(dtype=object).reshape(num_queries, k)
     other_place = (places != places[:, :1]) | (places == "")
     other_place[:, 0] = False

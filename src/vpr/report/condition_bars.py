@@ -11,9 +11,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from vpr.data.positions import Positions
 from vpr.evaluation.conditions import condition_columns
 from vpr.report.sections import ConditionBars, ConditionValue
-from vpr.retrieval.positives import Positives, has_coordinates, utm_of
+from vpr.retrieval.positives import Positives, has_coordinates
 
 DISTANCE_BINS_M = (0.0, 5.0, 10.0, 15.0, 20.0, 25.0)
 HEADING_BINS_DEG = (0, 15, 30, 60, 90, 180)
@@ -71,14 +72,14 @@ def nearest_positives(
         return [None] * len(queries)
     if not (has_coordinates(database) and has_coordinates(queries)):
         return [Nearest(int(near[0]), np.nan, np.nan) if len(near) else None for near in positives]
-    utm, query_utm = utm_of(database), utm_of(queries)
+    positions, asked = Positions.of(database), Positions.of(queries)
     headings, own = (rows["heading"].to_numpy(dtype=float) for rows in (database, queries))
     found: list[Nearest | None] = []
     for q, near in enumerate(positives):
         if not len(near):
             found.append(None)
             continue
-        apart = np.hypot(*(utm[near] - query_utm[q]).T)
+        apart = positions[near].metres_to(asked[np.full(len(near), q)])
         turns = np.abs((headings[near] - own[q] + 180) % 360 - 180)
         best = int((apart + 1e6 * (turns > SAME_WAY_DEG)).argmin())
         found.append(Nearest(int(near[best]), float(apart[best]), float(turns[best])))

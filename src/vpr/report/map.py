@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vpr.data.coordinates import is_zone, to_degrees
+from vpr.data.positions import Plane, Positions
 from vpr.report.sections import MapSection
-from vpr.retrieval.positives import has_coordinates, in_one_plane
+from vpr.retrieval.positives import has_coordinates
 
 MAX_MAP_POINTS = 4_000
 
@@ -17,28 +17,25 @@ def map_section(database: pd.DataFrame, queries: pd.DataFrame) -> MapSection | N
     """Return the map of a set; ``None`` if positions are unknown."""
     if not (has_coordinates(database) and has_coordinates(queries)):
         return None
-    database_at, queries_at = in_one_plane([database, queries])
+    parts = [Positions.of(database), Positions.of(queries)]
+    plane = Plane(parts)
+    database_at, queries_at = map(plane.metres, parts)
     origin = np.minimum(database_at.min(axis=0), queries_at.min(axis=0))
     places = np.unique((database_at - origin).round(), axis=0)
     step = max(1, -(-len(places) // MAX_MAP_POINTS))
-    zone = _zone([database, queries])
     return MapSection(
         places[::step].astype(int).tolist(),
         (queries_at - origin).round(1).tolist(),
         [round(float(v), 1) for v in origin],
-        zone,
-        web_mercator(origin, zone) if is_zone(zone) else [],
+        plane.zone,
+        web_mercator(origin, plane),
     )
 
 
-def web_mercator(origin: NDArray[np.float64], zone: str) -> list[float]:
+def web_mercator(origin: NDArray[np.float64], plane: Plane) -> list[float]:
     """Return ``MapSection.mercator``, which is exact at the origin and a few metres off at 10 km."""
-    corners = origin + np.array([[0, 0], [2000, 0], [0, 2000]])
-    lat, lon = to_degrees(corners[:, 0], corners[:, 1], [zone] * 3)
+    lat, lon = plane.degrees(origin + np.array([[0, 0], [2000, 0], [0, 2000]]))
+    if np.isnan(lat).any():
+        return []
     x, y = (lon + 180) / 360, (1 - np.arcsinh(np.tan(np.radians(lat))) / np.pi) / 2
     return [v for at in (x, y) for v in (float(at[1] - at[0]) / 2000, float(at[2] - at[0]) / 2000, float(at[0]))]
-
-
-def _zone(parts: list[pd.DataFrame]) -> str:
-    zones = {str(zone) for rows in parts for zone in rows["utm_zone"]}
-    return zones.pop() if len(zones) == 1 else ""

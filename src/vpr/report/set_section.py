@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from vpr.data.coordinates import to_degrees
+from vpr.data.positions import Positions
 from vpr.evaluation.predictions import Predictions
 from vpr.localization.confidence import (
     Calibration,
@@ -77,11 +77,7 @@ def set_section(
 
 def titles(queries: pd.DataFrame) -> list[str]:
     """Return position and month of each query, such as ``49.89273, 13.89939, August 2021``."""
-    lat, lon = to_degrees(
-        queries["utm_east"].to_numpy(dtype=float),
-        queries["utm_north"].to_numpy(dtype=float),
-        queries["utm_zone"].to_list(),
-    )
+    lat, lon = Positions.of(queries).degrees
     found = []
     for q, (place, time) in enumerate(zip(queries["place_id"], queries["timestamp"], strict=True)):
         where = f"{lat[q]:.5f}, {lon[q]:.5f}" if np.isfinite(lat[q]) else f"place {place}" if place else ""

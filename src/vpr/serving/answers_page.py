@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment
 from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vpr.config.errors import UserError
+from vpr.data.positions import Plane, Positions
 from vpr.pages.look import jpeg_url, look
 from vpr.serving.answers import Answer, Prediction
 from vpr.serving.index import Database, Index
@@ -34,30 +36,29 @@ class AnswersPage:
     Attributes:
         title: Title of the page.
         photos: Folder that the names of database photos start from; ``None`` if the photos are not on this disk.
-        dots: Positions of the database in metres from ``origin``, ``(number, 2)``.
-        origin: UTM east and north of the map's origin, and its zone.
+        dots: Positions of the database in metres from the map's origin, ``(number, 2)``.
+        map: The map's plane, and its origin there; ``None`` without a map.
     """
 
     title: str
     photos: Path | None
     dots: list[list[float]]
-    origin: tuple[float, float, str]
+    map: tuple[Plane, NDArray[np.float64]] | None
 
     @classmethod
     def of(cls, title: str, index: Database, photos: Path | None) -> AnswersPage:
         """Make a page with the map of an index. An index in LanceDB is not read completely, so it has no dots."""
         if not isinstance(index, Index):
-            return cls(title, photos, [], (0.0, 0.0, ""))
-        rows = index.images
-        zone = next((z for z in rows["utm_zone"] if z), "")
-        utm = rows.loc[rows["utm_zone"] == zone, ["utm_east", "utm_north"]].to_numpy(dtype=float)
-        utm = utm[np.isfinite(utm).all(axis=1)]
-        if not len(utm):
-            return cls(title, photos, [], (0.0, 0.0, ""))
-        origin = np.floor(utm.min(axis=0))
-        step = -(-len(utm) // MAX_DOTS)
-        dots = (utm[::step] - origin).round(1).tolist()
-        return cls(title, photos, dots, (float(origin[0]), float(origin[1]), zone))
+            return cls(title, photos, [], None)
+        positions = Positions.of(index.images)
+        plane = Plane([positions])
+        metres = plane.metres(positions)
+        metres = metres[np.isfinite(metres).all(axis=1)]
+        if not len(metres):
+            return cls(title, photos, [], None)
+        origin = np.floor(metres.min(axis=0))
+        step = -(-len(metres) // MAX_DOTS)
+        return cls(title, photos, (metres[::step] - origin).round(1).tolist(), (plane, origin))
 
     def with_pictures(self, answer: Answer, content: bytes) -> dict[str, Any]:
         """Return an answer in plain types, with its texts, pictures and positions on the map.
@@ -98,10 +99,12 @@ class AnswersPage:
 
     def map_position(self, place: Answer | Prediction) -> list[float] | None:
         """Return metres east and north of the map's origin; ``None`` if they are unknown."""
-        east, north, zone = self.origin
-        if place.utm_east is None or place.utm_north is None or not zone or place.utm_zone != zone:
+        if self.map is None or place.utm_east is None or place.utm_north is None:
             return None
-        return [round(place.utm_east - east, 1), round(place.utm_north - north, 1)]
+        plane, origin = self.map
+        at = Positions(np.array([[place.utm_east, place.utm_north]]), np.array([place.utm_zone or ""], dtype=object))
+        (point,) = plane.metres(at) - origin
+        return point.round(1).tolist() if np.isfinite(point).all() else None
 
     def path_of(self, name: str) -> Path | None:
         """Return the path of a database photo; ``None`` if it is not on this disk, or the name leaves the folder."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.config.errors import UserError
-from vpr.data.coordinates import metres_apart
-
-_METRES_PER_DEGREE = 6_371_000.0 * np.pi / 180
+from vpr.data.coordinates import EARTH_RADIUS_M, metres_apart
+from vpr.data.timestamps import parse_since
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class Where:
     Attributes:
         near: Latitude and longitude in degrees.
         within_m: Largest distance from ``near`` in metres.
-        since: Beginning of a timestamp, such as ``2019`` or ``201906``; photos without a timestamp are older.
+        since: Beginning of a plain timestamp, such as ``2019`` or ``201906``; photos without a date are older.
         sql: Condition in SQL on the columns of an index in LanceDB.
     """
 
@@ -62,12 +60,13 @@ class Where:
         """Return the condition for LanceDB, with the same formula for the distance; ``None`` if it is empty."""
         parts = [] if self.sql is None else [f"({self.sql})"]
         if self.near is not None:
-            (lat, lon), metres = self.near, _METRES_PER_DEGREE
-            east = f"(((lon - {lon!r} + 540.0) % 360.0 - 180.0) * {metres!r} * cos(radians(lat)))"
-            north = f"((lat - {lat!r}) * {metres!r})"
-            reach = (self.within_m or 0) / metres
-            parts += [f"lat BETWEEN {lat - reach - 1e-9!r} AND {lat + reach + 1e-9!r}"]
-            parts += [f"{north} * {north} + {east} * {east} <= {float(self.within_m or 0) ** 2!r}"]
+            (lat, lon), angle = self.near, (self.within_m or 0) / EARTH_RADIUS_M
+            reach, half = np.degrees(angle) + 1e-9, float(np.sin(min(angle, np.pi) / 2))
+            north = f"sin(radians(lat - {lat!r}) / 2)"
+            east = f"sin(radians(lon - {lon!r}) / 2)"
+            parts += [f"lat BETWEEN {float(lat - reach)!r} AND {float(lat + reach)!r}"]
+            scale = float(np.cos(np.radians(lat)))
+            parts += [f"{north} * {north} + {scale!r} * cos(radians(lat)) * {east} * {east} <= {half**2!r}"]
         if self.since is not None:
             parts.append(f"timestamp >= '{self.since}'")
         return " AND ".join(parts) or None
@@ -95,6 +94,7 @@ def parse_where(near: str | None, within_m: float | None, since: str | None, sql
         if within_m is None or not 0 < within_m < 1e7:
             raise UserError(f"--within is {within_m}; expected metres above 0")
         position = (lat, lon)
-    if since is not None and not re.fullmatch(r"\d{4}(\d{2}){0,5}", since):
-        raise UserError(f"--since is {since!r}; expected the beginning of a timestamp: 2019, 201906, 20190630")
-    return Where(position, within_m, since, sql)
+    try:
+        return Where(position, within_m, None if since is None else parse_since(since), sql)
+    except ValueError as error:
+        raise UserError(f"--since: {error}") from None

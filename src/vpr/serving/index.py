@@ -14,7 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from vpr.config.errors import UserError
-from vpr.data.coordinates import on_earth, to_degrees, to_utm
+from vpr.data.coordinates import on_earth, to_utm
+from vpr.data.positions import Positions
 from vpr.descriptors.trained_model import Model
 from vpr.localization.confidence import Calibration
 from vpr.localization.index_files import INDEX_COLUMNS, IndexFacts, read_calibration, read_index, write_index
@@ -161,8 +162,7 @@ class Index:
     @cached_property
     def degrees(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Latitude and longitude of each photo; NaN if its zone is unknown."""
-        east, north = (self.images[name].to_numpy(dtype=float) for name in ("utm_east", "utm_north"))
-        return to_degrees(east, north, self.images["utm_zone"].to_list())
+        return Positions.of(self.images).degrees
 
     @cached_property
     def _exact(self) -> Any:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vpr.config.errors import UserError, one_line
-from vpr.data.coordinates import to_degrees
+from vpr.data.positions import Positions
 from vpr.descriptors.trained_model import Model
 from vpr.localization.confidence import Calibration
 from vpr.localization.index_files import INDEX_COLUMNS, IndexFacts, facts_as_json, facts_from_json
@@ -320,9 +320,7 @@ def open_index(where: Path | str, exact: bool = False) -> Index | LanceIndex:
 
 def _table(rows: pd.DataFrame, descriptors: NDArray[np.float32]) -> pa.Table:
     """Return photos as LanceDB stores them, with latitude, longitude and the user's own columns."""
-    lat, lon = to_degrees(
-        rows["utm_east"].to_numpy(dtype=float), rows["utm_north"].to_numpy(dtype=float), rows["utm_zone"].to_list()
-    )
+    lat, lon = Positions.of(rows).degrees
     columns = {name: rows[name] for name in INDEX_COLUMNS} | {"lat": lat, "lon": lon}
     columns |= {name: rows[name] for name in rows if name not in _OWN}
     table = pa.Table.from_pandas(pd.DataFrame(columns), preserve_index=False).replace_schema_metadata(None)

@@ -9,34 +9,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import ExifTags, Image
 
 from vpr.config.errors import UserError
 from vpr.config.progress import progress
-from vpr.data.coordinates import on_earth, to_degrees, to_utm
-from vpr.data.images import FORMATS
+from vpr.data.coordinates import on_earth, plain_zones, to_utm
+from vpr.data.positions import Positions
+from vpr.data.timestamps import plain_timestamp
 from vpr.serving.photos import from_file, read_photo
 from vpr.sources.custom import photos_with_positions
-from vpr.sources.image_files import list_images
+from vpr.sources.exif import exif_position, exif_time
+from vpr.sources.image_files import list_own_images
 from vpr.sources.standard_naming import parse_name
-
-
-def gps_position(path: Path) -> tuple[float, float] | None:
-    """Read latitude and longitude in degrees from a photo's EXIF tags; ``None`` if they are missing or invalid."""
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            gps = image.getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        values = []
-        for angle, reference, negative in (
-            (ExifTags.GPS.GPSLatitude, ExifTags.GPS.GPSLatitudeRef, "S"),
-            (ExifTags.GPS.GPSLongitude, ExifTags.GPS.GPSLongitudeRef, "W"),
-        ):
-            degrees, minutes, seconds = (float(v) for v in gps[angle])
-            sign = -1 if str(gps.get(reference, "")).strip().upper() == negative else 1
-            values.append(sign * (degrees + minutes / 60 + seconds / 3600))
-    except Exception:  # tags are invalid in many ways
-        return None
-    return values[0], values[1]
 
 
 def located_photos(photos: Path) -> tuple[Path, pd.DataFrame]:
@@ -67,15 +50,16 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
     """
     rows, broken = [], []
     known = {} if listed is None else {row["image"]: row for row in listed.to_dict("records")}
-    names = list_images(folder) if listed is None else list(known)
+    names = list_own_images(folder) if listed is None else list(known)
     for name in _with_progress(names):
         try:
-            read_photo(from_file(folder / name), name)
+            content = from_file(folder / name)
+            read_photo(content, name)
         except UserError:
             broken.append(name)
             continue
         listed_row = known.get(name, {})
-        rows.append({**listed_row, "image": name, **_position(folder / name, listed_row)})
+        rows.append({**listed_row, "image": name, **_position(name, content, listed_row)})
     if broken:
         print(
             f"{len(broken)} files cannot be read as images and are left out, starting with {broken[0]}", file=sys.stderr
@@ -87,9 +71,8 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
     to_do = np.flatnonzero((table["utm_zone"] == "").to_numpy() & on_earth(lat, lon))
     for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[to_do], lon[to_do]), strict=True):
         table.loc[table.index[to_do], column] = values
-    east, north = (table[key].to_numpy(dtype=float) for key in ("utm_east", "utm_north"))
-    valid = np.isfinite(to_degrees(east, north, table["utm_zone"].to_list())[0])
-    table.loc[~valid, "utm_zone"] = ""
+    table["utm_zone"] = plain_zones(table["utm_zone"].to_list(), table["utm_north"].to_numpy(dtype=float))
+    table.loc[np.isnan(Positions.of(table).degrees[0]), "utm_zone"] = ""
     unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
     if len(unknown) == len(table):
         raise UserError(
@@ -109,7 +92,7 @@ def _with_progress(names: list[str]) -> Iterator[str]:
             bar.update()
 
 
-def _position(path: Path, listed: dict[str, Any]) -> dict[str, Any]:
+def _position(image: str, content: bytes, listed: dict[str, Any]) -> dict[str, Any]:
     """Return a photo's position from the table, or else from its name, or else from its EXIF tags."""
     row: dict[str, Any] = {"utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
     row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
@@ -117,14 +100,15 @@ def _position(path: Path, listed: dict[str, Any]) -> dict[str, Any]:
     if row["utm_zone"] or np.isfinite(row["utm_east"]):
         return row
     try:
-        name = parse_name(path.name)
+        name = parse_name(image)
         row |= {"heading": name.heading} if not np.isfinite(row["heading"]) else {}
-        row |= {"timestamp": name.timestamp} if not row["timestamp"] else {}
+        row |= {"timestamp": plain_timestamp(name.timestamp)} if not row["timestamp"] else {}
         if name.utm_east is not None and name.utm_north is not None and name.utm_zone:
             return row | {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
         if name.lat is not None and name.lon is not None:
             return row | {"lat": name.lat, "lon": name.lon}
     except ValueError:
         pass
-    position = gps_position(path)
+    row |= {"timestamp": exif_time(content)} if not row["timestamp"] else {}
+    position = exif_position(content)
     return row if position is None else row | {"lat": position[0], "lon": position[1]}

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from vpr.config.errors import UserError
 from vpr.config.params import Options
 from vpr.data.manifest import TRAIN
+from vpr.data.positions import Positions, one_grid_where_near
 
 Numbers = NDArray[np.float64]
 SIDES = {"lateral": 90.0, "frontal": 0.0}  # degrees from the street's direction
@@ -91,10 +92,11 @@ def with_places(rows: pd.DataFrame, params: CellParams, where: str) -> pd.DataFr
     if rows.empty:
         needed = "utm_east and utm_north" + (", and heading" if params.by == "viewpoints" else "")
         raise UserError(f"{where} makes places from positions, and no training image has {needed}")
-    utm = rows[["utm_east", "utm_north"]].to_numpy(dtype=float)
+    # Two cells of a group are at least groups - 1 squares apart, which needs one raster for all nearby images.
+    positions = one_grid_where_near(Positions.of(rows), 1.5 * params.groups * params.side_m)
+    utm, zone = positions.utm, positions.zones
     heading = rows["heading"].to_numpy(dtype=float)
     square = squares(utm, params.side_m)
-    zone = rows["utm_zone"].fillna("").to_numpy(dtype=object)
     if params.by == "cells":
         sector = sectors(heading, params.sector_deg)
         return _named(rows, zone, square, sector.astype(str), params.groups, sector % params.sector_groups)

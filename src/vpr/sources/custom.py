@@ -20,18 +20,19 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from pyarrow import ArrowException
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vpr.config.did_you_mean import did_you_mean
 from vpr.config.errors import UserError, one_line
 from vpr.config.params import Options
 from vpr.config.project import main_root
-from vpr.data.coordinates import on_earth, to_utm
+from vpr.data.coordinates import is_zone, on_earth, to_utm
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
+from vpr.data.timestamps import plain_timestamps
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
 from vpr.sources.cells import CellParams, places_of_training
 from vpr.sources.ground_truth import listed_positives
-from vpr.sources.image_files import list_images
+from vpr.sources.image_files import list_own_images
 from vpr.sources.standard_naming import parse_name
 
 MAX_COLUMNS = 1000
@@ -57,6 +58,9 @@ class CustomParams(Options):
         description="meaning of each value of `split`: `train`, `<set>/database` or `<set>/queries`, or a list if an "
         "image has several roles. These values themselves need no entry"
     )
+    utm_zone: str | None = Field(
+        description="UTM zone, such as `32T`, of coordinates that come without one; `null` for metres on a map"
+    )
     ground_truth: dict[str, str] = Field(
         description="`.npy` files that list the positives of each query, by set: `{test: truth.npy}`, relative to the "
         "table's folder. After changing one, run `dvc repro --force --single-item download`"
@@ -67,6 +71,20 @@ class CustomParams(Options):
     places: CellParams | None = Field(
         description="how training places are made from positions; `null` to use `place_id`"
     )
+
+    @field_validator("source", "root")
+    @classmethod
+    def _in_full(cls, path: str | None) -> str | None:
+        if path is not None and path.startswith("~"):
+            raise ValueError(f"{path!r}: DVC does not expand ~; write the path in full: {Path(path).expanduser()}")
+        return path
+
+    @field_validator("utm_zone")
+    @classmethod
+    def _is_zone(cls, zone: str | None) -> str | None:
+        if zone is not None and not is_zone(zone):
+            raise ValueError(f"{zone!r} is not a UTM zone; expected one such as 32T")
+        return zone
 
 
 @DATASETS.register("custom", "")
@@ -82,14 +100,14 @@ class Custom(DatasetAdapter):
             UserError: if the table or folder does not exist, or a column or split is invalid.
         """
         # DVC hashes the table in the working directory, so read that one; images are in the main checkout.
-        source = Path(params.source).expanduser().resolve()
+        source = Path(params.source).resolve()
         if source.is_dir():
             rows = pd.DataFrame(_folder_rows(source))
             root = source if params.root is None else (main_root() / params.root).resolve()
             if root != source:
                 raise UserError("datasets.custom.images.root must be null if source is a folder; paths start there")
         elif source.is_file():
-            root = (main_root() / Path(params.root or Path(params.source).parent).expanduser()).resolve()
+            root = (main_root() / Path(params.root or Path(params.source).parent)).resolve()
             rows = pd.DataFrame(_table_rows(_read_table(source), params, source, root))
         else:
             raise UserError(
@@ -100,6 +118,9 @@ class Custom(DatasetAdapter):
             raise UserError(
                 f"{source}: no images listed; expected rows, or <set>/database, <set>/queries or train folders"
             )
+        if params.utm_zone is not None and "utm_east" in rows:
+            zones = rows["utm_zone"].fillna("") if "utm_zone" in rows else pd.Series("", index=rows.index)
+            rows["utm_zone"] = zones.where((zones != "") | rows["utm_east"].isna(), params.utm_zone)
         if params.places is not None:
             rows = places_of_training(rows, params.places, "params.yaml: datasets.custom.images.places")
         rows = _with_ground_truth(rows, params, source if source.is_dir() else source.parent)
@@ -163,9 +184,6 @@ def _read_table(path: Path) -> pd.DataFrame:
                 raise UserError(f"{path}: the file is in UTF-16; save it as CSV in UTF-8") from None
         raise UserError(f"{path}: cannot be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
     table.columns = table.columns.map(str)
-    separators = [sign for sign in (";", "\t", "|") if len(columns) == 1 and sign in columns[0]]
-    if separators:
-        raise UserError(f"{path}: its columns are separated by {separators[0]!r}; separate them by commas")
     for name, column in table.items():
         if not _is_simple(column):
             table[name] = column.map(_text)
@@ -178,16 +196,33 @@ def _parquet(path: Path) -> pd.DataFrame:
 
 
 def _csv(path: Path) -> pd.DataFrame:
-    """Read a CSV file as texts, so that ids such as 0012 keep their zeros; numeric columns are parsed later."""
+    """Read a CSV file as texts, so that ids such as 0012 keep their zeros; numeric columns are parsed later.
+
+    Columns may be separated by commas, semicolons, tabs or bars. Without commas between columns, a comma in a number is
+    its decimal point, as spreadsheets write it in many countries.
+    """
+    separator = _separator(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
-        return pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, sep=separator)
+    if separator != ",":
+        for name, column in table.items():
+            if column.str.fullmatch(r"([-+]?\d+(,\d+)?)?").all():
+                table[name] = column.str.replace(",", ".", regex=False)
+    return table
+
+
+def _separator(path: Path) -> str:
+    """Return the sign that separates the columns of a CSV file: the most frequent one of its header."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        header = next((line for line in file if line.strip()), "")
+    return max(",;\t|", key=header.count)
 
 
 def _header(path: Path) -> list[str]:
     """Return the column names of a CSV file."""
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next((row for row in csv.reader(file) if row), [])
+        return next((row for row in csv.reader(file, delimiter=_separator(path)) if row), [])
 
 
 def _is_simple(column: pd.Series[Any]) -> bool:
@@ -282,16 +317,30 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
     for column in ("utm_east", "utm_north", "lat", "lon", "heading"):
         if column in table:
             numbers = pd.to_numeric(table[column], errors="coerce")
-            wrong = (numbers.isna() & table[column].notna() & (table[column].astype(str).str.strip() != "")).to_numpy()
+            wrong = (numbers.isna() & table[column].notna() & ~table[column].map(_is_missing)).to_numpy()
             wrong = wrong | np.isinf(numbers.to_numpy(dtype=float))
             table.loc[wrong, "problem"] = f"{column} is not a number: " + table.loc[wrong, column].astype(str)
             table[column] = numbers
     for column in ("place_id", "train_place_id", "timestamp", "utm_zone", "frame", "positive_frames"):
         if column in table:
-            table[column] = table[column].fillna("").astype(str)
+            texts = table[column].fillna("").astype(str)
+            table[column] = texts.mask(texts.map(_is_missing), "")
+    if "timestamp" in table:
+        try:
+            table["timestamp"] = plain_timestamps(table["timestamp"])
+        except ValueError as error:
+            raise UserError(f"{source}: column timestamp: {error}") from None
     if {"lat", "lon"} <= set(table.columns):
         _fill_utm(table)
     return table
+
+
+_MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "<na>"}
+
+
+def _is_missing(cell: object) -> bool:
+    """Return whether a cell says that its value is unknown, as spreadsheets and pandas write it."""
+    return str(cell).strip().lower() in _MISSING
 
 
 _ALIASES = {
@@ -351,7 +400,7 @@ def _fill_utm(table: pd.DataFrame) -> None:
 
 def _folder_rows(folder: Path) -> list[dict[str, Any]]:
     rows, ignored = [], []
-    for image in list_images(folder):
+    for image in list_own_images(folder):
         parts = PurePosixPath(image).parts
         if parts[0] == TRAIN and len(parts) > 1:
             split = TRAIN

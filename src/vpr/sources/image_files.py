@@ -3,40 +3,77 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 from vpr.config.errors import UserError
-from vpr.data.images import SUFFIXES
+from vpr.data.images import suffixes
 
-HIDDEN = (".", "__MACOSX")
+HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+_SHOWN = 6  # kinds of left-out files in a message
 
 
 def list_images(folder: Path) -> list[str]:
     """Return the sorted paths of the images below a folder, relative to it, without hidden files and folders.
 
+    Links to folders are followed, unless they lead to a folder that holds them.
+
     Raises:
         UserError: if a name is not in UTF-8, because tables could not hold it.
     """
-    found: list[str] = []
-    seen: set[tuple[int, int]] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        here = os.stat(parent)  # noqa: PTH116
-        if (here.st_dev, here.st_ino) in seen:  # a link to a parent folder
-            folders.clear()
-            continue
-        seen.add((here.st_dev, here.st_ino))
-        folders[:] = [name for name in folders if not name.startswith(HIDDEN)]
-        place = os.path.relpath(parent, folder).replace(os.sep, "/")
-        start = "" if place == "." else f"{place}/"
-        found += [
-            start + name
-            for name in files
-            if os.path.splitext(name)[1].lower() in SUFFIXES and not name.startswith(HIDDEN)  # noqa: PTH122
-        ]
-    for image in found:
+    return _images_and_others(folder)[0]
+
+
+def list_own_images(folder: Path) -> list[str]:
+    """Return what ``list_images`` does, and print which files of the folder are left out."""
+    images, others = _images_and_others(folder)
+    if others:
+        kinds = [f"{number:,} {kind}" for kind, number in others.most_common(_SHOWN)]
+        kinds += ["others"] * (len(others) > _SHOWN)
+        print(f"{folder}: left out: {', '.join(kinds)}", file=sys.stderr)
+        if {".heic files", ".heif files"} & set(others):
+            print("HEIC photos need the package pillow-heif: run `make setup-photos`", file=sys.stderr)
+    return images
+
+
+def _images_and_others(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Return the images, and how many files of each other suffix and hidden folders there are."""
+    images, others, readable = [], Counter[str](), suffixes()
+    for path, is_folder in _walk(str(folder), "", frozenset()):
+        name = path.rpartition("/")[2]
+        suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
+        if is_folder:
+            others[f"folders {name}"] += 1
+        elif suffix in readable and not name.startswith(HIDDEN):
+            images.append(path)
+        elif not name.startswith("."):
+            others[f"{suffix or 'other'} files"] += 1
+    for image in images:
         if not _is_utf8(image):
             raise UserError(f"{folder}: the path {os.fsencode(image)!r} is not in UTF-8; rename the file or folder")
-    return sorted(found)
+    return sorted(images), others
+
+
+def _walk(folder: str, start: str, above: frozenset[tuple[int, int]]) -> Iterator[tuple[str, bool]]:
+    """Yield the path of each file, and of each hidden folder, which is not entered."""
+    here = os.stat(folder)  # noqa: PTH116
+    if (here.st_dev, here.st_ino) in above:  # a link to a folder that holds it
+        return
+    above |= {(here.st_dev, here.st_ino)}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a chain of links that never ends
+                is_folder = False
+            if not is_folder:
+                yield start + entry.name, False
+            elif not entry.name.startswith(HIDDEN):
+                yield from _walk(entry.path, f"{start}{entry.name}/", above)
+            elif not entry.name.startswith("."):
+                yield start + entry.name, True
 
 
 def _is_utf8(path: str) -> bool:

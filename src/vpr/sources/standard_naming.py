@@ -2,15 +2,19 @@
 
 ``@utm_east@utm_north@zone@band@lat@lon@pano@tile@heading@pitch@roll@height@timestamp@note@.jpg``,
 as written by VPR-datasets-downloader and the *-XS datasets. Fields may be empty. The note of a
-GSV-Cities XS image is ``<place>_<City>``.
+GSV-Cities XS image is ``<place>_<City>``. The field's evaluation tools also accept a short form,
+``@utm_east@utm_north@anything@.jpg``. It names no zone, unless zone and band follow.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import utm
+
+from vpr.data.coordinates import is_zone
 
 FIELDS = (
     "utm_east", "utm_north", "zone", "band", "lat", "lon", "pano", "tile", "heading", "pitch", "roll", "height",
@@ -44,6 +48,9 @@ def parse_name(name: str) -> VPRName:
     """
     stem = PurePosixPath(name).name
     parts = stem.split("@")
+    if len(parts) >= 4 and len(parts) != len(FIELDS) + 2 and not parts[0] and all(map(_is_number, parts[1:3])):
+        zone = "".join(parts[3:5]) if is_zone("".join(parts[3:5])) else ""
+        return VPRName(float(parts[1]), float(parts[2]), zone, None, None, "", None, "", "")
     if len(parts) != len(FIELDS) + 2 or parts[0]:
         raise ValueError(
             f"{name}: not in the standard VPR naming, {max(0, len(parts) - 2)} fields between '@' "
@@ -72,6 +79,13 @@ def parse_name(name: str) -> VPRName:
         timestamp=value["timestamp"],
         note=value["note"],
     )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False
 
 
 def format_name(

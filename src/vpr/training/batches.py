@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 from vpr.config.errors import UserError
 from vpr.data.augmentation import NUM_DRAWS
-from vpr.retrieval.positives import positives_within
+from vpr.data.positions import near
 from vpr.retrieval.search import search
 from vpr.training.params import TrainParams
 from vpr.training.places import PlaceBatch, Places
@@ -178,19 +178,14 @@ def near_places(places: Places, distance_m: float) -> list[frozenset[int]]:
     Raises:
         UserError: if a place has no coordinates.
     """
-    unknown = int((~np.isfinite(places.centres).all(axis=1)).sum())
+    unknown = int((~places.centres.known).sum())
     if unknown:
         raise UserError(
             f"min_place_distance_m is {distance_m}, but {unknown} of {len(places)} training places have no "
             "coordinates; set it to 0, or give their images utm_east and utm_north"
         )
-    within = positives_within(places.centres, places.centres, distance_m, places.zones, places.zones)
-    return [
-        frozenset(
-            int(k) for k in near if k != own and np.hypot(*(places.centres[k] - places.centres[own])) < distance_m
-        )
-        for own, near in enumerate(within)
-    ]
+    within = near(places.centres, places.centres, np.nextafter(distance_m, 0))
+    return [frozenset(others.tolist()) - {own} for own, others in enumerate(within)]
 
 
 def fill_batches(order: Sequence[int], num: int, size: int, near: Sequence[frozenset[int]]) -> list[list[int]]:

@@ -18,7 +18,7 @@ from torch.utils.data import Sampler
 
 from vpr.config.errors import UserError
 from vpr.data.augmentation import NUM_DRAWS
-from vpr.retrieval.positives import positives_within, utm_of
+from vpr.data.positions import Positions, near
 from vpr.retrieval.search import search
 from vpr.training.batches import Describe
 from vpr.training.params import TrainParams
@@ -129,19 +129,19 @@ def near_images(rows: pd.DataFrame, near_m: float) -> list[set[int]]:
     Raises:
         UserError: if an image has no position.
     """
-    utm, zones = utm_of(rows), rows["utm_zone"].to_list()
-    unknown = int((~np.isfinite(utm).all(axis=1)).sum())
+    positions = Positions.of(rows)
+    unknown = int((~positions.known).sum())
     if unknown:
         raise UserError(
             f"batches are cliques of nearby images, but {unknown} of {len(rows)} training images have no coordinates; "
             "choose other batches, or add utm_east and utm_north"
         )
     heading = rows["heading"].to_numpy(dtype=float)
-    near = []
-    for own, found in enumerate(positives_within(utm, utm, near_m, zones, zones)):
+    result = []
+    for own, found in enumerate(near(positions, positions, near_m)):
         turn = np.abs((heading[found] - heading[own] + 180) % 360 - 180)
-        near.append({own, *np.asarray(found)[~(turn > MAX_TURN_DEG)].tolist()})
-    return near
+        result.append({own, *found[~(turn > MAX_TURN_DEG)].tolist()})
+    return result
 
 
 def clique_with(

@@ -16,6 +16,7 @@ from vpr.data.augmentation import rand_augment
 from vpr.data.encoded import EncodedImages
 from vpr.data.loading import ImageList
 from vpr.data.manifest import city_of
+from vpr.data.positions import Positions
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,7 @@ class Places:
         cities: City of each place; ``""`` if it is unknown.
         groups: Group of cells of each place; ``""`` if places are not made from positions.
         sources, shares: Source of each place, and the source's share of a batch; 0 if there are no shares.
-        centres, zones: Mean UTM east and north of each place's images, ``(number, 2)``, and the zone of its first
-            image.
+        centres: Mean position of each place's images, in the grid of its first image.
     """
 
     def __init__(self, rows: pd.DataFrame, min_images: int) -> None:
@@ -61,9 +61,13 @@ class Places:
         self.groups = groups_of.fillna("").to_numpy(dtype=object)[first]
         self.sources = rows.get("source", groups_of).fillna("").to_numpy(dtype=object)[first]
         self.shares = rows.get("share", pd.Series(0.0, index=rows.index)).to_numpy(dtype=float)[first]
-        utm = rows[["utm_east", "utm_north"]].to_numpy(dtype=np.float64)
-        self.centres = np.array([utm[group].mean(axis=0) for group in self.members]).reshape(-1, 2)
-        self.zones = rows["utm_zone"].iloc[first].to_list()
+        positions = Positions.of(rows)
+        several = len(np.unique(positions.grids)) > 1
+        means = [
+            (positions[group].in_grid_of(positions.zones[group[0]]) if several else positions.utm[group]).mean(axis=0)
+            for group in self.members
+        ]
+        self.centres = Positions(np.array(means).reshape(-1, 2), positions.zones[first])
 
     def __len__(self) -> int:
         return len(self.members)

@@ -15,8 +15,9 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from vpr.config.errors import UserError
-from vpr.data.coordinates import is_zone, metres_apart, to_degrees
+from vpr.data.coordinates import fits_band, is_zone, metres_apart, to_degrees
 from vpr.data.manifest import DATABASE, KEY, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest
+from vpr.data.positions import Positions
 from vpr.retrieval.positives import positives_of
 from vpr.verification.counts import count_differences, sound_counts
 from vpr.verification.likeness import cautions, place_likeness, same_drive
@@ -24,6 +25,7 @@ from vpr.verification.read_files import read_all_files
 
 MAX_DISAGREEMENT_M = 2.0  # between a name's UTM coordinates and its degrees, which have 5 decimals
 MAX_PLACE_SPAN_M = 50.0
+MAX_BAND_DEG = 8.0  # some datasets name one band for all images, also for those in the next band
 _PROBLEM_COLUMNS = ["severity", "role", "set", "image", "problem"]
 
 
@@ -168,6 +170,13 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
     some = rows.groupby(["role", "set"])["utm_east"].transform("count").to_numpy() > 0
     missing = in_set & some & np.isnan(east) & np.isnan(north) & problems.sound
     problems.add("error", missing, "no coordinates, although other images of its set have them")
+    at = np.flatnonzero(on_grid & known_zone & known & ~outside)
+    zones_at = rows["utm_zone"].iloc[at].to_list()
+    at_degrees = to_degrees(east[at], north[at], zones_at)
+    elsewhere = np.zeros(len(rows), dtype=bool)
+    elsewhere[at] = ~fits_band(zones_at, at_degrees[0], MAX_BAND_DEG)
+    words_of_band = "utm_zone: utm_north is not in the band of '" + rows["utm_zone"].astype(str) + "'; correct the zone"
+    problems.add("error", elsewhere, words_of_band)
     if {"lat", "lon"} <= set(rows):
         lat, lon = (pd.to_numeric(rows[c], errors="coerce").to_numpy(dtype=float) for c in ("lat", "lon"))
         both = known & np.isfinite(lat) & np.isfinite(lon)
@@ -208,9 +217,10 @@ def _check_spans(rows: pd.DataFrame, problems: _Problems) -> None:
     here = rows[problems.sound & (rows["role"] == TRAIN).to_numpy() & rows["utm_east"].notna().to_numpy()]
     if here.empty:
         return
-    groups = here.groupby("place_id")[["utm_east", "utm_north"]]
-    box = groups.max() - groups.min()
-    wide = set(box.index[np.hypot(box["utm_east"], box["utm_north"]) > MAX_PLACE_SPAN_M])
+    groups = here.assign(grid=Positions.of(here).grids).groupby("place_id")
+    box = groups[["utm_east", "utm_north"]].max() - groups[["utm_east", "utm_north"]].min()
+    far = (np.hypot(box["utm_east"], box["utm_north"]) > MAX_PLACE_SPAN_M) | (groups["grid"].nunique() > 1)
+    wide = set(box.index[far])
     mask, words = np.zeros(len(rows), dtype=bool), np.full(len(rows), "", dtype=object)
     for place, group in here[here["place_id"].isin(wide)].groupby("place_id"):
         span_m = _span_m(group)
@@ -222,10 +232,9 @@ def _check_spans(rows: pd.DataFrame, problems: _Problems) -> None:
 
 def _span_m(rows: pd.DataFrame) -> float:
     """Return the largest distance between two images, in metres."""
-    points = rows[["utm_east", "utm_north"]].to_numpy()
-    if rows["utm_zone"].nunique() > 1:  # coordinates of two zones cannot be compared
-        lat, lon = to_degrees(points[:, 0], points[:, 1], rows["utm_zone"].to_list())
-        return float(np.nanmax(metres_apart(lat[:, None], lon[:, None], lat, lon)))
+    positions = Positions.of(rows)
+    one_grid = len(np.unique(positions.grids)) == 1
+    points = positions.utm if one_grid else positions.geocentric
     if len(points) > 1000:
         points = points[ConvexHull(points, qhull_options="QJ").vertices]
     return float(pdist(points).max())

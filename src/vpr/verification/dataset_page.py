@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from vpr.data.images import open_image
 from vpr.data.manifest import DATABASE, QUERY, Manifest, city_of
+from vpr.data.positions import Plane, Positions
 from vpr.evaluation.conditions import condition_columns
 from vpr.pages.look import jpeg_url, look, month_in_words
-from vpr.retrieval.positives import has_coordinates, in_one_plane, positives_of
+from vpr.retrieval.positives import has_coordinates, positives_of
 from vpr.verification.checks import kind_of
 from vpr.verification.counts import count_differences
 
@@ -107,11 +108,11 @@ def _evaluation_set(manifest: Manifest, name: str, radius_m: float) -> dict[str,
         text += f"; {int((~found).sum()):,} queries have no positive; the median query has {middle:g}."
     maps = []
     if has_coordinates(database) and has_coordinates(queries):
-        seen, asked = in_one_plane([database, queries])
+        positions = [Positions.of(database), Positions.of(queries)]
+        plane = Plane(positions)
+        seen, asked = map(plane.metres, positions)
         layers = {"database": seen, "found": asked[found], "lost": asked[~found]}
-        zones = {*database["utm_zone"], *queries["utm_zone"]}
-        zone = str(zones.pop()) if len(zones) == 1 else ""
-        maps.append(_map(layers, f"Database and queries of {name}", MAP_SIZE, zone))
+        maps.append(_map(layers, f"Database and queries of {name}", MAP_SIZE, plane.zone))
     parts = {"database": database, "queries": queries}
     rows = [
         (f"{role}: {len(part):,} images", _tiles(manifest, part.iloc[_spread(range(len(part)), IMAGES_OF_A_SET)]))
@@ -157,18 +158,14 @@ def _chart(title: str, bars: list[tuple[str, int]]) -> dict[str, Any]:
 
 def _place_maps(train: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a small map of each city, at its own scale."""
-    places = (
-        train.assign(city=city_of(train))
-        .dropna(subset=["utm_east", "utm_north"])
-        .groupby(["city", "place_id"])[["utm_east", "utm_north"]]
-        .mean()
-        .reset_index("city")
-    )
     maps = []
-    for name in sorted(set(places["city"])):
-        here = places[places["city"] == name]
-        title = f"{name or 'all places'}, {len(here):,} places"
-        maps.append(_map({"found": here[["utm_east", "utm_north"]].to_numpy()}, title, SMALL_MAP_SIZE, ""))
+    known = train.assign(city=city_of(train)).dropna(subset=["utm_east", "utm_north"])
+    for name, images in known.groupby("city", sort=True):
+        positions = Positions.of(images)
+        at = pd.DataFrame(Plane([positions]).metres(positions))
+        places = at.groupby(images["place_id"].to_numpy()).mean()
+        title = f"{name or 'all places'}, {len(places):,} places"
+        maps.append(_map({"found": places.to_numpy()}, title, SMALL_MAP_SIZE, ""))
     return maps
 
 

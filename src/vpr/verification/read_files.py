@@ -13,7 +13,7 @@ import pandas as pd
 from vpr.config.atomic_files import atomic_write
 from vpr.config.progress import progress
 from vpr.config.project import data_root
-from vpr.data.images import ImageError, decode, read_file
+from vpr.data.images import ImageError, as_spelled, decode, read_file
 from vpr.data.manifest import VERIFIED_COLUMNS
 from vpr.data.processes import in_processes
 from vpr.data.ray_engine import in_ray_tasks
@@ -85,7 +85,7 @@ def _read_chunk(job: tuple[Path, list[str]]) -> list[tuple[Any, ...]]:
 
 def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
     """Return a row of ``_FILE_COLUMNS``."""
-    path = folder / image
+    path = as_spelled(folder / image)
     num_bytes, mtime_ns = _stamp(str(path))
     sha256, width, height = "", 0, 0
     try:
@@ -105,5 +105,6 @@ def _stamp(path: str) -> tuple[int, int]:
     try:
         stat = os.stat(path)  # noqa: PTH116 (called half a million times)
     except OSError:
-        return -1, -1
+        spelled = as_spelled(Path(path))
+        return _stamp(str(spelled)) if str(spelled) != path else (-1, -1)
     return stat.st_size, stat.st_mtime_ns

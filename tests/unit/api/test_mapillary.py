@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from vpr.api import mapillary
-from vpr.api.mapillary import Area, fetch_area, parse_box, parse_since, split_by_drive, tiles
+from vpr.api.mapillary import Area, fetch_area, parse_box, split_by_drive, tiles
 from vpr.config.errors import UserError
 from vpr.data.coordinates import to_utm
 from vpr.data.manifest import DATABASE, QUERY
-from vpr.retrieval.positives import positives_within
+from vpr.data.positions import Positions, near
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams, photos_with_positions
 from vpr.verification.likeness import same_drive
@@ -123,8 +123,8 @@ def test_queries_and_database_are_of_different_drives_and_each_photo_says_whose_
     assert all((tmp_path / image).is_file() for image in rows["image"])
     assert len(photos_with_positions(tmp_path / "images.csv")) == 160, "the project reads its own table"
     params = CustomParams(
-        source=str(tmp_path / "images.csv"), root=None, columns={}, splits={}, ground_truth={}, allow_pickle=False,
-        places=None,
+        source=str(tmp_path / "images.csv"), root=None, columns={}, splits={}, utm_zone=None, ground_truth={},
+        allow_pickle=False, places=None,
     )  # fmt: skip
     listing = Custom("custom").prepare(params, Context())
     assert listing.set_names() == ["street"]
@@ -187,12 +187,17 @@ def test_what_can_not_be_fetched_is_said(tmp_path, monkeypatch):
         monkeypatch.delenv("MAPILLARY_TOKEN")
         with pytest.raises(UserError, match="make one at https://"):
             fetch(world, tmp_path / "denied")
-    for wrong in ("06/2019", "2019-6-30", "x"):
-        with pytest.raises(UserError, match="expected a date such as 2019"):
-            parse_since(wrong)
-    for wrong in ("", "9,45,9", "9,45,8,46", "9,45,10,99", "a,b,c,d", "nan,1,2,3"):
+    with pytest.raises(UserError, match="whose west is east of its east; swap them"):
+        parse_box("9,45,8,46")
+    for wrong in ("", "9,45,9", "9,45,9,46", "9,45,10,99", "a,b,c,d", "nan,1,2,3"):
         with pytest.raises(UserError, match="expected west,south,east,north"):
             parse_box(wrong)
+
+
+def test_a_box_may_lie_over_the_date_line():
+    found = tiles(parse_box("179.99,-17,-179.98,-16.99"))
+    assert sum(east - west for west, _, east, _ in found) == pytest.approx(0.03)
+    assert all(-180 <= west < east <= 180 for west, _, east, _ in found)
 
 
 @given(st.floats(-179, 178), st.floats(-79, 82), st.floats(0.0005, 0.05), st.floats(0.0005, 0.05))
@@ -218,6 +223,6 @@ def test_drives_stay_whole_and_most_queries_have_positives(seed, num_drives, sha
     queries, database = (rows[rows["split"] == f"street/{part}"] for part in ("queries", "database"))
     assert len(database)
     if len(queries):
-        utm = [part[["utm_east", "utm_north"]].to_numpy() for part in (database, queries)]
-        has_one = np.array([len(near) > 0 for near in positives_within(*utm, 25.0)])
+        found = near(Positions.of(database), Positions.of(queries), 25.0)
+        has_one = np.array([len(positives) > 0 for positives in found])
         assert pd.Series(has_one).groupby(queries["sequence"].to_numpy()).mean().min() >= 0.5

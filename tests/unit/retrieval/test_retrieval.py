@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vpr.config.errors import UserError
+from vpr.data.positions import Positions, near
 from vpr.evaluation.evaluation import compare_rankings, evaluate_ranking
 from vpr.retrieval.params import EvaluateParams
-from vpr.retrieval.positives import positives_by_place, positives_of, positives_within
+from vpr.retrieval.positives import positives_by_place, positives_of
 from vpr.retrieval.recall import is_positive, recall_at
 from vpr.retrieval.search import approximate_index, check_search, exact_index, search, search_in, size_bytes
 from vpr.sources.standard_naming import parse_name
@@ -115,10 +116,8 @@ def test_search_is_exact(num_database, num_queries, seed):
     assert np.allclose(np.take_along_axis(true, ranking, axis=1), np.sort(true, axis=1), atol=1e-3)
 
 
-def test_a_positive_lies_within_the_radius_border_included_and_in_the_same_zone():
-    database = np.array([[0.0, 0.0], [25.0, 0.0], [25.01, 0.0], [0.0, 0.0]])
-    found = positives_within(database, np.array([[0.0, 0.0]]), 25.0, ["32T", "32T", "32T", "33T"], ["32T"])
-    assert [p.tolist() for p in found] == [[0, 1]]
+def on_map(utm):
+    return Positions(utm, np.full(len(utm), "", dtype=object))
 
 
 @given(
@@ -129,9 +128,9 @@ def test_a_positive_lies_within_the_radius_border_included_and_in_the_same_zone(
 def test_positives_are_those_of_the_definition(database, query, radius_m):
     points = np.array(database)
     metres = np.hypot(*(points - np.array(query)).T)
-    near = np.abs(metres - radius_m) < 1e-6
-    found = positives_within(points, np.array([query]), radius_m)[0].tolist()
-    assert set(found) - set(np.flatnonzero(near)) == set(np.flatnonzero((metres < radius_m) & ~near))
+    border = np.abs(metres - radius_m) < 1e-6
+    found = near(on_map(points), on_map(np.array([query])), radius_m)[0].tolist()
+    assert set(found) - set(np.flatnonzero(border)) == set(np.flatnonzero((metres < radius_m) & ~border))
 
 
 def test_without_coordinates_the_same_place_is_a_positive():
@@ -206,9 +205,9 @@ def test_positives_and_recalls_of_sf_xs_val_equal_the_authors(shared):
 
     def utm(names):
         parsed = [parse_name(name) for name in names]
-        return np.array([[p.utm_east, p.utm_north] for p in parsed])
+        return on_map(np.array([[p.utm_east, p.utm_north] for p in parsed]))
 
-    positives = positives_within(utm(database), utm(queries["image"]), 25.0)
+    positives = near(utm(database), utm(queries["image"]), 25.0)
     theirs = [[int(i) for i in str(text).split()] for text in queries["positives"]]
     assert [p.tolist() for p in positives] == [sorted(t) for t in theirs]
     for row in pd.read_csv(folder / "expected.csv").itertuples():

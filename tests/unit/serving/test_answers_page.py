@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import requests
 import uvicorn
@@ -21,7 +22,9 @@ from in_browser import watched_page
 from small_model import located
 from vpr.commands import main as cli
 from vpr.data.manifest import DATABASE, QUERY
+from vpr.serving.answers import Prediction
 from vpr.serving.answers_page import AnswersPage
+from vpr.serving.index import Index
 from vpr.serving.server import Limits, Rate, make_app
 
 
@@ -46,6 +49,16 @@ def serving(localizer, limits, shown):
 @pytest.fixture(scope="module")
 def shown(city, localizer) -> AnswersPage:
     return AnswersPage.of("A & <b>title</b>", localizer.index, city.folder)
+
+
+def test_the_map_shows_positions_across_bands_and_zones(localizer):
+    lat, lon = [48.0001, 47.9999, 48.0001], [11.9999, 12.0001, 12.0001]
+    index = Index.of(["a", "b", "c"], localizer.index.descriptors[:3], localizer.model, lat, lon)
+    page = AnswersPage.of("borders", index, None)
+    rows = index.images.assign(lat=lat, lon=lon).to_dict("records")
+    places = [page.map_position(Prediction.of(row, 0.0, 1.0)) for row in rows]
+    assert len(page.dots) == 3
+    assert np.ptp(np.array(places), axis=0) == pytest.approx([14.9, 22.2], abs=0.3)
 
 
 def opened(browser, address: str, width: int, troubles: list[str]):

@@ -31,7 +31,7 @@ def test_photos_within_a_distance_and_since_a_time():
         (("45;7", 10.0, None, None), "expected LAT,LON in degrees"),
         (("9.19,145.46", -1.0, None, None), "--within is -1.0; expected metres above 0"),
         (("145.46,9.19", 10.0, None, None), "not a position on earth; are LAT and LON swapped"),
-        ((None, None, "2019'; --", None), "--since is .*; expected the beginning of a timestamp"),
+        ((None, None, "2019'; --", None), "--since: .* is not a date"),
     ],
 )
 def test_what_is_no_condition_is_refused(options, message):

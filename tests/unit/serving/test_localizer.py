@@ -26,7 +26,7 @@ from vpr.model.checkpoint import save_checkpoint
 from vpr.model.vpr_model import VPRModel
 from vpr.serving.index import Index
 from vpr.serving.localizer import Localizer
-from vpr.serving.located_photos import gps_position, located_photos
+from vpr.serving.located_photos import located_photos
 from vpr.serving.photos import from_file, read_photo
 
 
@@ -116,14 +116,6 @@ def gps(lat: float, lon: float) -> Image.Exif:
         tags[angle] = (int(degrees), int(degrees * 60 % 60), round(degrees * 3600 % 60, 4))
         tags[reference] = names[value < 0]
     return exif
-
-
-@pytest.mark.parametrize(("lat", "lon"), [(45.0703, 7.6869), (-33.8688, 151.2093), (37.7749, -122.4194)])
-def test_positions_are_read_from_exif(tmp_path, lat, lon):
-    (tmp_path / "p.jpg").write_bytes(jpeg(exif=gps(lat, lon)))
-    assert gps_position(tmp_path / "p.jpg") == pytest.approx((lat, lon), abs=1e-5)
-    (tmp_path / "none.jpg").write_bytes(jpeg())
-    assert gps_position(tmp_path / "none.jpg") is None
 
 
 def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_path, capsys):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from vpr.config.errors import UserError
+from vpr.data.coordinates import metres_apart, to_utm
 from vpr.sources.cells import CellParams, viewpoints, with_places
 
 COSPLACE = CellParams(by="cells", side_m=10.0, sector_deg=30.0, groups=5, sector_groups=2, focal_m=10.0)
@@ -52,6 +53,24 @@ def test_images_of_a_place_are_near_and_places_of_a_group_never_touch(images):
             elif one.group == other.group:
                 # Four squares, or one sector, lie between them.
                 assert (apart > 40 - 1e-9).any() or turned > 30 - 1e-9
+
+
+@given(st.lists(positions, min_size=2, max_size=30), st.sampled_from([(52.52, 12.0), (0.0, 9.0), (10.0, 180.0)]))
+def test_a_border_between_zones_goes_through_no_cell(images, corner):
+    east, north, heading = np.array(images).T
+    lat = corner[0] + north / 111_195
+    lon = (corner[1] + east / 111_195 / np.cos(np.radians(corner[0])) + 180) % 360 - 180
+    utm_east, utm_north, zone = to_utm(lat, lon)
+    columns = {"utm_east": utm_east, "utm_north": utm_north, "utm_zone": zone, "heading": heading}
+    rows = with_places(pd.DataFrame(columns), COSPLACE, "here")
+    metres = metres_apart(lat[:, None], lon[:, None], lat, lon)
+    for k, one in rows.iterrows():
+        for j, other in rows.iloc[k + 1 :].iterrows():
+            turned = abs((one.heading - other.heading + 180) % 360 - 180)
+            if one.place_id == other.place_id:
+                assert metres[k, j] < 10 * np.sqrt(2) * 1.02
+            elif one.group == other.group:
+                assert metres[k, j] > 40 * 0.98 or turned > 30 - 1e-9
 
 
 def test_sectors_that_would_touch_round_the_compass_are_refused():

@@ -142,7 +142,15 @@ def picture(path: Path, size=(20, 10), colour=(200, 100, 50), **save) -> None:
     Image.new("RGB", size, colour).save(path, **save)
 
 
-OPTIONS = {"root": None, "columns": {}, "splits": {}, "ground_truth": {}, "allow_pickle": False, "places": None}
+OPTIONS = {
+    "root": None,
+    "columns": {},
+    "splits": {},
+    "utm_zone": None,
+    "ground_truth": {},
+    "allow_pickle": False,
+    "places": None,
+}
 
 
 def own(source: Path, **changes) -> Manifest:
@@ -218,7 +226,6 @@ def test_parquet_is_read_as_well(tmp_path):
         ("image,place_id\na.jpg,1\n", {}, "no column 'split'"),
         ("image,split,place_id\na.jpg,test,1\n", {}, "split 'test' is not valid; expected train, <set>/database"),
         ("image,split,place_id\n", {}, "has a header but no rows"),
-        ("image;split;place_id\na.jpg;train;1\n", {}, "its columns are separated by ';'; separate them by commas"),
         ("path,split\na.jpg,train\n", {}, r"no column 'image', only .* \(did you mean 'path'"),
         ("image,splits\na.jpg,train\n", {}, r"no column 'split', only .* \(did you mean 'splits'"),
         ("image,split,Latitude,lng\na.jpg,train,1,2\n", {}, r"did you mean lat, lon\? .* to {lat: Latitude, lon: lng}"),

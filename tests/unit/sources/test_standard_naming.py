@@ -41,13 +41,26 @@ def test_a_name_of_gsv_cities_xs_is_read():
     ("name", "message"),
     [
         ("photo.jpg", "0 fields between '@' instead of 14"),
-        ("@1@2@32@T@@@@@@@@@@.jpg", "instead of 14"),
+        ("@east@2@32@T@@@@@@@@@@.jpg", "instead of 14"),
         ("@east@2@32@T@@@@@@@@@@@.jpg", "field utm_east is 'east'; expected a number"),
     ],
 )
 def test_another_name_is_refused_with_what_is_wrong(name, message):
     with pytest.raises(ValueError, match=message):
         parse_name(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "zone"),
+    [
+        ("@500000.5@5000000@.jpg", ""),
+        ("@500000.5@5000000@any thing@.jpg", ""),
+        ("@500000.5@5000000@32@T@more@.jpg", "32T"),
+    ],
+)
+def test_the_short_form_of_the_evaluation_tools_is_read(name, zone):
+    found = parse_name(name)
+    assert (found.utm_east, found.utm_north, found.utm_zone) == (500000.5, 5_000_000, zone)
 
 
 def test_empty_fields_are_unknown():

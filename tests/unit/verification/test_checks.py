@@ -36,6 +36,20 @@ def test_distances_cross_the_date_line():
     assert metres_apart(equator, east, equator, west) == pytest.approx(6_371_000 * 0.0002 * 3.14159265 / 180)
 
 
+def test_a_northing_outside_the_band_of_its_zone_is_an_error(tmp_path):
+    rows = around(52.5, [13.0])
+    assert problems_of(tmp_path, rows.assign(utm_zone="33T")) == []  # one band off, as where a set names one for all
+    (problem,) = problems_of(tmp_path, rows.assign(utm_zone="33K"))
+    assert "utm_north is not in the band of '33K'" in problem
+
+
+def test_the_southern_hemisphere_may_be_written_as_s(tmp_path):
+    rows = around(-23.55, [-46.63]).assign(utm_zone="23S")
+    manifest = make_manifest("own", "", rows.assign(image="a.png", role=TRAIN, set="", place_id="a"))
+    assert manifest.rows["utm_zone"].tolist() == ["23K"]
+    assert problems_of(tmp_path, rows) == []
+
+
 @pytest.mark.parametrize("zone", ["99Z", "32", "<script>", "0T", "61T", "32I"])
 def test_a_zone_that_is_none_is_an_error(tmp_path, zone):
     rows = around(45.0, [9.0]).assign(utm_zone=zone)
