@@ -176,8 +176,8 @@ def test_the_commands_build_ask_add_and_remove(city, tmp_path, monkeypatch, caps
     database.assign(owner="me").to_csv(photos, index=False)
     database.assign(owner="me").head(10).to_csv(half, index=False)
     store = ["--store", "lance", "--out", "index", "--model", checkpoint, "--radius-m", 25]
-    assert "10 photos added, 10 in all" in vpr("index", half, *store)
-    assert f"{len(database) - 10} photos added, {len(database)} in all" in vpr("index", photos, *store)
+    assert "10 photos added, 10 in total" in vpr("index", half, *store)
+    assert f"{len(database) - 10} photos added, {len(database)} in total" in vpr("index", photos, *store)
     assert "0 photos added" in vpr("index", photos, *store, "--approximate", "IVF_PQ")
     asked = [
         "localize",

@@ -22,19 +22,28 @@ from vpr.sources.image_files import list_own_images
 GLOBAL = "global_descriptor"
 
 
-def describe_folder(folder: Path, model: Model) -> tuple[list[str], NDArray[np.float32]]:
-    """Return the names of all images below a folder, and their descriptors ``(number, D)``.
+def photo_names(folder: Path) -> list[str]:
+    """Return the names of all images below a folder.
 
     Raises:
-        UserError: if there is no image, or one cannot be read.
+        UserError: if there is no image.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     names = list_own_images(folder)
     if not names:
         raise UserError(f"{folder}: no images in it")
-    images = model.images(folder, names)
-    return names, model.describe(images, show_progress=True, num_workers=None, title=f"describing {folder.name}")
+    return names
+
+
+def describe_photos(folder: Path, names: Sequence[str], model: Model) -> NDArray[np.float32]:
+    """Return the descriptors ``(number, D)`` of images of a folder.
+
+    Raises:
+        UserError: if an image cannot be read.
+    """
+    title = f"describing {folder.name}"
+    return model.describe(model.images(folder, names), show_progress=True, num_workers=None, title=title)
 
 
 def write_descriptors(path: Path, names: Sequence[str], descriptors: NDArray[np.float32]) -> None:
@@ -74,14 +83,14 @@ def nearest_pairs(
     return pairs
 
 
-def write_pairs(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
-    """Write one pair per line.
-
-    Raises:
-        UserError: for a name with white space, which the format does not allow.
-    """
-    odd = next((name for pair in pairs for name in pair if len(name.split()) != 1), None)
+def check_pair_names(names: Sequence[str]) -> None:
+    """Refuse names that the format of pairs cannot hold, because it separates two names by a space."""
+    odd = next((name for name in names if len(name.split()) != 1), None)
     if odd is not None:
         raise UserError(f"{odd!r}: the format of pairs separates names by a space; rename this image")
+
+
+def write_pairs(path: Path, pairs: Sequence[tuple[str, str]]) -> None:
+    """Write one pair per line; see ``check_pair_names``."""
     with atomic_write(path) as part:
         part.write_text("".join(f"{one} {other}\n" for one, other in pairs), encoding="utf-8")

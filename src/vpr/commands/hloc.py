@@ -27,9 +27,10 @@ def describe(args: argparse.Namespace) -> int:
     """Write the descriptors of a folder's images."""
     import h5py  # noqa: F401  # a missing package is reported before anything is described
 
-    from vpr.api.hloc import describe_folder, write_descriptors
+    from vpr.api.hloc import describe_photos, photo_names, write_descriptors
 
-    names, descriptors = describe_folder(args.photos, chosen_model(args))
+    names = photo_names(args.photos)
+    descriptors = describe_photos(args.photos, names, chosen_model(args))
     write_descriptors(args.h5, names, descriptors)
     print(f"{args.h5}: {len(names):,} descriptors of {descriptors.shape[1]} numbers")
     return 0
@@ -37,12 +38,14 @@ def describe(args: argparse.Namespace) -> int:
 
 def pairs(args: argparse.Namespace) -> int:
     """Write pairs of each image and its nearest images."""
-    from vpr.api.hloc import describe_folder, nearest_pairs, write_pairs
+    from vpr.api.hloc import check_pair_names, describe_photos, nearest_pairs, photo_names, write_pairs
 
+    folders = [args.photos, *([args.database] if args.database else [])]
+    names = [photo_names(folder) for folder in folders]
+    check_pair_names([name for of_folder in names for name in of_folder])
     model = chosen_model(args)
-    queries = describe_folder(args.photos, model)
-    database = describe_folder(args.database, model) if args.database else None
-    found = nearest_pairs(queries, database, args.top)
+    described = [(part, describe_photos(folder, part, model)) for folder, part in zip(folders, names, strict=True)]
+    found = nearest_pairs(described[0], described[1] if args.database else None, args.top)
     write_pairs(args.out, found)
-    print(f"{args.out}: {len(found):,} pairs of {len(queries[0]):,} images")
+    print(f"{args.out}: {len(found):,} pairs of {len(names[0]):,} images")
     return 0

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from vpr.commands.arguments import INDEX, MODEL, Commands, add_model, chosen_model, place
-from vpr.config.errors import UserError
+from vpr.config.errors import UserError, counted
 
 
 def add_commands(commands: Commands) -> None:
@@ -63,7 +63,7 @@ def build_index(args: argparse.Namespace) -> int:
     built: Index | LanceIndex
     if args.store == "lance":
         built, number = add_photos(args.photos, model, str(args.out), radius_m, args.calibration, batch_size, engine)
-        print(f"{number:,} photos added, {len(built):,} in total")
+        print(f"{counted(number, 'photo')} added, {len(built):,} in total")
         if args.approximate is not None:
             made = built.build_approximate(args.approximate)
             print(f"{made.kind} finds {made.found:.1%} of the 10 nearest photos with {made.effort} partitions")
@@ -76,7 +76,9 @@ def build_index(args: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     chosen = "" if args.model in (args.here / MODEL, MODEL) else f" --model {args.model}"
-    print(f"{args.out}: {len(built):,} photos; locate others with: vpr localize --index {args.out}{chosen} PHOTO")
+    print(
+        f"{args.out}: {counted(len(built), 'photo')}; locate others with: vpr localize --index {args.out}{chosen} PHOTO"
+    )
     return 0
 
 
@@ -85,7 +87,7 @@ def remove(args: argparse.Namespace) -> int:
     from vpr.serving.lance_index import LanceIndex
 
     index = LanceIndex(str(args.index))
-    print(f"{index.remove(args.condition):,} photos removed, {len(index):,} left")
+    print(f"{counted(index.remove(args.condition), 'photo')} removed, {len(index):,} left")
     return 0
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vpr.commands.arguments import Commands, add_database_photos, add_index, add_model, chosen_model
-from vpr.config.errors import UserError
+from vpr.config.errors import UserError, counted
 
 if TYPE_CHECKING:
     from vpr.serving.index import Database
@@ -91,7 +91,7 @@ def localize(args: argparse.Namespace) -> int:
     if page is not None and args.page is not None:
         args.page.parent.mkdir(parents=True, exist_ok=True)
         args.page.write_text(page.render(with_pictures, live=False), encoding="utf-8")
-        print(f"{args.page}: {len(answers)} photo{'s' * (len(answers) != 1)}", file=sys.stderr)
+        print(f"{args.page}: {counted(len(answers), 'photo')}", file=sys.stderr)
     return int(any(answer.error for answer in answers))
 
 

@@ -37,6 +37,11 @@ def one_line(text: object, limit: int = 300) -> str:
     return " ".join(str(text).split())[:limit]
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 photo`` or ``1,200 photos``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def run_stage(main: Callable[[], None]) -> None:
     """Call a stage's ``main`` and exit, with code 1 if it fails. The stage also ends when DVC does."""
     end_with_dvc()

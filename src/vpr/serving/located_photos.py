@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vpr.config.errors import UserError
+from vpr.config.errors import UserError, counted
 from vpr.config.progress import progress
 from vpr.data.coordinates import on_earth, plain_zones, to_utm
 from vpr.data.positions import Positions
@@ -62,7 +62,8 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
         rows.append({**listed_row, "image": name, **_position(name, content, listed_row)})
     if broken:
         print(
-            f"{len(broken)} files cannot be read as images and are left out, starting with {broken[0]}", file=sys.stderr
+            f"left out: {counted(len(broken), 'file')} that cannot be read, starting with {broken[0]}",
+            file=sys.stderr,
         )
     if not rows:
         raise UserError(f"{folder}: no readable images in it")
@@ -81,7 +82,10 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
             f"example of {unknown[0]}"
         )
     if unknown:
-        print(f"{len(unknown)} photos without a position are left out, starting with {unknown[0]}", file=sys.stderr)
+        print(
+            f"left out: {counted(len(unknown), 'photo')} without a clear position, starting with {unknown[0]}",
+            file=sys.stderr,
+        )
     return table[table["utm_zone"] != ""].reset_index(drop=True)
 
 

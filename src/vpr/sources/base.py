@@ -79,6 +79,10 @@ class DatasetAdapter(ABC):
         """Return the largest possible number of training places; ``None`` if it is unknown before fetching."""
         return None
 
+    def num_images(self, params: Any, context: Context) -> int | None:
+        """Return the largest possible number of training images; ``None`` if it is unknown before fetching."""
+        return None
+
     @abstractmethod
     def prepare(self, params: Any, context: Context) -> Manifest:
         """Fetch or draw missing images and list all of them, in rows for ``vpr.data.manifest.make_manifest``.

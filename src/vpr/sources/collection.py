@@ -106,10 +106,10 @@ class Collection(DatasetAdapter):
             check_url(f"{context.catalogue}: {name}", url)
 
     def num_places(self, params: CollectionParams, context: Context) -> int | None:
-        sources = load_sources(context.catalogue)
-        expected = [sources[name].expected.get("places") for name in params.train]
-        most = [number[-1] if isinstance(number, list) else number for number in expected]
-        return sum(int(number) for number in most if number is not None) if None not in most else None
+        return _most("places", params, context)
+
+    def num_images(self, params: CollectionParams, context: Context) -> int | None:
+        return _most("images", params, context)
 
     def describe_sets(self, params: CollectionParams, set_names: Sequence[str]) -> str:
         return ", ".join(f"{name} is {params.eval_sets.get(name, name)}" for name in set_names)
@@ -122,6 +122,14 @@ class Collection(DatasetAdapter):
         """
         sources = load_sources(context.catalogue)
         return collect(self.name, params, sources, context)
+
+
+def _most(what: str, params: CollectionParams, context: Context) -> int | None:
+    """Return the largest number of training images or places that the sources are expected to hold, if it is known."""
+    sources = load_sources(context.catalogue)
+    expected = [sources[name].expected.get(what) for name in params.train]
+    most = [number[-1] if isinstance(number, list) else number for number in expected]
+    return sum(int(number) for number in most if number is not None) if None not in most else None
 
 
 def collect(name: str, params: CollectionParams, sources: Mapping[str, SourceParams], context: Context) -> Manifest:

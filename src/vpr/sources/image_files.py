@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from vpr.config.errors import UserError
+from vpr.config.errors import UserError, counted
 from vpr.data.images import suffixes
 
 HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
@@ -30,10 +30,10 @@ def list_own_images(folder: Path) -> list[str]:
     """Return what ``list_images`` does, and print which files of the folder are left out."""
     images, others = _images_and_others(folder)
     if others:
-        kinds = [f"{number:,} {kind}" for kind, number in others.most_common(_SHOWN)]
+        kinds = [counted(number, kind) for kind, number in others.most_common(_SHOWN)]
         kinds += ["others"] * (len(others) > _SHOWN)
         print(f"{folder}: left out: {', '.join(kinds)}", file=sys.stderr)
-        if {".heic files", ".heif files"} & set(others):
+        if {".heic file", ".heif file"} & set(others):
             print("HEIC photos need the package pillow-heif: run `make setup-photos`", file=sys.stderr)
     return images
 
@@ -45,11 +45,11 @@ def _images_and_others(folder: Path) -> tuple[list[str], Counter[str]]:
         name = path.rpartition("/")[2]
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
         if is_folder:
-            others[f"folders {name}"] += 1
+            others[f"{name} folder"] += 1
         elif suffix in readable and not name.startswith(HIDDEN):
             images.append(path)
         elif not name.startswith("."):
-            others[f"{suffix or 'other'} files"] += 1
+            others[f"{suffix or 'other'} file"] += 1
     for image in images:
         if not _is_utf8(image):
             raise UserError(f"{folder}: the path {os.fsencode(image)!r} is not in UTF-8; rename the file or folder")

@@ -1,7 +1,8 @@
-"""Keys of ``params.yaml`` that decide which parts of a dataset are fetched."""
+"""Keys of ``params.yaml`` that decide which parts of a dataset are fetched, and that its size has to fit."""
 
 from __future__ import annotations
 
+from vpr.config.errors import UserError
 from vpr.config.params import Params, reads
 
 
@@ -11,3 +12,19 @@ def load_only_sets(params: Params) -> tuple[str, ...] | None:
     checkpoint = params.value("train.checkpoint", str | None)
     pca_dim = params.value("export.pca_dim", int | None)
     return tuple(params.eval_sets) if checkpoint is not None and pca_dim is None else None
+
+
+@reads("export.pca_dim")
+def check_pca(params: Params, num_images: int | None) -> None:
+    """Refuse a PCA that so many training images cannot determine, before a model is trained.
+
+    Args:
+        params: Content of ``params.yaml``.
+        num_images: Largest possible number of training images; ``None`` if it is unknown.
+    """
+    pca_dim = params.value("export.pca_dim", int | None)
+    if pca_dim is not None and num_images is not None and pca_dim >= num_images:
+        raise UserError(
+            f"{params.path}: export.pca_dim is {pca_dim}, but {num_images:,} training images vary in at most "
+            f"{max(0, num_images - 1):,} directions; lower it, or set it to null"
+        )

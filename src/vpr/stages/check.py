@@ -19,7 +19,7 @@ from vpr.reranking.params import RerankParams
 from vpr.retrieval.params import EvaluateParams
 from vpr.retrieval.search import check_search
 from vpr.sources.base import Context, check_dataset, load_dataset
-from vpr.sources.params import load_only_sets
+from vpr.sources.params import check_pca, load_only_sets
 from vpr.training.build import check_model
 from vpr.training.cautions import check_training
 from vpr.training.configuration import load_configuration
@@ -52,6 +52,7 @@ def check_params(params: Params, context: Context | None = None) -> None:
     needed = dict.fromkeys(sets if settings is None or settings.checkpoint else [*sets, val_set])
     dataset.check_chosen(options, context, where, list(needed))
     index_set(params)
+    check_pca(params, dataset.num_images(options, context))
     if settings is not None:
         check_training(settings, dataset.num_places(options, context), params)
 

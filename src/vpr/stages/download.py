@@ -10,7 +10,7 @@ from vpr.config.errors import run_stage
 from vpr.config.params import Params
 from vpr.data.manifest import write_manifest
 from vpr.sources.base import Context, load_dataset
-from vpr.sources.params import load_only_sets
+from vpr.sources.params import check_pca, load_only_sets
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
     params = Params.read()
     dataset, options, _ = load_dataset(params)
     listing = dataset.prepare(options, Context(args.catalogue, args.known_hashes, load_only_sets(params)))
+    check_pca(params, len(listing.train()))
     # The manifest does not hold the folder, so that moving the images does not retrain a model.
     args.root.parent.mkdir(parents=True, exist_ok=True)
     args.root.write_text(f"{listing.root}\n", encoding="utf-8")

@@ -73,6 +73,10 @@ def test_an_engine_that_is_not_installed_is_refused_with_what_to_do(edited, monk
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        (
+            {"export.pca_dim": 64, "datasets.synthetic.images.train_places": 10},
+            "export.pca_dim is 64, but 60 training images vary in at most 59 directions",
+        ),
         ({"evalute": {}}, r"unknown keys \['evalute'\]; choose from \['agg', "),
         (
             {"evaluate.recal_at": [1]},

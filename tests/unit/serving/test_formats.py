@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
-from vpr.api.hloc import describe_folder, nearest_pairs, write_descriptors, write_pairs
+from vpr.api.hloc import check_pair_names, describe_photos, nearest_pairs, photo_names, write_descriptors, write_pairs
 from vpr.config.errors import UserError
 from vpr.data.loading import ImageList
 from vpr.data.manifest import DATABASE
@@ -65,7 +65,8 @@ def test_hloc_reads_the_descriptors_under_the_image_s_name(city, tmp_path):
     torch.manual_seed(0)
     model = VPRModel(spec).eval()
     save_checkpoint(tmp_path / "model.ckpt", spec, model.state_dict(), {})
-    names, descriptors = describe_folder(city.folder / "val", Model(tmp_path / "model.ckpt", "cpu"))
+    names = photo_names(city.folder / "val")
+    descriptors = describe_photos(city.folder / "val", names, Model(tmp_path / "model.ckpt", "cpu"))
     write_descriptors(tmp_path / "out/features.h5", names, descriptors)
     found = []
     with h5py.File(tmp_path / "out/features.h5", "r") as file:  # as its list_h5_names and its retrieval do
@@ -94,7 +95,7 @@ def test_pairs_are_the_nearest_and_no_image_is_its_own(tmp_path):
     lines = (tmp_path / "pairs.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
     assert [tuple(line.split()) for line in lines] == found
     with pytest.raises(UserError, match="separates names by a space"):
-        write_pairs(tmp_path / "pairs.txt", [("a b", "c")])
+        check_pair_names(["c", "a b"])
 
 
 def test_names_that_hdf5_has_no_place_for_are_named(tmp_path):
@@ -102,4 +103,4 @@ def test_names_that_hdf5_has_no_place_for_are_named(tmp_path):
         write_descriptors(tmp_path / "x.h5", ["a.jpg", "a.jpg"], np.zeros((2, 3), np.float32))
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="no such folder"):
-        describe_folder(tmp_path / "none", None)
+        photo_names(tmp_path / "none")

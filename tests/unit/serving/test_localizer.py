@@ -131,8 +131,8 @@ def test_a_folder_of_photos_becomes_an_index(city, checkpoint, localizer, tmp_pa
     built = Index.build(folder, model, calibrated=tmp_path / "run", batch_size=4)
     built.save(tmp_path / "index")
     printed = capsys.readouterr().err
-    assert "1 photos without a position are left out, starting with somewhere.jpg" in printed
-    assert "1 files cannot be read as images and are left out, starting with @0414182.51" in printed
+    assert "left out: 1 photo without a clear position, starting with somewhere.jpg" in printed
+    assert "left out: 1 file that cannot be read, starting with @0414182.51" in printed
     assert len(built.images) == 2
     assert built.calibration == CALIBRATION
     assert built.facts.radius_m == 25.0
@@ -186,7 +186,7 @@ def test_only_regular_files_are_read(city, checkpoint, tmp_path, capsys):
     row = city.part("val", DATABASE).iloc[0]
     (tmp_path / Path(row["image"]).name).write_bytes((city.folder / row["image"]).read_bytes())
     assert len(located_photos(tmp_path)[1]) == 1
-    assert "3 files cannot be read as images and are left out" in capsys.readouterr().err
+    assert "left out: 3 files that cannot be read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("radius_m", [-5.0, 0.0, float("nan"), float("inf")])

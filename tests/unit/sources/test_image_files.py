@@ -21,7 +21,7 @@ def folder(tmp_path):
 def test_images_are_listed_and_everything_else_is_counted_by_suffix(folder, capsys):
     assert list_own_images(folder) == list_images(folder) == ["a.jpg", "b.JFIF", "c.jpe", "sub/g.png"]
     said = capsys.readouterr().err
-    for part in ("2 .mov files", "1 .txt files", "1 other files", "2 folders @eaDir", "1 folders #recycle"):
+    for part in ("2 .mov files", "1 .txt file", "1 other file", "2 @eaDir folders", "1 #recycle folder"):
         assert part in said
     assert "hidden" not in said
 
@@ -32,7 +32,7 @@ def test_photos_of_phones_are_read_or_counted(folder, capsys, monkeypatch):
     monkeypatch.setattr("vpr.sources.image_files.suffixes", lambda: {".jpg"})
     list_own_images(folder)
     said = capsys.readouterr().err
-    assert "1 .heic files" in said
+    assert "1 .heic file" in said
     assert "pillow-heif" in said
 
 

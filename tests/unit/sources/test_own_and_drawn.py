@@ -12,10 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from tiny_city import TINY_CITY
 from vpr.config.errors import UserError
 from vpr.config.params import parse
+from vpr.data.coordinates import to_degrees
 from vpr.data.csv_files import to_csv
 from vpr.data.images import open_image
 from vpr.data.manifest import (
@@ -28,6 +30,7 @@ from vpr.data.manifest import (
     write_manifest,
     write_parts,
 )
+from vpr.evaluation.sequences import drives
 from vpr.retrieval.positives import positive_rule, positives_of
 from vpr.sources.base import Context
 from vpr.sources.custom import Custom, CustomParams
@@ -239,6 +242,61 @@ def test_a_table_that_can_t_be_used_says_why(tmp_path, content, changes, message
     (tmp_path / "own.csv").write_text(content)
     with pytest.raises(UserError, match=message):
         own(tmp_path / "own.csv", **changes)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_spreadsheet_of_any_country_is_read(tmp_path, separator):
+    point = "." if separator == "," else ","
+    cells = [["image", "split", "place_id", "lat", "lon", "note"]]
+    cells += [[f"{place}.jpg", "train", place, f"52{point}52", f"13{point}4", "x"] for place in "12"]
+    (tmp_path / "own.csv").write_text("\n".join(separator.join(row) for row in cells) + "\n")
+    rows = own(tmp_path / "own.csv").train()
+    assert rows["place_id"].tolist() == ["1", "2"]
+    assert to_degrees(rows["utm_east"].to_numpy(), rows["utm_north"].to_numpy(), rows["utm_zone"].to_list())[
+        0
+    ] == pytest.approx([52.52, 52.52], abs=1e-6)
+
+
+@pytest.mark.parametrize("unknown", ["NA", "nan", "N/A", "None", "", "null"])
+def test_a_cell_that_says_unknown_is_unknown(tmp_path, unknown):
+    cells = ",".join([unknown] * 4)
+    lines = ["image,split,place_id,lat,lon,heading,timestamp", f"a.jpg,train,NAples,{cells}"]
+    (tmp_path / "own.csv").write_text("\n".join([*lines, f"b.jpg,train,{unknown},{cells}"]) + "\n")
+    rows = own(tmp_path / "own.csv").rows
+    assert rows["place_id"].tolist() == ["NAples", ""]
+    assert rows["utm_east"].isna().all()
+    assert rows["timestamp"].tolist() == ["", ""]
+    assert not rows["problem"].any()
+
+
+def test_a_column_of_timestamps_in_several_forms_is_refused_and_others_sort(tmp_path):
+    (tmp_path / "own.csv").write_text("image,split,timestamp\na.jpg,t/queries,2021-07-15\nb.jpg,t/queries,202106\n")
+    with pytest.raises(UserError, match=r"own\.csv: column timestamp: timestamps of several forms"):
+        own(tmp_path / "own.csv")
+    times = [float(k) for k in range(16)]
+    lines = [f"{k}.jpg,t/queries,walk,{time}" for k, time in enumerate(times)]
+    (tmp_path / "own.csv").write_text("\n".join(["image,split,sequence,timestamp", *lines]) + "\n")
+    (drive,) = drives(own(tmp_path / "own.csv").part("t", QUERY))
+    names = own(tmp_path / "own.csv").part("t", QUERY)["image"].to_numpy()[drive]
+    assert names.tolist() == [f"{k}.jpg" for k in range(16)]
+
+
+def test_a_home_folder_is_written_in_full_because_dvc_does_not_expand_it():
+    with pytest.raises(ValidationError, match="DVC does not expand ~; write the path in full"):
+        CustomParams(**OPTIONS, source="~/photos.csv")
+
+
+def test_short_names_get_the_zone_of_the_setting_or_stay_metres_on_a_map(tmp_path):
+    for part, east in (("database", 500000), ("queries", 500010)):
+        (tmp_path / "test" / part).mkdir(parents=True)
+        picture(tmp_path / "test" / part / f"@{east}.0@5000000.0@any@.jpg")
+    for zone in (None, "32T"):
+        listing = own(tmp_path, utm_zone=zone)
+        database, queries = listing.part("test", DATABASE), listing.part("test", QUERY)
+        assert [p.tolist() for p in positives_of(database, queries, 25.0)] == [[0]]
+        assert set(listing.rows["utm_zone"]) == {zone or ""}
+    with pytest.raises(ValidationError, match="'33' is not a UTM zone"):
+        own(tmp_path, utm_zone="33")
 
 
 def test_absolute_paths_inside_the_dataset_s_folder_are_its_images(tmp_path):

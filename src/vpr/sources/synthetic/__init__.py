@@ -81,6 +81,9 @@ class Synthetic(DatasetAdapter):
     def num_places(self, params: SyntheticParams, context: Context) -> int:
         return params.train_places
 
+    def num_images(self, params: SyntheticParams, context: Context) -> int:
+        return params.train_places * params.images_per_place[1]
+
     def prepare(self, params: SyntheticParams, context: Context) -> Manifest:
         """Draw missing images and list all of them."""
         from vpr.sources.synthetic.photos import draw  # numba takes a second to import
