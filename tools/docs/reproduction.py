@@ -27,13 +27,24 @@ some owners have to be asked for them.
 ## Protocols
 
 Recalls can differ more by protocol than by method. Every source states its protocol, and `metrics/recalls/<set>.json`
-repeats it.
+repeats it. One command describes the images of a set once, and prints a model's recall under each of their protocols,
+with and without the queries that have no positive, each published recall beside the protocol that it belongs to:
+
+```bash
+vpr protocols mixvpr_resnet50_4096/nordland
+```
 
 {protocols}
 
+Nordland has three protocols in use. Papers on GSV-Cities ("Nordland*") search 2,760 summer frames, every tenth, in
+27,592 winter frames, and count one frame before and after: `nordland_2760`. Others search 27,592 winter frames in
+summer, and count one frame before and after (`nordland`) or ten (`nordland_10`, as metres `nordland_25m`).
+
 Papers evaluate 740 queries of MSLS val, those of [gsv-cities' key
 list](https://github.com/amaralibey/gsv-cities/tree/main/datasets/msls_val). `msls_val_740` reads these keys, one a
-line, from `msls_val_740.txt` beside the images; `msls_val` evaluates all queries.
+line, from `msls_val_740.txt` beside the images; `msls_val` evaluates all queries. The sets that end in `_lists` read
+gsv-cities' own lists of images and positives, its folder `datasets`, from beside the images. Some of these lists hold
+Python objects, which are read only with `allow_pickle: true`, because reading them could run code.
 """
 
 

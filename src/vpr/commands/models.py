@@ -27,6 +27,14 @@ def add_commands(commands: Commands) -> None:
     )
     one.add_argument("row", nargs="?", metavar="MODEL/SET", help="row of docs/reproduction.md; all are listed without")
 
+    one = commands.add(
+        "protocols",
+        protocols,
+        "compare a model's recall under every protocol of a set, beside the published ones",
+        True,
+    )
+    one.add_argument("row", metavar="MODEL/SET", help="model, and evaluation set of data/sources.yaml")
+
     one = commands.add("fetch", fetch, "fetch photos of an area as a dataset")
     one.add_argument("source", choices=("mapillary",), help="source of the photos; needs MAPILLARY_TOKEN")
     one.add_argument("--bbox", required=True, metavar="W,S,E,N", help="west, south, east and north, in degrees")
@@ -116,6 +124,39 @@ def reproduce(args: argparse.Namespace) -> int:
     row = next(row for row in rows if row.name == args.row)
     metrics = json.loads(Path(f"metrics/recalls/{row.set}.json").read_text(encoding="utf-8"))
     print(reproduction.beside(row, metrics))
+    return 0
+
+
+def protocols(args: argparse.Namespace) -> int:
+    """Print a model's recalls under every protocol of a set."""
+    from tabulate import tabulate
+
+    from vpr.config.params import Params
+    from vpr.descriptors.trained_model import Model
+    from vpr.published.find_model import find_checkpoint
+    from vpr.published.protocols import RECALLS, compare_protocols, protocols_of
+    from vpr.retrieval.params import EvaluateParams
+    from vpr.sources.base import Context
+    from vpr.sources.catalogue import load_sources
+
+    name, _, set_name = args.row.rpartition("/")
+    if not name:
+        raise UserError(f"{args.row!r} names no model; expected MODEL/SET, such as megaloc/nordland")
+    context = Context()
+    sources = load_sources(context.catalogue)
+    protocols_of(set_name, sources)  # a wrong name is reported before weights are fetched
+    model = Model(find_checkpoint(name))
+    radius_m = Params.read().section(EvaluateParams).positive_radius_m
+    rows = []
+    for result in compare_protocols(set_name, model, name, sources, context, radius_m):
+        row: dict[str, Any] = {"set": result.set, "queries": result.num_queries}
+        for n, published in zip(RECALLS, result.published, strict=True):
+            row[f"R@{n}"] = f"{100 * result.recalls[n]:.1f}"
+            row[f"published R@{n}"] = "" if published is None else f"{published:.1f}"
+        row["without positive"] = result.num_without
+        row["R@1 without them"] = "" if result.recalls_without is None else f"{100 * result.recalls_without[1]:.1f}"
+        rows.append(row | {"protocol": result.protocol})
+    print(tabulate(rows, headers="keys", disable_numparse=True))
     return 0
 
 

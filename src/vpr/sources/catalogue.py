@@ -11,7 +11,7 @@ from pydantic import Field
 from vpr.config.errors import UserError
 from vpr.config.params import Options, parse, read_yaml
 
-EVALUATION = ("standard", "ie_tower")  # layouts with a database and queries; all others are for training
+EVALUATION = ("standard", "image_lists", "ie_tower")  # layouts with a database and queries; all others are for training
 
 
 class SourceParams(Options):
@@ -19,11 +19,15 @@ class SourceParams(Options):
 
     url: str | None = Field(
         description="`kaggle://owner/dataset`, `gdrive://id` of a file or folder, `gdrive://folder id/file`, "
-        "`http(s)://` or `file://` (archive or folder); `null` if the owner has to be asked for it"
+        "`http(s)://`, `rsync://` (a folder) or `file://` (archive or folder); `null` if the owner has to be asked "
+        "for it"
     )
-    layout: Literal["gsv_xs", "gsv_cities", "standard", "standard_train", "ie_tower", "ie_tower_train"] = Field(
+    layout: Literal[
+        "gsv_xs", "gsv_cities", "standard", "image_lists", "standard_train", "ie_tower", "ie_tower_train"
+    ] = Field(
         description="`gsv_xs` (`<city>/<standard name>`, for training), `gsv_cities` (`Images`, `Dataframes`, for "
-        "training), `standard` (database and queries, for evaluation), `standard_train` (a folder in the standard "
+        "training), `standard` (database and queries, for evaluation), `image_lists` (the lists of images and "
+        "positives that gsv-cities evaluates with), `standard_train` (a folder in the standard "
         "naming, whose places are made from positions), or `ie_tower_train` and `ie_tower` (that repository, for "
         "training and for evaluation)"
     )
@@ -37,6 +41,14 @@ class SourceParams(Options):
     frame_window: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         default=None,
         description="largest number of frames between a query and its positives, in file-name order",
+    )
+    query_step: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1, description="keep every n-th query, in file-name order"
+    )
+    lists: str | None = Field(
+        default=None,
+        description="for `image_lists`, the beginning of the files `..._dbImages.npy`, `..._qImages.npy` and "
+        "`..._gt.npy` or `..._pIdx.npy` (with `..._qIdx.npy`), relative to the set's folder",
     )
     ground_truth: str | None = Field(
         default=None, description="`.npy` file in the source that lists the positives of each query"
@@ -83,6 +95,8 @@ def load_sources(path: Path) -> dict[str, SourceParams]:
             pair = isinstance(number, list) and len(number) == 2 and all(isinstance(n, int) for n in number)
             if not (isinstance(number, int) or names or (pair and number == sorted(number))):  # type: ignore[type-var]
                 raise UserError(f"{where}.expected.{what} is {number}; expected a number, or [least, most]")
+        if (source.layout == "image_lists") != (source.lists is not None):
+            raise UserError(f"{where}: the layout image_lists and the key lists go together")
         if source.frame_window is not None and source.ground_truth:
             raise UserError(f"{where} has a frame_window and a ground_truth; keep the one that defines the positives")
         sources[name] = source

@@ -102,6 +102,29 @@ def read_ground_truth(
     return [lists[k] for k in range(num_queries)]
 
 
+def read_names(where: str, path: Path) -> list[str]:
+    """Return the paths of images in a ``.npy`` file of strings.
+
+    Raises:
+        UserError: if the file is missing or holds anything else.
+    """
+    rows = _read_npy(where, path, False, "US")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in rows.ravel().tolist()]
+
+
+def read_indices(where: str, path: Path, number: int) -> list[int]:
+    """Return indices below ``number`` in a ``.npy`` file.
+
+    Raises:
+        UserError: if the file is missing, holds anything else, or an index is too large.
+    """
+    found = [_whole(path, value) for value in _read_npy(where, path, False, "iuf").ravel().tolist()]
+    beyond = [index for index in found if not 0 <= index < number]
+    if beyond:
+        raise UserError(f"{path} names query {beyond[0]}, the list of queries has 0 to {number - 1}")
+    return found
+
+
 def _is_pair(row: Any) -> bool:
     """Return true for a query number with its list."""
     return (
@@ -130,9 +153,9 @@ def _whole(path: Path, value: Any) -> int:
     return int(value)
 
 
-def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
+def _read_npy(where: str, path: Path, allow_pickle: bool, kinds: str = "biufO") -> Any:
     if not path.is_file():
-        raise UserError(f"{where}.ground_truth: {path} does not exist")
+        raise UserError(f"{where}: {path} does not exist")
     try:
         with path.open("rb") as file:
             np.lib.format.read_magic(file)  # np.load would take any other file for a pickle
@@ -144,6 +167,7 @@ def _read_npy(where: str, path: Path, allow_pickle: bool) -> Any:
                 f"{where}.allow_pickle to true"
             ) from None
         raise UserError(f"{path}: not a .npy file that can be read: {one_line(error)}") from None
-    if not isinstance(rows, np.ndarray) or not rows.ndim or rows.dtype.kind not in "biufO":
-        raise UserError(f"{path}: expected an array of numbers, booleans or lists; see docs/own-data.md")
+    if not isinstance(rows, np.ndarray) or not rows.ndim or rows.dtype.kind not in kinds:
+        expected = "file names" if "U" in kinds else "numbers, booleans or lists; see docs/own-data.md"
+        raise UserError(f"{path}: expected an array of {expected}")
     return rows

@@ -7,6 +7,7 @@ Paths are relative to the set's folder, so that they do not depend on how deep a
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -19,7 +20,7 @@ from vpr.data.coordinates import on_earth, to_utm
 from vpr.data.manifest import DATABASE, QUERY, TRAIN
 from vpr.sources import ie_tower
 from vpr.sources.catalogue import SourceParams
-from vpr.sources.ground_truth import frame_columns
+from vpr.sources.ground_truth import frame_columns, natural_order, read_ground_truth, read_indices, read_names
 from vpr.sources.image_files import HIDDEN, list_images
 from vpr.sources.standard_naming import parse_name
 
@@ -182,6 +183,32 @@ def read_standard(where: str, name: str, root: Path, source: SourceParams) -> tu
         queries = listed_queries(where, folder / source.query_list, queries)
     if source.frame_window is not None or source.ground_truth is not None:
         frame_columns(where, folder, source, database, queries)
+    if source.query_step > 1:
+        queries = queries.iloc[natural_order(queries["image"])[:: source.query_step]]
+    return folder, pd.concat([database, queries], ignore_index=True)
+
+
+def read_image_lists(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:
+    """Read an evaluation set by lists of its images and positives, as gsv-cities has them.
+
+    The lists are ``..._dbImages.npy`` and ``..._qImages.npy``, paths relative to the set's folder, and ``..._gt.npy``,
+    the positives of each query. Those of MSLS are ``..._pIdx.npy``, for the queries that ``..._qIdx.npy`` chooses.
+    """
+    del name
+    folder = find_folder(where, root, source.folder)
+    stem = f"{folder / (source.lists or '')}_"
+    parts = []
+    for role, part in ((DATABASE, "dbImages"), (QUERY, "qImages")):
+        names = read_names(where, Path(f"{stem}{part}.npy"))
+        parts.append(pd.DataFrame({"image": [posixpath.normpath(name) for name in names], "role": role, "problem": ""}))
+    database, queries = parts
+    chosen, truth = Path(f"{stem}qIdx.npy"), Path(f"{stem}gt.npy")
+    if chosen.is_file():
+        queries = queries.iloc[read_indices(where, chosen, len(queries))].reset_index(drop=True)
+        truth = Path(f"{stem}pIdx.npy")
+    lists = read_ground_truth(where, truth, len(queries), len(database), source.allow_pickle)
+    database["frame"], database["positive_frames"] = [str(k) for k in range(len(database))], ""
+    queries["frame"], queries["positive_frames"] = "", [" ".join(map(str, frames)) for frames in lists]
     return folder, pd.concat([database, queries], ignore_index=True)
 
 
@@ -226,6 +253,7 @@ LAYOUTS = {
     "gsv_xs": read_gsv_xs,
     "gsv_cities": read_gsv_cities,
     "standard": read_standard,
+    "image_lists": read_image_lists,
     "standard_train": read_standard_train,
     "ie_tower": ie_tower.read_evaluation,
     "ie_tower_train": ie_tower.read_training,

@@ -36,7 +36,7 @@ from vpr.sources.cells import CellParams
 from vpr.sources.collection import CollectionParams, collect
 from vpr.sources.ground_truth import natural_order, read_ground_truth
 from vpr.sources.image_files import list_images
-from vpr.sources.layouts import find_folder, read_gsv_cities, read_standard
+from vpr.sources.layouts import find_folder, read_gsv_cities, read_image_lists, read_standard
 from vpr.sources.standard_naming import format_name, parse_name
 from vpr.verification.checks import verify
 
@@ -508,6 +508,47 @@ def test_frames_need_no_coordinates_though_some_names_have_them(frames, tmp_path
     assert (verify(listing, 25.0, 1).problems["severity"] != "error").all()
 
 
+def test_every_tenth_query_keeps_its_own_positives(frames, tmp_path):
+    found = positives(frames, tmp_path, frame_window=1, query_step=5)
+    assert found == [["0", "1"], ["4", "5", "6"], ["10", "11", "9"]], "frames 10i-1, 10i and 10i+1 in Nordland"
+
+
+def lists(folder: Path, name: str, **arrays) -> SourceParams:
+    for part, array in arrays.items():
+        put(folder / "lists/x", b"")
+        np.save(folder / f"lists/{name}_{part}.npy", array, allow_pickle=True)
+    return SourceParams(url="file:///", layout="image_lists", lists=f"lists/{name}", allow_pickle=True)
+
+
+def ragged(rows) -> np.ndarray:
+    array = np.empty(len(rows), dtype=object)
+    for k, row in enumerate(rows):
+        array[k] = np.array(row)
+    return array
+
+
+def test_the_lists_of_gsv_cities_are_read_with_their_order_and_their_chosen_queries(tmp_path):
+    database, queries = np.array(["db/b.jpg", "db/a.jpg", "db/c.jpg"]), np.array(["q/0.jpg", "q/1.jpg", "q/2.jpg"])
+    truth = ragged([[0], [1, 2]])
+    source = lists(tmp_path, "msls", dbImages=database, qImages=queries, qIdx=np.array([2, 0]), pIdx=truth)
+    folder, rows = read_image_lists("sources.s", "s", tmp_path, source)
+    listing = make_manifest("t", str(folder), rows.assign(set="s"))
+    shown, asked = listing.part("s", DATABASE), listing.part("s", QUERY)
+    found = positives_of(shown, asked, 25.0)
+    by_name = {image: set(shown["image"].iloc[found[k]]) for k, image in enumerate(asked["image"])}
+    assert by_name == {"q/2.jpg": {"db/b.jpg"}, "q/0.jpg": {"db/a.jpg", "db/c.jpg"}}
+    source = lists(tmp_path, "pitts", dbImages=database, qImages=queries, gt=ragged([[0], [1], [2]]))
+    assert len(read_image_lists("sources.s", "s", tmp_path, source)[1]) == 6
+    with pytest.raises(UserError, match=r"sources\.s: .*sped_dbImages\.npy does not exist"):
+        read_image_lists("sources.s", "s", tmp_path, source.model_copy(update={"lists": "lists/sped"}))
+    source = lists(tmp_path, "odd", dbImages=database, qImages=queries, qIdx=np.array([3]), pIdx=ragged([[0], [1]]))
+    with pytest.raises(UserError, match="names query 3, the list of queries has 0 to 2"):
+        read_image_lists("sources.s", "s", tmp_path, source)
+    source = lists(tmp_path, "numbers", dbImages=np.arange(3), qImages=queries, gt=ragged([[0], [1], [2]]))
+    with pytest.raises(UserError, match="expected an array of file names"):
+        read_image_lists("sources.s", "s", tmp_path, source)
+
+
 def vpr_bench(lists) -> np.ndarray:
     array = np.empty((len(lists), 2), dtype=object)
     for k, frames in enumerate(lists):
@@ -618,7 +659,7 @@ def test_a_file_that_is_no_npy_is_refused(tmp_path):
     (tmp_path / "g.npy").write_bytes(pickle.dumps([1]))
     with pytest.raises(UserError, match=r"not a .npy file"):
         read_ground_truth("sources.s", tmp_path / "g.npy", 2, 3)
-    with pytest.raises(UserError, match=r"ground_truth: .* does not exist"):
+    with pytest.raises(UserError, match=r"sources\.s: .* does not exist"):
         read_ground_truth("sources.s", tmp_path / "none.npy", 2, 3)
 
 

@@ -7,9 +7,13 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import socket
+import subprocess
 import tarfile
+import time
 import zipfile
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -380,7 +384,7 @@ def test_addresses_that_can_t_be_are_refused_before_anything_is_fetched(url, mes
 
 @pytest.mark.parametrize("url", ["ftp://host/set.zip", "set.zip", "file://", "/data/set"])
 def test_another_scheme_is_refused(get, url):
-    with pytest.raises(UserError, match="expected one of kaggle://, gdrive://, http://, https://, file://"):
+    with pytest.raises(UserError, match="expected one of kaggle://, gdrive://, http://, https://, rsync://, file://"):
         get(url)
 
 
@@ -673,3 +677,60 @@ def test_an_interrupted_unpacking_goes_on(tmp_path, monkeypatch):
     unpack.unpack(tmp_path / "a.zip", tmp_path / "out")
     assert contents(tmp_path / "out") == EXPECTED
     assert whole.stat().st_mtime_ns == stamp
+
+
+def test_an_archive_inside_an_archive_is_unpacked_as_well(server, data_root, tmp_path):
+    server.content["/outer.zip"] = zipped(**{"AmsterTime-v1.0.zip": zipped(new__1=b"new", old__1=b"old"), "note": b"x"})
+    folder = fetch("sources.s", server.url + "/outer.zip", None, tmp_path / "known.json").folder
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert found == {"AmsterTime-v1.0/new/1", "AmsterTime-v1.0/old/1", "note"}
+
+
+@pytest.fixture
+def rsync_daemon(tmp_path):
+    """Address of a folder ``shared`` that a local rsync daemon serves, and its path."""
+    program = shutil.which("rsync")
+    if program is None:
+        pytest.skip("rsync is not installed")
+    shared = tmp_path / "shared"
+    (shared / "images/test").mkdir(parents=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "rsyncd.conf"
+    owner = f"uid = {os.getuid()}\ngid = {os.getgid()}"
+    config.write_text(f"use chroot = no\npid file = {tmp_path}/pid\n[shared]\npath = {shared}\n{owner}\n")
+    daemon = subprocess.Popen(
+        [program, "--daemon", "--no-detach", f"--config={config}", f"--port={port}", "--address=127.0.0.1"]
+    )
+    for _ in range(200):
+        with socket.socket() as asking:
+            if asking.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.02)
+    yield f"rsync://127.0.0.1:{port}/shared", shared
+    daemon.terminate()
+    daemon.wait()
+
+
+def test_a_folder_comes_by_rsync_and_is_not_fetched_twice(rsync_daemon, data_root, tmp_path):
+    url, shared = rsync_daemon
+    for name in "ab":
+        (shared / f"images/test/{name}.jpg").write_bytes(name.encode() * 1000)
+    (shared / "images/test/away").symlink_to("/etc/passwd")
+    folder = fetch("sources.s", url, None, tmp_path / "known.json").folder
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == ["a.jpg", "b.jpg"]
+    (shared / "images/test/b.jpg").unlink()
+    assert fetch("sources.s", url, None, tmp_path / "known.json").folder == folder
+    (folder / "images/test/a.jpg").unlink()
+    assert (fetch("sources.s", url, None, tmp_path / "known.json").folder / "images/test/a.jpg").is_file()
+    with pytest.raises(UserError, match=r"sources\.s\.url: rsync of .*gone ended with"):
+        fetch("sources.s", url + "/gone", None, tmp_path / "known.json")
+    with pytest.raises(UserError, match="a folder has no hash to check"):
+        fetch("sources.s", url, "0" * 64, tmp_path / "known.json")
+
+
+def test_without_rsync_the_message_says_how_to_get_it(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="needs the program rsync: install it, for example by `apt install rsync`"):
+        fetch("sources.s", "rsync://example.org/set", None, tmp_path / "known.json")

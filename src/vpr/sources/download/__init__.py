@@ -1,4 +1,4 @@
-"""Download sources: ``kaggle://``, ``gdrive://``, ``http(s)://`` or ``file://``.
+"""Download sources: ``kaggle://``, ``gdrive://``, ``http(s)://``, ``rsync://`` or ``file://``.
 
 kagglehub handles Kaggle's login and addresses, gdown the confirmation pages and folders of Google Drive. Files are
 transferred by our own code on requests, because pooch starts over after an interruption, fsspec leaves resuming to its

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 from vpr.config.errors import UserError
 from vpr.config.project import main_root
 
-SCHEMES = ("kaggle", "gdrive", "http", "https", "file")
+SCHEMES = ("kaggle", "gdrive", "http", "https", "rsync", "file")
 
 
 def check_url(where: str, url: str) -> None:
@@ -28,7 +28,7 @@ def check_url(where: str, url: str) -> None:
         raise UserError(f"{where}.url is {url!r}; expected one of {', '.join(f'{s}://' for s in SCHEMES)}")
     if scheme == "kaggle" and not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/\d+)?/?", rest):
         raise UserError(f"{where}.url is {url!r}; expected kaggle://owner/dataset or kaggle://owner/dataset/versions/3")
-    if scheme in ("http", "https") and not urlsplit(url).hostname:
+    if scheme in ("http", "https", "rsync") and not urlsplit(url).hostname:
         raise UserError(f"{where}.url is {url!r}; expected {scheme}://server/file")
     if scheme == "gdrive" and not re.fullmatch(r"[\w-]{10,}(/.+)?", rest):
         raise UserError(
@@ -43,7 +43,7 @@ def redacted(url: str) -> str:
     scheme, _, rest = url.partition("://")
     if scheme == "file":
         return f"file://{Path(rest).name}"
-    if scheme not in ("http", "https"):
+    if scheme not in ("http", "https", "rsync"):
         return url
     parts = urlsplit(url)
     host = (parts.hostname or "") + (f":{parts.port}" if parts.port else "")

@@ -19,6 +19,7 @@ from vpr.sources.download.addresses import check_url, path_on_disk, redacted, sh
 from vpr.sources.download.drive import fetch_drive
 from vpr.sources.download.http import fetch_http
 from vpr.sources.download.kaggle import fetch_kaggle
+from vpr.sources.download.rsync import fetch_rsync
 from vpr.sources.download.transfer import write_json
 from vpr.sources.unpack import UnusableArchive, is_archive, unpack
 
@@ -29,6 +30,9 @@ _FETCHERS: dict[str, Callable[[str, str, Path], dict[str, Path]]] = {
     "kaggle": fetch_kaggle,
     "gdrive": fetch_drive,
 }
+
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,8 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
     downloads.mkdir(parents=True, exist_ok=True)
     unpacked.parent.mkdir(exist_ok=True)
     note = unpacked.with_name(f"{name}.json")
+    if url.startswith("rsync://"):
+        return _fetch_folder(where, url, sha256, unpacked, note)
     with _only_one(unpacked.with_name(f"{name}.lock"), url):
         if note.is_file() and unpacked.is_dir():
             known = json.loads(note.read_text(encoding="utf-8"))
@@ -101,6 +107,7 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
         part = unpacked.with_name(f"{name}-{short_hash(json.dumps(found, sort_keys=True))}.part")
         for relative, archive in archives.items():
             _unpack_one(archive, part if len(archives) == 1 else part / relative, remote, len(archives) > 1)
+        _unpack_inner(part)
         if remote and sha256 is None:
             _remember(where, url, found, known_hashes)
         if unpacked.exists():
@@ -108,6 +115,18 @@ def fetch(where: str, url: str, sha256: str | Mapping[str, str] | None, known_ha
         write_json(note, {"sha256": found, "num_files": _count_files(part)})
         part.replace(unpacked)
     return Fetched(unpacked, found)
+
+
+def _fetch_folder(where: str, url: str, sha256: object, folder: Path, note: Path) -> Fetched:
+    """Copy a folder by rsync, unless it was copied completely before."""
+    if sha256 is not None:
+        raise UserError(f"{where}.sha256: a folder has no hash to check; set it to null")
+    with _only_one(folder.with_name(f"{folder.name}.lock"), url):
+        known = json.loads(note.read_text(encoding="utf-8"))["num_files"] if note.is_file() else None
+        if known is None or _count_files(folder) < known:
+            fetch_rsync(where, url, folder)
+            write_json(note, {"sha256": {}, "num_files": _count_files(folder)})
+    return Fetched(folder, {})
 
 
 def fetch_file(where: str, url: str, sha256: str | None, folder: Path, known_hashes: Path) -> Path:
@@ -154,6 +173,14 @@ def _unpack_one(archive: Path, folder: Path, remote: bool, one_of_several: bool)
         raise UnusableArchive(
             f"{error}; it was renamed to {archive.name}.unusable, run again to download it again"
         ) from None
+
+
+def _unpack_inner(folder: Path) -> None:
+    """Unpack archives directly in an unpacked folder, such as AmsterTime's, into folders of their names."""
+    for archive in sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in _ARCHIVES):
+        if is_archive(archive):
+            unpack(archive, archive.with_suffix(""))
+            archive.unlink()
 
 
 @contextmanager
