@@ -21,3 +21,12 @@ def test_a_second_clone_pulls_the_results_and_trains_nothing(project, first_run,
     runs = second.runs()
     assert len(runs) == 1
     assert runs["metrics.val/recall_at_1"].iloc[0] == project.recalls("val")["recall_at_1"]
+
+
+def test_a_tagged_model_is_fetched_as_an_artifact(project, first_run, tmp_path):
+    project("dvc", "remote", "add", "--default", "--force", "shelf", str(tmp_path / "shelf"))
+    project("dvc", "push")
+    project.commit("a remote")
+    project("git", "tag", "--annotate", "vpr@v1.0.0", "--message", "the first")
+    project("dvc", "artifacts", "get", str(project.folder), "vpr", "--out", str(tmp_path / "fetched.ckpt"))
+    assert (tmp_path / "fetched.ckpt").read_bytes() == (project.folder / "data/model.ckpt").read_bytes()

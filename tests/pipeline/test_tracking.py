@@ -88,7 +88,9 @@ def record(files, city, recalls, which="best", database=None, log=LOG, digests=N
     Index(descriptors, rows, IndexFacts(file_sha256(checkpoint), "city", "val", 25.0), None).save(index)
     best, artifacts, export = folder / "best.ckpt", [folder / "training.json"], {"checkpoint": which}
     return record_results(
-        Results(summary, log, best, checkpoint, index, export, curve, recalls, artifacts, city, digests or {})
+        Results(
+            summary, log, best, checkpoint, index, export, curve, recalls, artifacts, city, city.folder, digests or {}
+        )
     )
 
 
@@ -119,8 +121,31 @@ def test_training_and_recording_make_one_run(store, files, city, monkeypatch):
     assert run.data.metrics["test/recall_at_1"] == 0.1
     assert run.data.tags[store_module.EXPERIMENT_TAG] == "brave-crow"
     assert run.info.run_name == "brave-crow"
-    (dataset,) = run.inputs.dataset_inputs
-    assert dataset.dataset.digest == "0123456789abcdef"
+    inputs = {(i.dataset.name, tag.value): i.dataset.digest for i in run.inputs.dataset_inputs for tag in i.tags}
+    assert inputs[(city.name, "training")] == "0123456789abcdef"
+    assert {name for name, context in inputs if context == "evaluation"} == {"val", "test"}
+
+
+def test_a_recall_names_its_set_and_its_model_and_the_model_has_an_example(store, files, city, monkeypatch):
+    import mlflow
+
+    monkeypatch.setenv("VPR_SWEEP", "agg-loss-abc")
+    recalls = {name: {"recall_at_1": recall} for name, recall in (("val", 0.25), ("test", 0.5))}
+    run_id = record(files, city, recalls, digests={"val": "d1", "test": "d2"})
+    client = mlflow.tracking.MlflowClient(store_module.tracking_uri())
+    (experiment,) = client.search_experiments(filter_string="name = 'vpr'")
+    (model,) = client.search_logged_models([experiment.experiment_id])
+    of_model = {metric.key: metric for metric in model.metrics}
+    found = {name: of_model[f"{name}/recall_at_1"] for name in ("val", "test")}
+    assert {name: (m.value, m.dataset_name, m.dataset_digest) for name, m in found.items()} == {
+        "val": (0.25, "val", "d1"), "test": (0.5, "test", "d2"),
+    }  # fmt: skip
+    loaded = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+    example = loaded.input_example if hasattr(loaded, "input_example") else loaded.metadata.load_input_example()
+    assert len(base64.b64decode(example["photo"].iloc[0])) < 3000
+    (answer,) = loaded.predict(example)
+    assert answer["predictions"]
+    assert run_of(run_id).data.tags[store_module.SWEEP_TAG] == "agg-loss-abc"
 
 
 def test_a_wiped_or_other_store_gets_the_run_from_the_files(store, files, city, tmp_path, monkeypatch):
@@ -231,10 +256,11 @@ def test_what_an_interrupted_training_logged_is_not_logged_twice(store, files, c
     assert histories(run_id)["training/loss"] == [(1, 3.0), (2, 2.0), (3, 1.0)]
 
 
-def test_the_same_training_again_leaves_one_run(store, files, city, capsys):
+@pytest.mark.parametrize("key", ["key1", "another, because the code was edited"])
+def test_the_same_training_again_leaves_one_run(store, files, city, capsys, key):
     runs = []
-    for _ in range(2):
-        with TrainingRun("key1", CONFIGURATION, city, DIGEST, LOG) as live:
+    for again in ("key1", key):
+        with TrainingRun(again, CONFIGURATION, city, DIGEST, LOG) as live:
             runs.append(live.mlflow.active_run().info.run_id)
             live.log({"loss": 0.5}, 5)
             live.finish(files[0] / "best.ckpt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ def sweep(args: argparse.Namespace) -> int:
     from vpr.config.params import Params
     from vpr.experiments import dvc_queue, launcher, paper
     from vpr.experiments import sweep as sweeping
+    from vpr.experiments.store import SWEEP_VARIABLE
 
     sweeping.check_settings(args.settings, Params.read())
     points = sweeping.grid(args.settings)
@@ -58,6 +60,7 @@ def sweep(args: argparse.Namespace) -> int:
             return launcher.run_as_jobs(todo, args.launcher, jobs, args.job)
         return dvc_queue.run_in_queue(todo, jobs or 1)
 
+    os.environ[SWEEP_VARIABLE] = sweeping.sweep_name(wanted, baseline)
     outcome = sweeping.run_sweep(wanted, run, args.share)
     failed = {name: why for name, why in outcome.items() if why != "done"}
     print(f"\n{len(outcome) - len(failed)} done, {len(failed)} failed")

@@ -72,13 +72,13 @@ class TrainingRun:
     def finish(self, checkpoint: Path) -> None:
         """Tag the run with the checkpoint; if its curve has a gap, the record stage does this.
 
-        A repeated training with the same weights keeps only the first run.
+        A repeated training with the same weights, such as one after an edit of the code, keeps only the first run.
         """
         if self.mlflow is not None and self.curve_is_whole:
             try:
                 sha256 = file_sha256(checkpoint)
                 first = newest_run(self.mlflow, CHECKPOINT_TAG, sha256)
-                if first is None or first.data.tags.get(KEY_TAG) != self.key:
+                if first is None:
                     self.mlflow.set_tag(CHECKPOINT_TAG, sha256)
                     return
                 print(f"MLflow already has this model, as run {first.info.run_id}", flush=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from vpr.config.errors import UserError, one_line
 from vpr.config.project import find_project
+from vpr.experiments.recording import logged_model
 from vpr.experiments.runs import Run, finished_runs
-from vpr.experiments.store import connect, tracking_uri, without_passwords
+from vpr.experiments.store import MODEL_TAG, connect, tracking_uri, without_passwords
 
 
 def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str:
@@ -46,9 +47,14 @@ def promote(run: Run, name: str, alias: str, beats: Callable[[Run], str]) -> str
                 "remove the alias from that version in MLflow, then run this command again"
             )
         reason = beats(held[0])
+    found = client.get_run(run.id)
+    of_model = {key: value for key, value in found.data.tags.items() if key == MODEL_TAG}
+    model_id = logged_model(mlflow, found.info, of_model)
+    if model_id is None:
+        raise UserError(f"run {run.name} has no model in MLflow; run `make record`, then this command again")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        version = mlflow.register_model(f"runs:/{run.id}/model", name)
+        version = mlflow.register_model(f"models:/{model_id}", name)
     client.update_model_version(name, version.version, description=reason)
     client.set_registered_model_alias(name, alias, version.version)
     return f"{run.name} is now {name}@{alias}, version {version.version}: {reason}"

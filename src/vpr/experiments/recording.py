@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import importlib.metadata
+import io
 import json
 import os
 import warnings
@@ -12,7 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from PIL import Image
 
 import vpr
 from vpr.data.checksums import file_sha256
@@ -26,7 +30,10 @@ from vpr.experiments.store import (
     MODEL_TAG,
     NAMES_TAG,
     SET_TAG,
+    SWEEP_TAG,
+    SWEEP_VARIABLE,
     connect,
+    dataset_source,
     describe_run,
     logged_steps,
     newest_run,
@@ -126,23 +133,23 @@ def record(results: Results) -> str:
         known = run.data.metrics if run else {}
         names = _names_of_sets(results, run.data.tags if run else {})
         mlflow.set_tags({SET_TAG + names[name]: digest for name, digest in results.digests.items()})
-        new = {k: v for k, v in _numbers(results, names).items() if known.get(k) != v}
-        if new:
-            mlflow.log_metrics(new)
         if log is not None:
             mlflow.log_dict(asdict(log), LOG_ARTIFACT)
         for path in results.artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
         hashes = {MODEL_TAG: model_sha256, INDEX_TAG: _folder_sha256(results.index)}
-        if not run or any(run.data.tags.get(tag) != sha256 for tag, sha256 in hashes.items()):
-            if not _has_model(mlflow, active.info, hashes):
-                _log_model(mlflow, results.model, results.index, hashes)
+        model_id = logged_model(mlflow, active.info, hashes)
+        if model_id is None or not run or any(run.data.tags.get(tag) != sha256 for tag, sha256 in hashes.items()):
+            model_id = model_id or _log_model(mlflow, results.model, results.index, hashes)
             mlflow.log_params(flat({"export": results.exported}))
             mlflow.set_tags(hashes)
+        _log_numbers(mlflow, results, names, known, model_id)
         known_names = active.data.tags.get(NAMES_TAG, "").split()
         name = os.environ.get("DVC_EXP_NAME")
         if name and name not in (*known_names, active.info.run_name):
             mlflow.set_tag(NAMES_TAG, " ".join([*known_names, name]))
+        if os.environ.get(SWEEP_VARIABLE):
+            mlflow.set_tag(SWEEP_TAG, os.environ[SWEEP_VARIABLE])
         return str(active.info.run_id)
 
 
@@ -155,14 +162,15 @@ def _complete_curve(mlflow: Any, run_id: str, curve: Sequence[dict[str, float]])
         mlflow.log_metrics({name: v for name, v in values.items() if (name, step) not in logged}, step=step)
 
 
-def _has_model(mlflow: Any, run: Any, hashes: dict[str, str]) -> bool:
-    """Return true if an interrupted record has logged this model completely; an incomplete one is deleted."""
+def logged_model(mlflow: Any, run: Any, hashes: dict[str, str]) -> str | None:
+    """Return the id of a run's logged model with these tags, if it is complete; incomplete models are deleted."""
     client = mlflow.tracking.MlflowClient()
     found = client.search_logged_models([run.experiment_id], filter_string=f"source_run_id = '{run.run_id}'")
     for model in found:
         if str(model.status) != "READY":
             client.delete_logged_model(model.model_id)
-    return any(str(m.status) == "READY" and hashes.items() <= m.tags.items() for m in found)
+    whole = (m.model_id for m in found if str(m.status) == "READY" and hashes.items() <= m.tags.items())
+    return next(whole, None)
 
 
 def set_digest(manifest: Manifest, name: str) -> str:
@@ -192,18 +200,37 @@ def _names_of_sets(results: Results, tags: Mapping[str, str]) -> dict[str, str]:
     return names
 
 
-def _numbers(results: Results, names: Mapping[str, str]) -> dict[str, float]:
-    """Return the metrics of a run apart from its curve."""
-    summary = results.summary
-    numbers = {"training/best_epoch": float(summary.best_epoch)}
+def _log_numbers(
+    mlflow: Any, results: Results, names: Mapping[str, str], known: Mapping[str, float], model_id: str
+) -> None:
+    """Log the new metrics of a run apart from its curve, those of a set together with the set and the model."""
+    from mlflow.data.meta_dataset import MetaDataset
+
+    training = {"training/best_epoch": float(results.summary.best_epoch)}
     if results.log is not None:
-        numbers["training/seconds"] = results.log.seconds
+        training["training/seconds"] = results.log.seconds
+    mlflow.log_metrics({key: value for key, value in training.items() if known.get(key) != value})
+    source = dataset_source(results.manifest.folder)
     for name, metrics in results.recalls.items():
-        numbers |= {f"{names[name]}/{k}": float(v) for k, v in metrics.items() if not isinstance(v, str)}
-    return numbers
+        numbers = {f"{names[name]}/{k}": float(v) for k, v in metrics.items() if not isinstance(v, str)}
+        new = {key: value for key, value in numbers.items() if known.get(key) != value}
+        if new:
+            evaluated = MetaDataset(source, name=names[name], digest=results.digests.get(name))
+            mlflow.log_input(evaluated, context="evaluation")
+            mlflow.log_metrics(new, dataset=evaluated, model_id=model_id)
 
 
-def _log_model(mlflow: Any, checkpoint: Path, index: Path, tags: dict[str, str]) -> None:
+def example_photo() -> str:
+    """Return a small JPEG in base64, as an example of the served model's input."""
+    ramp = np.linspace(0, 255, 64, dtype=np.uint8)
+    pixels = np.stack([np.tile(ramp, (48, 1)), np.tile(ramp[:48, None], (1, 64)), np.full((48, 64), 128)], axis=2)
+    out = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(out, "JPEG")
+    return base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def _log_model(mlflow: Any, checkpoint: Path, index: Path, tags: dict[str, str]) -> str:
+    """Log the model that MLflow serves, and return its id."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
 
@@ -229,16 +256,18 @@ def _log_model(mlflow: Any, checkpoint: Path, index: Path, tags: dict[str, str])
     ]
     needs += ["timm", _faiss()]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow asks for an input example, but the signature suffices
-        mlflow.pyfunc.log_model(
+        warnings.simplefilter("ignore")  # about the type hints of the model's file
+        logged = mlflow.pyfunc.log_model(
             name="model",
             tags=tags,
             python_model=str(package / "experiments" / "served_model.py"),
             artifacts={"checkpoint": str(checkpoint), "index": str(index)},
             code_paths=[str(package)],
             signature=signature,
+            input_example=pd.DataFrame({"photo": [example_photo()]}),
             pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in needs],
         )
+    return str(logged.model_id)
 
 
 def _folder_sha256(folder: Path) -> str:

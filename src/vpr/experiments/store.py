@@ -31,6 +31,7 @@ EXPERIMENT_TAG, COMMIT_TAG = "dvc.experiment", "mlflow.source.git.commit"
 LOG_ARTIFACT = "training/log.json"  # commit, machine and versions
 INDEX_TAG, DIGEST_TAG = "vpr.index_sha256", "vpr.dataset_digest"
 SET_TAG = "vpr.set."  # followed by a set's name in the metrics; its value is the digest of the set
+SWEEP_TAG, SWEEP_VARIABLE = "vpr.sweep", "VPR_SWEEP"  # set by `vpr sweep` for its experiments
 NAMES_TAG = "vpr.experiments"  # other DVC experiments with this result, separated by spaces
 
 
@@ -134,6 +135,15 @@ def run_name(configuration: RunConfiguration, log: TrainingLog | None) -> str:
     return (log.experiment if log else None) or "-".join(configuration.components)
 
 
+def dataset_source(folder: Path) -> Any:
+    """Return MLflow's description of a folder of images."""
+    from mlflow.data.dataset_source_registry import resolve_dataset_source
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # MLflow warns that a folder matches two kinds of sources
+        return resolve_dataset_source(str(folder))
+
+
 def describe_run(
     mlflow: Any, configuration: RunConfiguration, digest: str, log: TrainingLog | None, manifest: Manifest
 ) -> None:
@@ -146,15 +156,12 @@ def describe_run(
         log: Log of the training; ``None`` if the model was trained on another machine.
         manifest: Manifest of the training images.
     """
-    from mlflow.data.dataset_source_registry import resolve_dataset_source
     from mlflow.data.meta_dataset import MetaDataset
 
     if DIGEST_TAG in mlflow.active_run().data.tags:  # this tag is set last
         return
     mlflow.log_params(configuration.as_params())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # MLflow warns that a folder matches two kinds of sources
-        source = resolve_dataset_source(str(manifest.folder))
+    source = dataset_source(manifest.folder)
     mlflow.log_input(MetaDataset(source, name=manifest.name, digest=digest), context="training")
     tags = {DIGEST_TAG: digest}
     if log is not None:

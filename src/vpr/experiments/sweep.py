@@ -102,6 +102,12 @@ def experiments(points: Sequence[Sequence[str]], baseline: str) -> list[Experime
     return found
 
 
+def sweep_name(wanted: Sequence[Experiment], baseline: str) -> str:
+    """Return a name for the experiments of a sweep, by which MLflow groups their runs."""
+    keys = sorted({item.partition("=")[0] for experiment in wanted for item in experiment.overrides})
+    return f"{'-'.join(keys)[:80]}-{baseline[:7]}"
+
+
 def share_of_the_work(wanted: Sequence[Experiment], part: str) -> list[Experiment]:
     """Return the experiments of one of several machines, such as ``2/3`` for the second of three.
 
