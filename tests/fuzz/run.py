@@ -25,7 +25,7 @@ from hypothesis import Phase, given, seed, settings
 
 from fuzz.targets import CORPUS, TARGETS, Target
 
-EXAMPLES = 100  # for a target in a round
+EXAMPLES = 25  # for a target in a round
 WORKER_S = 60.0  # lifetime of a process
 
 
@@ -105,10 +105,12 @@ def keep(name: str, kind: str, content: bytes) -> None:
 
 def worker(names: list[str], seconds: float, number: int, folder: Path) -> None:
     """Attack in this process; what is counted is in ``folder`` after each round, should the process crash."""
+    spent = json.loads((folder / "spent.json").read_text())  # by earlier processes
     counts: dict[str, Any] = {name: {"inputs": 0, "findings": 0, "seconds": 0.0} for name in names}
+    (folder / "counts.json").write_text(json.dumps(counts))
     began = time.monotonic()
     while time.monotonic() - began < seconds:
-        name = min(counts, key=lambda each: counts[each]["seconds"])  # each gets the same time
+        name = min(counts, key=lambda each: spent[each] + counts[each]["seconds"])  # each gets the same time
         (folder / "name").write_text(name)
         started = time.monotonic()
         inputs, found = one_round(TARGETS[name], number, folder / "last")
@@ -133,12 +135,15 @@ def main() -> None:
         worker(args.targets, args.seconds, args.seed, args.worker)
         return
     print(f"seed {args.seed}")
-    totals = {name: {"inputs": 0, "findings": 0} for name in args.targets}
+    totals = {name: {"inputs": 0, "findings": 0, "seconds": 0.0} for name in args.targets}
     began, number = time.monotonic(), args.seed
     while (left := began + args.seconds - time.monotonic()) > 0:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-W", "ignore", "-m", "fuzz.run", "--seed", str(number), "--worker", folder]
             command += ["--seconds", str(min(left, WORKER_S)), *args.targets]
+            spent = {name: total["seconds"] for name, total in totals.items()}
+            Path(folder, "spent.json").write_text(json.dumps(spent))
+            started = time.monotonic()
             done = subprocess.run(command, check=False, env=os.environ | {"TQDM_DISABLE": "1"})
             counts = json.loads(Path(folder, "counts.json").read_text())
             for name, count in counts.items():
@@ -149,11 +154,15 @@ def main() -> None:
                 print(f"{name}: the reader ended with {done.returncode}")
                 keep(name, f"ended with {done.returncode}", Path(folder, "last").read_bytes())
                 totals[name]["findings"] += 1
+                totals[name]["seconds"] += time.monotonic() - started  # so that the others get their turn
         number += 10_000
         print(f"{time.monotonic() - began:5.0f} s: {sum(t['inputs'] for t in totals.values()):,} inputs", flush=True)
     for name, total in totals.items():
-        print(f"{name}: {total['inputs']:,} inputs, {total['findings']} findings")
-    sys.exit(any(total["findings"] for total in totals.values()))
+        print(f"{name}: {total['inputs']:,} inputs, {total['findings']} findings, {total['seconds']:.0f} s")
+    idle = [name for name, total in totals.items() if not total["inputs"]]
+    if idle:
+        print(f"no inputs for {', '.join(idle)}; give more SECONDS")
+    sys.exit(bool(idle) or any(total["findings"] for total in totals.values()))
 
 
 if __name__ == "__main__":

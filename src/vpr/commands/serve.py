@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from vpr.commands.arguments import (
     Commands,
@@ -33,27 +34,38 @@ def add_commands(commands: Commands) -> None:
     one.add_argument(
         "--max-requests", type=positive(int), default=64, help="largest number of requests at the same time"
     )
+    one.add_argument(
+        "--allow-host", action="append", default=[], metavar="NAME", help="name that clients may call this server by"
+    )
+    one.add_argument(
+        "--behind-proxy", metavar="ADDRESS", help="address of a proxy that is trusted to name the client in its headers"
+    )
     one.add_argument("--per-minute", type=int, default=0, help="photos per minute from one address; 0 for no limit")
 
 
 def serve(args: argparse.Namespace) -> int:
     """Answer requests until interrupted."""
+    import uvicorn
+
     from vpr.serving.answers_page import AnswersPage
     from vpr.serving.lance_index import open_index
     from vpr.serving.localizer import Localizer
-    from vpr.serving.server import Limits, serve
+    from vpr.serving.server import Limits, make_app, server_config
 
     if not 0 <= args.port < 2**16:
         raise UserError(f"--port is {args.port}; expected 0 to 65535")
     if args.per_minute < 0:
         raise UserError(f"--per-minute is {args.per_minute}; expected 0 or more")
     limits = Limits(
-        args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests, args.per_minute
-    )
+        args.max_body_mb, args.max_photos, args.max_megapixels, args.max_seconds, args.max_requests, args.per_minute,
+        (args.host, *args.allow_host),
+    )  # fmt: skip
     index = open_index(args.index)
     localizer = Localizer(chosen_model(args), index)
     page = AnswersPage.of("Where was this photo taken?", index, database_photos(index, args.database_photos))
     address = f"http://{args.host}:{args.port}"
     print(f"drop photos on {address}/, or POST them to {address}/invocations; stop with Ctrl-C", flush=True)
-    serve(localizer, args.host, args.port, limits, page)
+    app = make_app(localizer, limits, page)
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(server_config(app, args.host, args.port, limits, args.behind_proxy)).run()
     return 0

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
+from ipaddress import ip_address
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import Field, ValidationError, model_validator
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -37,8 +42,10 @@ MAX_PICTURES = 20  # predictions of a photo that are shown as pictures
 MAX_ADDRESSES = 10_000  # addresses to count before those that sent nothing for a minute are forgotten
 # The page contains its own style and script, and loads nothing from other servers.
 _CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+VALUES_OF_A_PHOTO = 8  # most JSON values that a request may have for each photo
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Limits:
         seconds: Longest time from the first byte of the body to the answer; the remaining photos then get an error.
         requests: Number of requests at the same time; further requests get status 503.
         per_minute: Photos per minute from one address, 0 for no limit; further photos get status 429.
+        hosts: Names that the server may be asked by, besides its address and those of this machine.
     """
 
     body_mb: float = 32
@@ -60,6 +68,7 @@ class Limits:
     seconds: float = 30
     requests: int = 64
     per_minute: int = 0
+    hosts: tuple[str, ...] = ()
 
 
 class RequestParams(Options):
@@ -110,6 +119,31 @@ class Asked(Options):
         return [record.photo for record in self.dataframe_records or []]
 
 
+def parsed(body: bytes, most_photos: int) -> Asked:
+    """Parse a request.
+
+    Values are counted before they are parsed, because each of millions of small ones takes much more memory than its
+    text. Base64 contains none of the signs between values.
+
+    Raises:
+        HTTPException: if the request has another form, no photos or too many.
+    """
+    if sum(body.count(sign) for sign in (b",", b"[", b"{")) > VALUES_OF_A_PHOTO * most_photos + 100:
+        raise HTTPException(413, f"too many values in one request; the limit is {most_photos} photos")
+    try:
+        asked = Asked.model_validate_json(body)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])[:100]
+        raise HTTPException(400, f"{place}: {first['msg']}"[:300].removeprefix(": ")) from None
+    number = len(asked.encoded())
+    if not number:
+        raise HTTPException(400, "no photos in the request")
+    if number > most_photos:
+        raise HTTPException(413, f"{number} photos; the limit is {most_photos} per request")
+    return asked
+
+
 class Rate:
     """Limits the photos per minute of each address.
 
@@ -128,7 +162,7 @@ class Rate:
             return 0
         now = self.clock()
         if len(self.seen) > MAX_ADDRESSES:
-            self.seen = {who: times for who, times in self.seen.items() if now - times[-1] < 60}
+            self.seen = {who: times for who, times in self.seen.items() if times and now - times[-1] < 60}
         times = self.seen.setdefault(address, deque(maxlen=self.per_minute))
         recent = [then for then in times if now - then < 60]
         over = len(recent) + photos - self.per_minute  # this many must first be older than a minute
@@ -152,15 +186,10 @@ def make_app(localizer: Localizer, limits: Limits, page: AnswersPage) -> FastAPI
     def answer(body: bytes, deadline: float, address: str, with_pictures: bool) -> list[dict[str, Any]]:
         if time.monotonic() > deadline:
             raise HTTPException(503, "busy; try again later")
-        try:
-            asked = Asked.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors(include_input=False, include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])[:100]
-            raise HTTPException(400, f"{place}: {first['msg']}"[:300].removeprefix(": ")) from None
+        asked = parsed(body, limits.photos)
         photos, params = asked.encoded(), asked.params
-        if len(photos) > limits.photos:
-            raise HTTPException(413, f"{len(photos)} photos; the limit is {limits.photos} per request")
+        if limits.per_minute and len(photos) > limits.per_minute:
+            raise HTTPException(413, f"{len(photos)} photos; the limit is {limits.per_minute} per minute")
         wait_s = rate.wait_s(address, len(photos))
         if wait_s:
             message = f"the limit is {limits.per_minute} photos per minute; try again in {wait_s} s"
@@ -190,6 +219,8 @@ def make_app(localizer: Localizer, limits: Limits, page: AnswersPage) -> FastAPI
 
     async def answered(request: Request, with_pictures: bool) -> JSONResponse:
         nonlocal num_requests
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+            raise HTTPException(415, "expected the header Content-Type: application/json")
         if num_requests >= limits.requests:  # connections without a request do not count
             raise HTTPException(503, "busy; try again later")
         num_requests += 1
@@ -228,6 +259,7 @@ def make_app(localizer: Localizer, limits: Limits, page: AnswersPage) -> FastAPI
         exception_handlers={HTTPException: _refused, Exception: _failed},
         docs_url=None,  # FastAPI's page loads its scripts from other servers
         redoc_url=None,
+        middleware=[Middleware(OwnNamesOnly, names=limits.hosts)],
     )
     body = {"requestBody": {"required": True, "content": {"application/json": {"schema": Asked.model_json_schema()}}}}
     app.post("/invocations", openapi_extra=body)(invocations)
@@ -240,6 +272,43 @@ def make_app(localizer: Localizer, limits: Limits, page: AnswersPage) -> FastAPI
     app.post("/answers", openapi_extra=body)(answers)
     app.get("/", include_in_schema=False)(drop_page)
     return app
+
+
+class OwnNamesOnly:
+    """Refuses requests that a page of another site makes in the browser of someone who can reach this server.
+
+    Such a page has another ``Origin``, or has its own name resolved to the server's address, so that ``Host`` is that
+    name. An address in ``Host`` is the server's own, because a browser connects to the address itself.
+
+    Args:
+        app: Application to protect.
+        names: Names of the server besides ``localhost`` and the machine's own.
+    """
+
+    def __init__(self, app: Any, names: Sequence[str] = ()) -> None:
+        self.app = app
+        self.names = {"localhost", socket.gethostname().lower(), *(name.lower() for name in names)}
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._is_own(host):
+            message = f"this server is not called {host[:100]!r}; start it with --allow-host to accept that name"
+            await JSONResponse({"error": message}, 403)(scope, receive, send)
+        elif origin is not None and origin.partition("://")[2].lower() != host.lower():
+            message = "requests from pages of other sites are refused"
+            await JSONResponse({"error": message}, 403)(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    def _is_own(self, host: str) -> bool:
+        name = ""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+            ip_address(name)
+        except ValueError:  # a name, or nothing that makes sense
+            return name in self.names
+        return True
 
 
 async def _body(request: Request, most_bytes: int) -> bytes:
@@ -306,14 +375,24 @@ def _closing(app: FastAPI) -> Callable[..., Awaitable[None]]:
     return call
 
 
-def serve(localizer: Localizer, host: str, port: int, limits: Limits, page: AnswersPage) -> None:
-    """Answer requests until interrupted; see ``make_app``."""
-    uvicorn.run(
-        _closing(make_app(localizer, limits, page)),
+def server_config(app: FastAPI, host: str, port: int, limits: Limits, proxy: str | None = None) -> uvicorn.Config:
+    """Return the settings of uvicorn for an application of ``make_app``.
+
+    Args:
+        app: The application.
+        host, port: Address to listen on.
+        limits: Limits on requests.
+        proxy: Addresses of the proxies, separated by commas, whose ``X-Forwarded-For`` names the client; ``None`` if
+            clients connect directly.
+    """
+    return uvicorn.Config(
+        _closing(app),
         host=host,
         port=port,
         # Time to send the headers and to be answered, and as much time again to read the answer.
         http=protocol(HEADERS_S + 2 * limits.seconds),
+        proxy_headers=proxy is not None,
+        forwarded_allow_ips=proxy or "",
         lifespan="off",
         ws="none",
         log_level="warning",
