@@ -51,7 +51,7 @@ class ImageError(ValueError):
 def formats() -> tuple[str, ...]:
     """Return the formats that can be read here: ``FORMATS``, and HEIF if the package pillow-heif is installed."""
     try:
-        import pillow_heif  # type: ignore[import-not-found]
+        import pillow_heif
     except ImportError:
         return FORMATS
     pillow_heif.register_heif_opener()
@@ -230,11 +230,16 @@ def read_jpeg(path: Path) -> bytes | None:
 
 def _is_plain_jpeg(content: bytes) -> bool:
     """Return whether TorchCodec is installed and, by the header, decodes this image exactly as ``decode`` does."""
-    if jpeg_decoder() is None or not content.startswith(b"\xff\xd8"):
-        return False
-    with opened(content) as header:
+    return jpeg_decoder() is not None and content.startswith(b"\xff\xd8") and plain_jpeg_size(content) is not None
+
+
+def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
+    """Return width and height, upright, of a JPEG in colour or grey by its header; ``None`` for everything else."""
+    with suppress(Exception), opened(content) as header:  # decode reports what is wrong
         width, height = header.size
-        return header.format == "JPEG" and header.mode in ("RGB", "L") and width * height <= MAX_PIXELS
+        if header.format == "JPEG" and header.mode in ("RGB", "L") and width * height <= MAX_PIXELS:
+            return (height, width) if _orientation(header) in (5, 6, 7, 8) else (width, height)
+    return None
 
 
 @functools.cache

@@ -62,8 +62,8 @@ class Resized:
 
 
 def copy_of(image: str) -> str:
-    """Return the path of an image's copy."""
-    return image if image.lower().endswith((".jpg", ".jpeg")) else f"{image}.jpg"
+    """Return the path of an image's copy, which no other image's copy has."""
+    return f"{image}.jpg"
 
 
 def store_resized(manifest: Manifest, image_size: Sequence[int], quality: int, num_workers: int | None) -> Resized:

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import simplejpeg
 
 from vpr.config.atomic_files import atomic_write
+from vpr.config.errors import one_line
 from vpr.config.progress import progress
 from vpr.config.project import data_root
-from vpr.data.images import ImageError, as_spelled, decode, read_file
+from vpr.data.images import ImageError, as_spelled, decode, plain_jpeg_size, read_file
 from vpr.data.manifest import VERIFIED_COLUMNS
 from vpr.data.processes import in_processes
 from vpr.data.ray_engine import in_ray_tasks
 
 CHUNK = 256
 SAVE_EVERY_S = 30.0
-_CHECKS = 2  # raise this number to read all files again
+_CHECKS = 3  # raise this number to read all files again
+_PADDING = 16  # bytes after the pixels, which some cameras write
 _FILE_COLUMNS = ["image", "mtime_ns", *VERIFIED_COLUMNS, "problem"]
 
 
@@ -91,13 +95,30 @@ def _read_file(folder: Path, image: str) -> tuple[Any, ...]:
     try:
         content = read_file(path)
         sha256 = hashlib.sha256(content).hexdigest()
-        width, height = decode(content).size
-        problem = ""
+        size, problem = plain_jpeg_size(content), jpeg_damage(content)
+        width, height = decode(content).size if size is None or problem else size
     except FileNotFoundError:
         problem = "the file is missing"
     except (ImageError, OSError) as error:
         problem = str(error).replace(str(path), "the file")
     return image, mtime_ns, num_bytes, sha256, width, height, problem
+
+
+def jpeg_damage(content: bytes) -> str:
+    """Return what libjpeg warns about in a JPEG, if pixels are missing or wrong; ``""`` for a sound or another image.
+
+    Decoders fill the rest of a broken scan with grey, and go on.
+    """
+    if not content.startswith(b"\xff\xd8"):
+        return ""
+    try:
+        simplejpeg.decode_jpeg(content, colorspace="GRAY", strict=True)
+    except ValueError as error:
+        extra = re.search(r"(\d+) extraneous bytes before marker (0xd\d)?", str(error))
+        harmless = extra is not None and (extra[2] is None or int(extra[1]) <= _PADDING)
+        if str(error).startswith(("Corrupt", "Premature")) and not harmless:
+            return f"a damaged JPEG: {one_line(error, 100)}"
+    return ""
 
 
 def _stamp(path: str) -> tuple[int, int]:

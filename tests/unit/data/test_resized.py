@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vpr.data.images import open_pixels
+from vpr.data.images import SUFFIXES, open_pixels
 from vpr.data.preprocess import Preprocess
 from vpr.data.resized import Resized, copy_of, store_resized
 
@@ -55,4 +55,10 @@ def test_without_copies_the_images_themselves_are_read(city, tmp_path):
     Resized().save(tmp_path / "resized.json")
     folder, images = Resized.load(tmp_path / "resized.json").locate(city, np.array(["a.png", "b.jpg"], dtype=object))
     assert (folder, images) == (city.folder, ["a.png", "b.jpg"])
-    assert [copy_of(image) for image in ("x/a.png", "x/b.JPG")] == ["x/a.png.jpg", "x/b.JPG"]
+
+
+def test_no_two_images_share_a_copy():
+    suffixes = ["", *sorted(SUFFIXES), ".JPG", ".Jpeg"]
+    names = {f"a{first}{second}" for first in suffixes for second in suffixes}
+    assert len({copy_of(name) for name in names}) == len(names)
+    assert all(copy_of(name).endswith(".jpg") for name in names)

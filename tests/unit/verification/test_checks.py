@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -9,6 +12,7 @@ from PIL import Image
 from vpr.data.coordinates import metres_apart, to_utm
 from vpr.data.manifest import TRAIN, make_manifest
 from vpr.verification.checks import verify
+from vpr.verification.read_files import read_all_files
 
 
 def problems_of(folder, rows: pd.DataFrame) -> list[str]:
@@ -54,3 +58,39 @@ def test_the_southern_hemisphere_may_be_written_as_s(tmp_path):
 def test_a_zone_that_is_none_is_an_error(tmp_path, zone):
     rows = around(45.0, [9.0]).assign(utm_zone=zone)
     assert problems_of(tmp_path, rows) == [f"utm_zone is not a zone: '{zone}'; expected a zone such as 32T"]
+
+
+def broken_scans() -> dict[str, bytes]:
+    """JPEGs that decoders accept, with grey or wrong pixels."""
+    pixels = np.random.default_rng(0).integers(0, 255, (240, 320, 3), dtype=np.uint8)
+    out, restarts = io.BytesIO(), io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=90)
+    Image.fromarray(pixels).save(restarts, "JPEG", quality=90, restart_marker_blocks=4)
+    whole, marked = out.getvalue(), restarts.getvalue()
+    half, marker = len(whole) // 2, marked.index(b"\xff\xd3")
+    return {
+        "early end.jpg": whole[:half] + b"\xff\xd9" + whole[half:],
+        "cut and closed.jpg": whole[:half] + b"\xff\xd9",
+        "zeroed.jpg": whole[:half] + bytes(5000) + whole[half + 5000 :],
+        "no restart.jpg": marked[:marker] + marked[marker + 2 :],
+    }
+
+
+@pytest.mark.parametrize("name", broken_scans())
+def test_a_jpeg_with_a_broken_scan_is_damaged(tmp_path, name, data_root):
+    (tmp_path / name).write_bytes(broken_scans()[name])
+    (problem,) = read_all_files(tmp_path, [name], 1, "local")["problem"]
+    assert problem.startswith("a damaged JPEG: ")
+
+
+@pytest.mark.parametrize("extra", [b"", b"trailing bytes" * 100])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 4}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_a_sound_jpeg_is_sound(tmp_path, mode, options, extra, data_root):
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), (90, 120, 30)).convert(mode).save(out, "JPEG", **options)
+    header = out.getvalue().index(b"\xff\xda")
+    padded = out.getvalue()[:header] + b"\0\0" + out.getvalue()[header:]
+    for number, content in enumerate((out.getvalue() + extra, padded)):
+        (tmp_path / f"{number}.jpg").write_bytes(content)
+        assert read_all_files(tmp_path, [f"{number}.jpg"], 1, "local")["problem"].tolist() == [""]
