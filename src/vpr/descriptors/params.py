@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from vpr.config.params import Section
 from vpr.data.ray_engine import require_engine
-from vpr.model.spec import MAX_SIDE_PX
+from vpr.model.spec import ListedImageSize
 
 
 class ExportParams(Section):
@@ -17,9 +17,7 @@ class ExportParams(Section):
     key = "export"
 
     checkpoint: Literal["best", "last"] = Field(description="`best` by the validation recalls, or `last`")
-    image_size: (
-        Annotated[list[Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]], Field(min_length=2, max_length=2)] | None
-    ) = Field(
+    image_size: ListedImageSize | None = Field(
         title="null or [height, width] in pixels",
         description="height and width in pixels that images are resized to; `null` for the size of the training",
     )

@@ -14,7 +14,7 @@ from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError, one_line
 from vpr.data.plain_values import require_plain
 from vpr.model.allocations import GIB, limited_allocations
-from vpr.model.backbones.weights import is_state_dict
+from vpr.model.backbones.weights import is_state_dict, read_tensors
 from vpr.model.spec import ModelSpec
 from vpr.model.vpr_model import VPRModel
 
@@ -51,9 +51,9 @@ def load_checkpoint(path: Path) -> tuple[VPRModel, dict[str, Any]]:
     if not path.is_file():
         raise UserError(f"{path}: no checkpoint; run `dvc repro train` first")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except Exception as error:  # other files fail in many ways
-        raise UserError(f"{path}: not a checkpoint of this project: {str(error)[:200]}") from None
+        raise UserError(f"{path}: not a checkpoint of this project: {one_line(error, 200)}") from None
     return model_of(path, content)
 
 
@@ -67,7 +67,8 @@ def model_of(path: Path, content: Any) -> tuple[VPRModel, dict[str, Any]]:
     Raises:
         UserError: if it is not a complete checkpoint of this project.
     """
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
+    form = content.get("format") if isinstance(content, dict) else None
+    if not isinstance(form, int) or form != CHECKPOINT_FORMAT:
         raise UserError(f"{path}: not a checkpoint of format {CHECKPOINT_FORMAT} of this project")
     try:
         spec = ModelSpec.from_dict(content.get("spec"))
@@ -84,7 +85,23 @@ def model_of(path: Path, content: Any) -> tuple[VPRModel, dict[str, Any]]:
     for name, value in model.state_dict().items():
         if not value.isfinite().all():
             raise UserError(f"{path}: the weights {name!r} are not all finite numbers")
-    return model.eval(), _metadata(path, content)
+    _require_descriptor(path, model.eval())
+    return model, _metadata(path, content)
+
+
+def _require_descriptor(path: Path, model: VPRModel) -> None:
+    """Refuse weights that are finite, but with which a model describes nothing, such as a negative variance."""
+    noise = torch.randint(0, 256, (1, 3, *model.spec.image_size), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.inference_mode():
+            descriptor = model(noise.to(torch.uint8))
+    except RuntimeError as error:
+        raise UserError(f"{path}: the model cannot describe an image: {one_line(error)}") from None
+    if not descriptor.isfinite().all():
+        raise UserError(
+            f"{path}: the model's descriptor of an image is not finite, although its weights are; they are damaged, or "
+            "mean and std do not suit them"
+        )
 
 
 def _tensors(path: Path, state: Any) -> dict[str, Tensor]:

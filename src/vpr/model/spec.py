@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from vpr.config.params import Finite, Positive
 
@@ -14,8 +15,24 @@ if TYPE_CHECKING:  # this imports torch, which takes seconds
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-MAX_SIDE_PX = 8192
+MAX_SIDE_PX, MAX_PIXELS = 8192, 1536 * 1536  # of the images that a model takes
 Pixels = Annotated[int, Field(ge=1, le=MAX_SIDE_PX)]
+
+
+def check_pixels(image_size: Sequence[int]) -> Sequence[int]:
+    """Refuse an image size whose feature maps would fill the memory.
+
+    Raises:
+        ValueError: if it has more than ``MAX_PIXELS`` pixels.
+    """
+    height, width = image_size
+    if height * width > MAX_PIXELS:
+        raise ValueError(f"image_size is {height} x {width}, more than {MAX_PIXELS / 1e6:.1f} million pixels; lower it")
+    return image_size
+
+
+ImageSize = Annotated[tuple[Pixels, Pixels], AfterValidator(check_pixels)]
+ListedImageSize = Annotated[list[Pixels], Field(min_length=2, max_length=2), AfterValidator(check_pixels)]
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class ModelSpec:
     backbone_options: dict[str, Any]
     aggregator: str
     aggregator_options: dict[str, Any]
-    image_size: tuple[Pixels, Pixels]
+    image_size: ImageSize
     mean: tuple[Finite, Finite, Finite] = IMAGENET_MEAN
     std: tuple[Positive, Positive, Positive] = IMAGENET_STD
     pca_dim: Annotated[int, Field(ge=1)] | None = None

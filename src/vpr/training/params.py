@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 
 from vpr.config.errors import UserError
 from vpr.config.params import Options, Params, parse, reads, reject_unknown
-from vpr.model.spec import Pixels
+from vpr.model.spec import ListedImageSize
 
 UNTRAINED = "untrained"  # instead of the path of a checkpoint
 SHARED, OWN = "train", "datasets.${dataset}.train"
@@ -28,9 +28,7 @@ class TrainParams(Options):
         description="`null` to train; the path of a checkpoint of this project to evaluate it without training; or "
         "`untrained` to evaluate the initial model, random or with `weights`",
     )
-    image_size: list[Pixels] = Field(
-        min_length=2,
-        max_length=2,
+    image_size: ListedImageSize = Field(
         title="[height, width] in pixels",
         description="height and width that every image is resized to, in pixels",
     )

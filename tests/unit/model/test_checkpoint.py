@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+import zipfile
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,46 @@ def test_descriptors_that_are_no_numbers_are_refused():
         Describer(model, torch.device("cpu")).describe(
             torch.rand(2, 3, 32, 48), np.empty((2, model.descriptor_dim), np.float32)
         )
+
+
+HUGE = {
+    "a negative variance": {"backbone.stem.1.running_var": lambda value: value.fill_(-1.0)},
+    "weights that overflow": {"backbone.stem.0.weight": lambda value: value.fill_(3e38)},
+}
+
+
+@pytest.mark.parametrize("kind", HUGE)
+def test_finite_weights_with_which_nothing_is_described_are_refused(tmp_path, kind):
+    model = VPRModel(SPEC)
+    state = {
+        name: HUGE[kind].get(name, lambda value: value)(value.clone()) for name, value in model.state_dict().items()
+    }
+    save_checkpoint(tmp_path / "m.ckpt", SPEC, state, {})
+    with pytest.raises(UserError, match=r"m\.ckpt: the model's descriptor of an image is not finite"):
+        load_checkpoint(tmp_path / "m.ckpt")
+
+
+@pytest.mark.parametrize("changes", [{"std": (1e-300,) * 3}, {"mean": (1e300,) * 3}])
+def test_a_normalisation_with_which_nothing_is_described_is_refused(tmp_path, changes):
+    spec = replace(SPEC, **changes)
+    save_checkpoint(tmp_path / "m.ckpt", spec, VPRModel(SPEC).state_dict(), {})
+    with pytest.raises(UserError, match="is not finite"):
+        load_checkpoint(tmp_path / "m.ckpt")
+
+
+def test_compressed_records_and_huge_images_are_refused_before_they_take_memory(tmp_path):
+    save_checkpoint(tmp_path / "m.ckpt", SPEC, VPRModel(SPEC).state_dict(), {})
+    with zipfile.ZipFile(tmp_path / "m.ckpt") as whole, zipfile.ZipFile(tmp_path / "z.ckpt", "w") as small:
+        for name in whole.namelist():
+            small.writestr(name, whole.read(name), zipfile.ZIP_DEFLATED)
+    with pytest.raises(UserError, match="its records are compressed"):
+        load_checkpoint(tmp_path / "z.ckpt")
+    save_checkpoint(tmp_path / "m.ckpt", replace(SPEC, image_size=(8192, 8192)), VPRModel(SPEC).state_dict(), {})
+    with pytest.raises(UserError, match=r"image_size is 8192 x 8192, more than 2\.4 million"):
+        load_checkpoint(tmp_path / "m.ckpt")
+
+
+def test_a_format_that_is_a_tensor_is_refused(tmp_path):
+    torch.save({"format": torch.ones(2)}, tmp_path / "m.ckpt")
+    with pytest.raises(UserError, match="not a checkpoint of format 1"):
+        load_checkpoint(tmp_path / "m.ckpt")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -127,6 +128,19 @@ def _unit(key: str, ours: bool) -> str:
     return f"{first}.{second}" if ours and first in ("stages", "blocks") else first
 
 
+def read_tensors(path: Path) -> Any:
+    """Read a file of ``torch.save`` that holds tensors and plain values, without running code.
+
+    Raises:
+        Exception: of many kinds, if the file is anything else.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise ValueError("its records are compressed, which torch.save never does, and may be far larger")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a ``.pth`` file, a Lightning checkpoint or one of our checkpoints, without running code.
 
@@ -136,7 +150,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError(f"weights {str(path)!r}: no such file; choose null, imagenet or a state dict's path")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except Exception as error:  # other files fail in many ways
         with path.open("rb") as file:
             text = text_that_begins(file.read(1024))
