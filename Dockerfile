@@ -3,7 +3,9 @@
 FROM python:3.11-slim
 RUN apt-get update && apt-get install --yes --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
 WORKDIR /vpr
-COPY . .
+RUN useradd --create-home vpr && chown vpr /vpr
+USER vpr
+COPY --chown=vpr . .
 RUN make setup PYTHON=python
 ENV PATH=/vpr/.venv/bin:$PATH
 ENTRYPOINT ["vpr"]

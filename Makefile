@@ -16,12 +16,12 @@ help:  ## list the targets
 
 setup: $(READY)  ## create the environment in .venv
 
-$(READY): requirements.txt
+$(READY): requirements.txt requirements-setup.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info[:2] <= (3, 13) else "Python 3.11 to 3.13 is needed, this is " + sys.version.split()[0] + "; name another with make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-setup.txt
 	uv pip install --quiet --compile-bytecode --python $(VENV)/bin/python --require-hashes -r requirements.txt
-	uv pip install --quiet --python $(VENV)/bin/python --no-deps --editable .
+	uv pip install --quiet --python $(VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@
 
 setup-scale: $(VENV)/.scale  ## add LanceDB, Ray and submitit
@@ -97,6 +97,7 @@ site: $(READY)  ## build the documentation in site/
 	mkdocs build --strict --quiet
 
 lock: $(READY)  ## compile requirements.txt and its variants
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements-setup.in -o requirements-setup.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header requirements.in -o requirements.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-scale.in -o requirements-scale.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header -c requirements.txt requirements-photos.in -o requirements-photos.txt

@@ -442,7 +442,8 @@ def attack_request(body: bytes) -> None:
 
     scope = {
         "type": "http", "method": "POST", "path": "/invocations", "raw_path": b"/invocations", "query_string": b"",
-        "headers": [], "http_version": "1.1", "scheme": "http", "root_path": "", "asgi": {"version": "3.0"},
+        "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        "http_version": "1.1", "scheme": "http", "root_path": "", "asgi": {"version": "3.0"},
     }  # fmt: skip
     asyncio.run(app()(scope, receive, send))
     assert sent[0]["status"] in (200, 400, 413), sent[0]["status"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -114,7 +115,7 @@ def photos_of(given: Iterable[str], here: Path) -> list[tuple[str, Path]]:
         matches = sorted(glob.glob(name, root_dir=here, recursive=True)) if is_pattern else [name]  # noqa: PTH207
         images: list[tuple[str, Path]] = []
         for match in matches:
-            path = as_spelled(here / match)
+            path, match = as_spelled(here / match), os.fsencode(match).decode("utf-8", "replace")
             if path.is_dir():
                 images += [(f"{match.rstrip('/')}/{image}", path / image) for image in list_own_images(path)]
             elif not is_pattern or path.suffix.lower() in suffixes():

@@ -17,6 +17,7 @@ from typing import Any
 from vpr.config.end_with_dvc import end_with_dvc
 
 # Errors of the machine that a user can put right, such as a full disk.
+_LONGEST_MESSAGE = 2000  # characters of a message to print
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE}
 # Messages of torch and concurrent.futures when one of their processes was killed or cannot be reached.
 _RANK_LOST = re.compile(r"\bgloo\b|\bNCCL\b|ProcessGroup|DistBackendError")
@@ -35,6 +36,14 @@ class UserError(Exception):
 def one_line(text: object, limit: int = 300) -> str:
     """Return a string as one line, cut after ``limit`` characters."""
     return " ".join(str(text).split())[:limit]
+
+
+def printable(text: str) -> str:
+    """Return a string whose control characters, which steer terminals and are not XML, are written as ``\\x1b``."""
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else letter.encode("unicode_escape").decode("ascii")
+        for letter in text
+    )
 
 
 def counted(number: int, noun: str) -> str:
@@ -92,7 +101,7 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
     try:
         return call()
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{name}: {_shown(str(error))}", file=sys.stderr)
     except KeyboardInterrupt:
         if interrupted:
             print(interrupted, file=sys.stderr)
@@ -103,6 +112,15 @@ def exit_code(name: str, call: Callable[[], int], interrupted: str) -> int:
             return _bug(name)
         print(f"{name}: {refused}; finished work is kept; fix this and run the command again", file=sys.stderr)
     return 1
+
+
+def _shown(message: str) -> str:
+    """Return a message without what steers a terminal, and without the middle of a very long one."""
+    plain = printable(message)
+    if len(plain) <= _LONGEST_MESSAGE:
+        return plain
+    half = _LONGEST_MESSAGE // 2
+    return f"{plain[:half]} ... {plain[-half:]} ({len(plain):,} characters)"
 
 
 def _refused_by_machine(error: Exception) -> str | None:

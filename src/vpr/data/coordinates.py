@@ -13,6 +13,7 @@ EARTH_RADIUS_M = 6_371_000.0
 _BANDS = np.array([*"CDEFGHJKLMNPQRSTUVWXX"])
 _BAND_S_NORTH_M = (3_400_000, 4_600_000)  # northings of band S, 32 to 40 degrees north, and a little more
 _BAND_N_NORTH_M = (0, 1_000_000)  # northings of band N, 0 to 8 degrees north, and a little more
+_MOST_M = 1e7  # beyond this, the formulas of UTM give nonsense
 _WGS84_A_M, _WGS84_E2 = 6_378_137.0, 0.00669437999014
 
 Numbers = NDArray[np.float64]
@@ -57,7 +58,7 @@ def to_degrees(east: Numbers, north: Numbers, zones: Sequence[str]) -> tuple[Num
         if not is_zone(name):
             continue
         number, band = name[:-1], name[-1:]
-        here = np.flatnonzero((names == name) & np.isfinite(east) & np.isfinite(north))
+        here = np.flatnonzero((names == name) & (np.abs(east - 500_000) < _MOST_M) & (np.abs(north) < 2 * _MOST_M))
         lat[here], lon[here] = utm.to_latlon(east[here], north[here], int(number), northern=band >= "N", strict=False)
     return lat, lon
 

@@ -27,6 +27,7 @@ SUFFIXES = {
     *(".ppm", ".pgm", ".pbm", ".pnm", ".tga"),
 }
 HEIF_SUFFIXES = {".heic", ".heif"}  # readable if the package pillow-heif is installed
+MAX_FILE_BYTES = 600_000_000
 MAX_PIXELS = 64_000_000  # 192 MB when decoded; larger images are unlikely to be photos and may be attacks
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 258, 262, 322, 323  # TIFF tags
@@ -154,13 +155,16 @@ def read_file(path: Path) -> bytes:
     """Return the content of a file.
 
     Raises:
-        ImageError: if the path is a folder, or a pipe or device, which might never stop sending data.
+        ImageError: if the path is a folder, a pipe or a device, which might never stop sending data, or too large.
         OSError: if the file is missing or cannot be read.
     """
     path = as_spelled(path)
     if path.exists() and not path.is_file():
         raise ImageError("not a file but a folder, pipe or device")
-    return path.read_bytes()
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise ImageError(f"{size / 1e6:,.0f} MB; the limit is {MAX_FILE_BYTES // 10**6} MB")
+    return path.read_bytes() if size else b""  # files of the kernel say that they are empty, and may never end
 
 
 def as_spelled(path: Path) -> Path:

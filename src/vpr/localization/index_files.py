@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyarrow import ArrowException
 from pydantic import TypeAdapter, ValidationError
@@ -21,10 +20,12 @@ from vpr.config.atomic_files import atomic_write
 from vpr.config.errors import UserError, one_line
 from vpr.config.params import Positive
 from vpr.data.manifest import COLUMNS
+from vpr.data.parquet_files import read_parquet
 from vpr.descriptors.arrays import create_array
 from vpr.localization.confidence import Calibration
 
 INDEX_COLUMNS = ["image", "utm_east", "utm_north", "utm_zone", "place_id", "heading", "timestamp"]
+MAX_COORDINATE_M = 1e8
 FILES = ("descriptors.npy", "images.parquet", "index.json")
 
 
@@ -142,9 +143,9 @@ def _damaged(folder: Path, error: Exception) -> UserError:
 
 def _read_images(path: Path) -> pd.DataFrame:
     try:
-        images = pq.read_table(path).to_pandas(ignore_metadata=True)
+        images = read_parquet(path).to_pandas(ignore_metadata=True)
     except Exception as error:  # a damaged file fails in many ways
-        raise ValueError(f"{path.name} is not a Parquet table: {error}") from None
+        raise ValueError(f"{path.name} is not a Parquet table that can be read: {error}") from None
     missing = [column for column in INDEX_COLUMNS if column not in images]
     if missing:
         raise ValueError(f"{path.name} has no columns {missing}")
@@ -154,6 +155,9 @@ def _read_images(path: Path) -> pd.DataFrame:
             raise ValueError(f"{path.name}: {column} must hold texts only")
         if COLUMNS[column] != "str" and not pd.api.types.is_float_dtype(images[column]):
             raise ValueError(f"{path.name}: {column} must hold numbers only")
+    far = (images[["utm_east", "utm_north"]].abs() > MAX_COORDINATE_M).any(axis=1)
+    if far.any():
+        raise ValueError(f"{path.name}: {int(far.sum())} coordinates are beyond {MAX_COORDINATE_M:,.0f} m")
     return images.reset_index(drop=True)
 
 

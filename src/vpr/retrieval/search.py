@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -149,6 +150,16 @@ def check_search(params: EvaluateParams, dim: int) -> None:
     require_faiss_gpu(params.faiss_gpu)
     if params.index is not None:
         empty_index(params.index, dim)
+
+
+def check_database_size(factory: str | None, number: int, where: str) -> None:
+    """Refuse an index with more lists than a database has images, which FAISS refuses after the training."""
+    lists = max((int(found) for found in re.findall(r"IVF(\d+)", factory or "")), default=0)
+    if lists > number:
+        raise UserError(
+            f"params.yaml: evaluate.index is {factory!r}, with {lists:,} lists, but {where} has {number:,} database "
+            "images; lower the number after IVF, or set it to null"
+        )
 
 
 def require_faiss_gpu(wanted: bool) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from vpr.config.errors import printable
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -101,7 +103,7 @@ class Answer:
     def in_words(self) -> str:
         """Return the answer as text of several lines, as ``vpr localize`` prints it."""
         if self.error:
-            return f"{self.photo}\n  error: {self.error}"
+            return printable(f"{self.photo}\n  error: {self.error}")
         place = self.place_in_words()
         if self.known and self.lat is not None:
             place += f"  ({self.utm_east:.2f} E {self.utm_north:.2f} N {self.utm_zone})"
@@ -110,7 +112,7 @@ class Answer:
             lines.append(f"  confidence: {self.confidence_note}")
         for rank, prediction in enumerate(self.predictions, 1):
             lines.append(f"  {rank}. similarity {prediction.similarity:.3f}  {prediction.image}")
-        return "\n".join(lines)
+        return printable("\n".join(lines))
 
     def place_in_words(self) -> str:
         """Return the position in degrees or metres, the place, or ``unknown``."""

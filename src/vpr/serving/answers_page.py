@@ -110,8 +110,11 @@ class AnswersPage:
         """Return the path of a database photo; ``None`` if it is not on this disk, or the name leaves the folder."""
         if self.photos is None:
             return None
-        path = (self.photos / name).resolve()
-        return path if path.is_relative_to(self.photos.resolve()) and path.is_file() else None
+        try:
+            path = (self.photos / name).resolve()
+            return path if path.is_relative_to(self.photos.resolve()) and path.is_file() else None
+        except (OSError, ValueError, RuntimeError):  # a name that no file can have, or a loop of links
+            return None
 
     def _picture(self, name: str) -> str | None:
         """Return a thumbnail of a database photo; ``None`` if the photo is not on this disk."""

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
+from vpr.config.errors import printable
 from vpr.data.csv_files import to_csv
 from vpr.serving.answers import Answer
 
@@ -52,9 +53,9 @@ def as_gpx(answers: Answers) -> str:
     root = ElementTree.Element("gpx", version="1.1", creator="vpr", xmlns="http://www.topografix.com/GPX/1/1")
     for answer in _located(answers):
         point = ElementTree.SubElement(root, "wpt", lat=f"{answer.lat:.7f}", lon=f"{answer.lon:.7f}")
-        ElementTree.SubElement(point, "name").text = answer.photo
+        ElementTree.SubElement(point, "name").text = printable(answer.photo)
         if answer.confidence is not None:
-            ElementTree.SubElement(point, "desc").text = answer.confidence_in_words()
+            ElementTree.SubElement(point, "desc").text = printable(answer.confidence_in_words())
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(root, encoding="unicode")
 

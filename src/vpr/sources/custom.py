@@ -28,6 +28,7 @@ from vpr.config.params import Options
 from vpr.config.project import main_root
 from vpr.data.coordinates import is_zone, on_earth, to_utm
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest, make_manifest
+from vpr.data.parquet_files import read_parquet
 from vpr.data.timestamps import plain_timestamps
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
 from vpr.sources.cells import CellParams, places_of_training
@@ -192,7 +193,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 def _parquet(path: Path) -> pd.DataFrame:
     """Read a Parquet file; whole numbers stay whole even if their column has missing values."""
-    return pq.read_table(path).to_pandas(integer_object_nulls=True, ignore_metadata=True)
+    return read_parquet(path).to_pandas(integer_object_nulls=True, ignore_metadata=True)
 
 
 def _csv(path: Path) -> pd.DataFrame:

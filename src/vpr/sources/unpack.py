@@ -27,6 +27,7 @@ from vpr.config.errors import UserError
 from vpr.config.progress import progress
 
 CHUNK_BYTES = 1 << 20
+MANY_FILES, LEAST_BYTES_OF_A_FILE = 10_000, 50  # compressed; beyond this many files
 MAX_DEPTH, MAX_NAME_BYTES, MAX_PATH_BYTES = 100, 255, 2000  # nested folders, bytes of a name, bytes of a path
 MAX_HEADER_BYTES = 1 << 20  # extended headers, such as long names, which tarfile reads into memory
 # A tar does not say beforehand how large it is, so this much of the disk, up to a limit, stays free.
@@ -128,6 +129,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
                 raise UserError(f"{archive}: {entry.filename} is encrypted; unpack it by hand and give the folder")
         todo = [(e, _inside(archive, e.filename)) for e in entries if e.filename and not e.is_dir()]
         todo = [(e, path) for e, path in todo if path.parts]
+        _require_few(archive, len(todo))
         missing = [(e, path) for e, path in todo if not _is_written(folder / path, e.file_size)]
         require_room(folder, sum(e.file_size for e, _ in missing), f"unpacking {archive.name}")
         made: set[Path] = set()
@@ -140,6 +142,7 @@ def _unpack_zip(archive: Path, folder: Path) -> None:
 
 def _unpack_tar(archive: Path, folder: Path) -> None:
     made: set[Path] = set()
+    number = 0
     with _open_tar(archive) as content, _progress(archive, None, 0) as bar:
         for entry in content:
             if entry.issym() or entry.islnk():
@@ -154,6 +157,18 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
             assert file is not None, "a regular file has content"
             _write(file, folder / path, made)
             bar.update()
+            number += 1
+            _require_few(archive, number)
+
+
+def _require_few(archive: Path, number: int) -> None:
+    """Refuse archives with far more files than their size suggests, which fill a disk with empty files."""
+    most = MANY_FILES + archive.stat().st_size // LEAST_BYTES_OF_A_FILE
+    if number > most:
+        raise UserError(
+            f"{archive}: refused, because it holds more than {most:,} files, which is too many for its size; get the "
+            "archive from its publisher"
+        )
 
 
 class _Entry(tarfile.TarInfo):

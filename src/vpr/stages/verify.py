@@ -9,8 +9,9 @@ from pathlib import Path
 from vpr.config.errors import run_stage
 from vpr.config.params import Params
 from vpr.data.csv_files import to_csv
-from vpr.data.manifest import read_manifest, write_parts
+from vpr.data.manifest import DATABASE, read_manifest, write_parts
 from vpr.retrieval.params import EvaluateParams
+from vpr.retrieval.search import check_database_size
 from vpr.verification.checks import check_sets, verify
 from vpr.verification.dataset_page import dataset_page
 from vpr.verification.outcome import all_problems, print_counts, stop_on_problems
@@ -26,7 +27,8 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True)
     args = parser.parse_args()
     content = Params.read()
-    params, radius_m = content.section(VerifyParams), content.section(EvaluateParams).positive_radius_m
+    params, evaluate = content.section(VerifyParams), content.section(EvaluateParams)
+    radius_m = evaluate.positive_radius_m
     trains, val_set = content.value("train.checkpoint", str | None) is None, content.value("train.val_set", str)
     listing = read_manifest(args.listing)
     checked = verify(listing, radius_m, params.num_workers, params.queries_without_positives, params.engine)
@@ -38,6 +40,8 @@ def main() -> None:
     args.metrics.write_text(json.dumps(checked.statistics, indent=2) + "\n", encoding="utf-8")
     stop_on_problems(checked, params, args.problems)
     check_sets(checked.manifest, [*dict.fromkeys([*content.eval_sets, *([val_set] if trains else [])])])
+    for name in content.eval_sets:
+        check_database_size(evaluate.index, len(checked.manifest.part(name, DATABASE)), f"evaluation set {name}")
     write_parts(checked.manifest, args.manifest, val_set if trains else None)
     print_counts(checked, args.page)
 

@@ -213,3 +213,13 @@ def test_a_broken_image_is_one_line_also_from_a_loader_process(odd_files, num_wo
         list(image_loader(images, 1, num_workers))
     assert str(refused.value).startswith(f"{odd_files}/half.jpg: cannot be read as an image: ")
     assert "\n" not in str(refused.value)
+
+
+def test_a_sparse_file_of_terabytes_is_refused_unread_and_an_empty_one_is_not_opened(tmp_path):
+    with (tmp_path / "sparse.jpg").open("wb") as file:
+        file.truncate(2 << 40)
+    with pytest.raises(UserError, match=r"2,199,023 MB; the limit is 600 MB"):
+        open_image(tmp_path / "sparse.jpg")
+    (tmp_path / "kernel.jpg").symlink_to("/proc/self/status")  # says that it is empty, as /proc/kmsg does
+    with pytest.raises(UserError, match="not an image"):
+        open_image(tmp_path / "kernel.jpg")

@@ -64,6 +64,10 @@ def images(make: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], Non
 
 
 DAMAGE = {
+    "coordinates beyond everything": (
+        images(lambda table: table.assign(utm_north=-1e308)),
+        "coordinates are beyond 100,000,000 m",
+    ),
     "no json": (text("{"), "Expecting property name"),
     "a list": (text("[]"), "has other keys"),
     "deep json": (text("[" * 100_000), "recursion"),

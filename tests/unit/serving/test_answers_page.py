@@ -216,3 +216,10 @@ def test_a_folder_of_photos_becomes_one_page(browser, city, checkpoint, localize
     addresses = set(re.findall(r"https?://[\w.]+", written))
     assert addresses == {"http://www.w3.org", "https://www.openstreetmap.org"}, "a name of SVG's, and a link to follow"
     page.close()
+
+
+@pytest.mark.parametrize("name", ["a\0b.jpg", "x" * 300 + ".jpg", "round/a.jpg", "../../etc/passwd", "/etc/passwd"])
+def test_a_name_that_no_photo_can_have_has_no_picture(localizer, tmp_path, name):
+    (tmp_path / "round").symlink_to("round")
+    page = AnswersPage.of("page", localizer.index, tmp_path)
+    assert page.path_of(name) is None

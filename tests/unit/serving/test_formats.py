@@ -104,3 +104,11 @@ def test_names_that_hdf5_has_no_place_for_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="no such folder"):
         photo_names(tmp_path / "none")
+
+
+def test_names_with_control_characters_are_valid_xml_and_steer_no_terminal():
+    odd = replace(ANSWERS[0], photo="a\x1b[31m\x00\x0b.jpg")
+    root = ElementTree.fromstring(FORMATS["gpx"]([odd]))
+    assert "a\\x1b[31m\\x00\\x0b.jpg" in {element.text for element in root.iter()}
+    assert "\x1b" not in FORMATS["text"]([odd])
+    assert json.loads(FORMATS["json"]([odd]))[0]["photo"] == odd.photo

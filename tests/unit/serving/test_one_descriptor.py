@@ -52,7 +52,7 @@ def test_a_photo_has_the_same_descriptor_everywhere(city, tmp_path, monkeypatch,
     assert np.allclose(index.descriptors[order], expected, atol=1e-6), "an index"
 
     localizer = Localizer(model, index)
-    client = TestClient(make_app(localizer, Limits(), AnswersPage.of("t", index, None)))
+    client = TestClient(make_app(localizer, Limits(), AnswersPage.of("t", index, None)), "http://localhost")
     photos = [base64.b64encode(path.read_bytes()).decode() for path in paths[:3]]
     asked = {"photos": photos, "params": {"descriptor": True}}
     answers = client.post("/invocations", json=asked).json()["predictions"]

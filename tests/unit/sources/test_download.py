@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 import requests
 import zstandard
+from requests.cookies import RequestsCookieJar
 
 from file_server import serve
 from vpr.config.errors import UserError
@@ -734,3 +735,67 @@ def test_without_rsync_the_message_says_how_to_get_it(data_root, tmp_path, monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="needs the program rsync: install it, for example by `apt install rsync`"):
         fetch("sources.s", "rsync://example.org/set", None, tmp_path / "known.json")
+
+
+@pytest.mark.parametrize("url", ["http://host:99999/x", "http://host:0/x", "http://[::1/x"])
+def test_an_address_without_a_valid_server_or_port_is_refused(url, data_root, tmp_path):
+    with pytest.raises(UserError, match=r"sources\.s\.url is .*; expected http"):
+        fetch("sources.s", url, None, tmp_path / "known.json")
+
+
+@pytest.mark.parametrize("end", ["%2e%2e", "a%00b"])
+def test_a_name_that_no_file_can_have_is_replaced(server, data_root, tmp_path, end):
+    server.content |= {f"/x/{end}": ARCHIVE, "/": ARCHIVE}  # requests takes ".." for the folder above
+    found = fetch("sources.s", f"{server.url}/x/{end}", None, tmp_path / "known.json")
+    assert set(found.sha256) == {"download"}
+
+
+def test_a_public_server_cannot_send_the_download_into_the_own_network(server, data_root, tmp_path, monkeypatch):
+    server.content["/away.zip"] = ARCHIVE
+    server.script = [("redirect", f"{server.url}/set.zip")]
+    assert fetch("sources.s", f"{server.url}/away.zip", None, tmp_path / "known.json").folder.is_dir()
+    shutil.rmtree(data_root)
+    server.script = [("redirect", f"{server.url}/set.zip")]
+    port = server.url.rpartition(":")[2]
+    real = transfer.is_private
+    monkeypatch.setattr(transfer, "is_private", lambda host: host != "localhost" and real(host))
+    with pytest.raises(UserError, match=r"redirects to .* which is in this machine's own network"):
+        fetch("sources.s", f"http://localhost:{port}/away.zip", None, tmp_path / "known.json")
+
+
+def test_addresses_of_networks_are_recognised():
+    assert all(transfer.is_private(host) for host in ("127.0.0.1", "localhost", "10.1.2.3", "::1", "169.254.1.1"))
+    assert not transfer.is_private("8.8.8.8")
+
+
+def test_cookies_stay_with_their_domain():
+    jar = RequestsCookieJar()
+    jar.set("SID", "secret", domain=".google.com", path="/")
+    with transfer._PublicRedirects("s", "http://x") as session:
+        for url, sent in (("https://drive.google.com/uc", "SID=secret"), ("https://evil.example.org/x", None)):
+            prepared = session.prepare_request(requests.Request("GET", url, cookies=jar))
+            assert prepared.headers.get("Cookie") == sent
+
+
+def test_a_server_that_asks_to_wait_for_an_hour_is_not_waited_for(server, data_root, tmp_path, waits, monkeypatch):
+    server.script = [503]
+    monkeypatch.setattr(transfer, "retry_after", lambda response: 3600.0)
+    with pytest.raises(UserError, match="the server asks to wait 3,600 s; run again then"):
+        fetch("sources.s", server.url + "/set.zip", None, tmp_path / "known.json")
+    assert not waits
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_of_far_too_many_files_is_refused(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(unpack, "MANY_FILES", 50)
+    path = tmp_path / f"many.{kind}"
+    if kind == "zip":
+        path.write_bytes(zipped(**{f"f{k}": b"" for k in range(300)}))
+        monkeypatch.setattr(unpack, "LEAST_BYTES_OF_A_FILE", 1000)
+    else:
+        with tarfile.open(path, "w:gz") as archive:
+            for k in range(3000):
+                archive.addfile(tarfile.TarInfo(f"f{k}"))
+    with pytest.raises(UserError, match=r"refused, because it holds more than .* files"):
+        unpack.unpack(path, tmp_path / "out")
+    assert len(list((tmp_path / "out").iterdir())) < 2000

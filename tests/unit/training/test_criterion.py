@@ -258,3 +258,18 @@ def test_a_combination_that_cannot_fit_is_refused_with_the_estimate():
         check_memory("NTXentLoss", "none", 100, 4, 512, limit, memory_size=10_000)
     with pytest.raises(UserError, match="475,200 positive × 475,200 negative pairs"):
         check_memory("NTXentLoss", "AngularMiner", 100, 4, 512, limit)
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("NTXentLoss", "temperature"),
+        ("SmoothAPLoss", "temperature"),
+        ("ArcFaceLoss", "scale"),
+        ("NCALoss", "softmax_scale"),
+    ],
+)
+@pytest.mark.parametrize("value", [0, -1.0])
+def test_a_scale_that_is_not_positive_is_refused(name, option, value):
+    with pytest.raises(UserError, match=f"loss {name}: {option} is {value}; expected a number above 0"):
+        build_loss(name, 8, 4, **{option: value})

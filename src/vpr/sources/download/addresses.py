@@ -28,7 +28,7 @@ def check_url(where: str, url: str) -> None:
         raise UserError(f"{where}.url is {url!r}; expected one of {', '.join(f'{s}://' for s in SCHEMES)}")
     if scheme == "kaggle" and not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/\d+)?/?", rest):
         raise UserError(f"{where}.url is {url!r}; expected kaggle://owner/dataset or kaggle://owner/dataset/versions/3")
-    if scheme in ("http", "https", "rsync") and not urlsplit(url).hostname:
+    if scheme in ("http", "https", "rsync") and not _has_server(url):
         raise UserError(f"{where}.url is {url!r}; expected {scheme}://server/file")
     if scheme == "gdrive" and not re.fullmatch(r"[\w-]{10,}(/.+)?", rest):
         raise UserError(
@@ -36,6 +36,15 @@ def check_url(where: str, url: str) -> None:
         )
     if scheme == "file" and not path_on_disk(url).exists():
         raise UserError(f"{where}.url: {path_on_disk(url)} is neither a file nor a folder; correct the path")
+
+
+def _has_server(url: str) -> bool:
+    """Return whether a URL names a server and, if at all, a valid port."""
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
 
 
 def redacted(url: str) -> str:

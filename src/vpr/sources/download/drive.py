@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from requests.cookies import RequestsCookieJar
 
 from vpr.config.errors import UserError
 from vpr.sources.download.transfer import TIMEOUT_S, Transient, raise_for, reason_of, transfer, with_retries, write_json
@@ -68,8 +69,8 @@ def _drive_contents(where: str, drive_id: str, wanted: str) -> dict[str, str]:
     return {Path(file.path).name: drive_id}
 
 
-def _drive_address(where: str, file_id: str) -> tuple[str, dict[str, str]]:
-    """Return the address behind Drive's confirmation page, and its cookies."""
+def _drive_address(where: str, file_id: str) -> tuple[str, RequestsCookieJar]:
+    """Return the address behind Drive's confirmation page, and its cookies, which keep their domains."""
     from gdown.download import get_url_from_gdrive_confirmation
     from gdown.exceptions import DownloadError
 
@@ -88,4 +89,4 @@ def _drive_address(where: str, file_id: str) -> tuple[str, dict[str, str]]:
         raise Transient(str(error), advice=DRIVE_ADVICE) from None
     except requests.RequestException as error:
         raise Transient(reason_of(error)) from None
-    return url, {cookie.name: cookie.value or "" for cookie in session.cookies}
+    return url, session.cookies

@@ -6,12 +6,15 @@ import errno
 import json
 import random
 import re
+import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -25,6 +28,7 @@ from vpr.sources.unpack import require_room, reserved_bytes
 
 ATTEMPTS = 6  # in a row without progress
 LONGEST_WAIT_S = 60.0
+LONGEST_ASKED_S = 300.0  # longest Retry-After that is waited for
 TIMEOUT_S = (15, 60)  # to connect, and between bytes
 CHUNK_BYTES = 1 << 16  # an interruption loses at most this much
 SLOWEST_BYTES_PER_S, SLOW_FOR_S = 1000, 60.0  # a connection below this rate for this long is closed
@@ -109,7 +113,12 @@ def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Cal
                     f"part is kept: run again to continue, or {trouble.advice}"
                 ) from None
             wait_s = min(LONGEST_WAIT_S, 2.0**failures) * random.uniform(0.5, 1.0)
-            wait_s = min(10 * LONGEST_WAIT_S, trouble.wait_s) if trouble.wait_s is not None else wait_s
+            if trouble.wait_s is not None and trouble.wait_s > LONGEST_ASKED_S:
+                raise UserError(
+                    f"{where}.url: {redacted(url)}: {trouble}, and the server asks to wait {trouble.wait_s:,.0f} s; "
+                    f"run again then, or {trouble.advice}"
+                ) from None
+            wait_s = trouble.wait_s if trouble.wait_s is not None else wait_s
             print(f"{redacted(url)}: {trouble}; attempt {failures + 1} of {ATTEMPTS} in {wait_s:.0f} s", flush=True)
             time.sleep(wait_s)
         except OSError as error:
@@ -121,7 +130,7 @@ def with_retries(where: str, url: str, attempt: Callable[[], Any], progress: Cal
             ) from None
 
 
-def transfer(where: str, url: str, resolve: Callable[[], tuple[str, dict[str, str]]], target: Path) -> Path:
+def transfer(where: str, url: str, resolve: Callable[[], tuple[str, Any]], target: Path) -> Path:
     """Download one file; a part on the disk is continued if the server still has the same file.
 
     Args:
@@ -144,11 +153,39 @@ def transfer(where: str, url: str, resolve: Callable[[], tuple[str, dict[str, st
     return target
 
 
+class _PublicRedirects(requests.Session):
+    """Refuses redirects from a public server into this machine or its network."""
+
+    def __init__(self, where: str, url: str) -> None:
+        super().__init__()
+        self.where, self.url = where, url
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            there = urljoin(resp.url, target)
+            if is_private(urlsplit(there).hostname) and not is_private(urlsplit(resp.url).hostname):
+                raise UserError(
+                    f"{self.where}.url: {redacted(self.url)} redirects to {redacted(there)}, which is in this "
+                    "machine's own network; set the url to another address"
+                )
+        return target
+
+
+def is_private(host: str | None) -> bool:
+    """Return whether a host is this machine, or in its network."""
+    try:
+        found = {info[4][0] for info in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return False
+    return any(not ip_address(str(address).partition("%")[0]).is_global for address in found)
+
+
 def _note_of(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: Path) -> None:
+def _attempt(where: str, url: str, address: str, cookies: Any, part: Path) -> None:
     before: dict[str, Any] = {}
     if part.is_file():
         with suppress(OSError, ValueError):
@@ -161,7 +198,10 @@ def _attempt(where: str, url: str, address: str, cookies: dict[str, str], part: 
     if offset:
         headers |= {"Range": f"bytes={offset}-", "If-Range": before["validator"]}
     try:
-        with requests.get(address, headers=headers, cookies=cookies, stream=True, timeout=TIMEOUT_S) as response:
+        with (
+            _PublicRedirects(where, url) as session,
+            session.get(address, headers=headers, cookies=cookies, stream=True, timeout=TIMEOUT_S) as response,
+        ):
             raise_for(where, response, url, HTTP_LOGIN)
             validator = _validator(response)
             span = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
