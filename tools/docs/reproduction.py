@@ -27,8 +27,8 @@ some owners have to be asked for them.
 ## Protocols
 
 Recalls can differ more by protocol than by method. Every source states its protocol, and `metrics/recalls/<set>.json`
-repeats it. One command describes the images of a set once, and prints a model's recall under each of their protocols,
-with and without the queries that have no positive, each published recall beside the protocol that it belongs to:
+repeats it. One command describes the images of a set once. It prints a model's recall under each protocol, with and
+without queries that have no positive, beside the recall published for that protocol:
 
 ```bash
 vpr protocols mixvpr_resnet50_4096/nordland
@@ -38,7 +38,8 @@ vpr protocols mixvpr_resnet50_4096/nordland
 
 Nordland has three protocols in use. Papers on GSV-Cities ("Nordland*") search 2,760 summer frames, every tenth, in
 27,592 winter frames, and count one frame before and after: `nordland_2760`. Others search 27,592 winter frames in
-summer, and count one frame before and after (`nordland`) or ten (`nordland_10`, as metres `nordland_25m`).
+summer, and count one frame before and after (`nordland`) or ten (`nordland_10`, as metres `nordland_25m`). BoQ's page
+states thresholds of 1 and 10 frames, but no numbers of queries; they are taken to be 2,760 and 27,592.
 
 Papers evaluate 740 queries of MSLS val, those of [gsv-cities' key
 list](https://github.com/amaralibey/gsv-cities/tree/main/datasets/msls_val). `msls_val_740` reads these keys, one a

@@ -42,7 +42,7 @@ MOST = 2000  # most images that the API returns for a box
 TILE_DEG = 0.01  # side of the boxes to request; the API refuses larger ones
 SMALLEST_DEG = TILE_DEG / 64
 THREADS = 8
-MOST_OVER_DATE_LINE_DEG = 10  # wider boxes are swapped coordinates
+MOST_OVER_DATE_LINE_DEG = 10  # a box that looks wider probably has west and east swapped
 TABLE, LISTED = "images.csv", "listed.json"
 
 Box = tuple[float, float, float, float]
@@ -83,6 +83,7 @@ def parse_box(text: str) -> Box:
             f"--bbox is {text!r}, whose west is east of its east; swap them. A box over the date line, such as "
             f"179.9,-17,-179.9,-16.9, may be at most {MOST_OVER_DATE_LINE_DEG} degrees wide"
         )
+    west = -180.0 if west == 180 else west
     return west, south, east if west < east else east + 360, north
 
 

@@ -10,9 +10,10 @@ import utm
 from numpy.typing import NDArray
 
 EARTH_RADIUS_M = 6_371_000.0
+MAX_BAND_DEG = 8.0  # some datasets name one band for all images, also for those in the next band
 _BANDS = np.array([*"CDEFGHJKLMNPQRSTUVWXX"])
 _BAND_S_NORTH_M = (3_400_000, 4_600_000)  # northings of band S, 32 to 40 degrees north, and a little more
-_BAND_N_NORTH_M = (0, 1_000_000)  # northings of band N, 0 to 8 degrees north, and a little more
+_BAND_N_LAT, _BAND_N_NORTH_M = 8.0, (0, 1_000_000)  # northings of band N, 0 to 8 degrees north, and a little more
 _MOST_M = 1e7  # beyond this, the formulas of UTM give nonsense
 _WGS84_A_M, _WGS84_E2 = 6_378_137.0, 0.00669437999014
 
@@ -71,29 +72,46 @@ def to_geocentric(lat: Numbers, lon: Numbers) -> Numbers:
     return np.stack([across * np.cos(lam), across * np.sin(lam), radius * (1 - _WGS84_E2) * np.sin(phi)], axis=-1)
 
 
-def plain_zones(zones: Sequence[str], north: Numbers) -> list[str]:
-    """Return zones without leading zeros, and with their latitude band if the letter stands for a hemisphere.
+def plain_zones(zones: Sequence[str], north: Numbers, lat: Numbers | None = None) -> list[str]:
+    """Return zones as ``32T``, and with their latitude band if the letter stands for a hemisphere.
 
-    ``S`` and ``N`` are bands, but many tables mean south and north by them. The northing tells which is meant:
-    ``23S`` with a northing of 7,394,000 m cannot be in band S, so it is ``23K``.
+    ``S`` and ``N`` are bands, but many tables mean south and north by them. The latitude, if it is known, or else the
+    northing tells which is meant: ``23S`` with a northing of 7,394,000 m cannot be in band S, so it is ``23K``.
+
+    Args:
+        zones: Zones; what is not a zone is returned as it is.
+        north: Northings in metres.
+        lat: Latitudes in degrees, NaN where they are unknown; ``None`` for none.
     """
-    names = np.array([re.sub(r"^0+(?=[1-9])", "", name) for name in zones], dtype=object)
-    last = np.array([name[-1:] for name in names])
+    unique = {name: re.sub(r"^0+(?=[1-9])", "", re.sub(r"\s", "", name).upper()) for name in set(zones)}
+    plain = {name: found if is_zone(found) else name for name, found in unique.items()}
+    names = np.array([plain[name] for name in zones], dtype=object)
+    last = np.array([name[-1:] if is_zone(name) else "" for name in names])
+    known = np.full(len(names), np.nan) if lat is None else np.asarray(lat, dtype=float)
     for letter, (least, most) in (("S", _BAND_S_NORTH_M), ("N", _BAND_N_NORTH_M)):
-        odd = np.flatnonzero((last == letter) & ((north < least) | (north > most)))
-        odd = odd[np.array([is_zone(name) for name in names[odd]], dtype=bool)]
+        other_side = known < 0 if letter == "S" else known > _BAND_N_LAT
+        odd = np.flatnonzero((last == letter) & (other_side | (np.isnan(known) & ((north < least) | (north > most)))))
         numbers = [name[:-1] for name in names[odd]]
         hemisphere = "M" if letter == "S" else "N"
-        middle = np.full(len(odd), 500_000.0)
-        lat, _ = to_degrees(middle, north[odd], [number + hemisphere for number in numbers])
-        for k in np.flatnonzero((lat >= -80) & (lat <= 84)):
-            names[odd[k]] = numbers[k] + str(_bands(lat[k : k + 1])[0])
+        found, _ = to_degrees(np.full(len(odd), 500_000.0), north[odd], [number + hemisphere for number in numbers])
+        for k in np.flatnonzero((found >= -80) & (found <= 84)):
+            names[odd[k]] = numbers[k] + str(_bands(found[k : k + 1])[0])
     return names.tolist()
+
+
+def plausible(east: Numbers, north: Numbers, zones: Sequence[str]) -> NDArray[np.bool_]:
+    """Return a mask of the coordinates that UTM has, and that are at most ``MAX_BAND_DEG`` outside their band."""
+    fits = (east >= 100_000) & (east <= 900_000) & (north >= 0) & (north <= 10_000_000)
+    fits &= np.array([is_zone(name) for name in zones], dtype=bool)
+    at = np.flatnonzero(fits)
+    names = [zones[int(k)] for k in at]
+    fits[at] = fits_band(names, to_degrees(east[at], north[at], names)[0], MAX_BAND_DEG)
+    return fits
 
 
 def fits_band(zones: Sequence[str], lat: Numbers, margin_deg: float) -> NDArray[np.bool_]:
     """Return a mask of the latitudes that are at most ``margin_deg`` outside the band of their zone."""
-    least = np.array([8.0 * "CDEFGHJKLMNPQRSTUVWX".index(name[-1]) - 80 for name in zones])
+    least = np.array([8.0 * "CDEFGHJKLMNPQRSTUVWX".index(name[-1]) - 80 for name in zones], dtype=float)
     most = np.where(least == 72, 84, least + 8)
     return (lat >= least - margin_deg) & (lat <= most + margin_deg)
 

@@ -32,6 +32,7 @@ MAX_PIXELS = 64_000_000  # 192 MB when decoded; larger images are unlikely to be
 
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _TILE_WIDTH, _TILE_HEIGHT = 258, 262, 322, 323  # TIFF tags
 _WHITE_IS_ZERO = 0
+_APP1 = 0xE1
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -41,7 +42,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_HEIF_STARTS = (b"ftypheic", b"ftypheix", b"ftypheif", b"ftypmif1", b"ftyphevc")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"heif", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
 class ImageError(ValueError):
@@ -86,7 +87,7 @@ def decode(content: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         text = text_that_begins(content)
         if text is not None:
             raise ImageError(f"not an image but a text that begins with {text!r}") from None
-        if content[4:12] in _HEIF_STARTS:
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIF_BRANDS:
             raise ImageError("a HEIC photo, which needs the package pillow-heif: run `make setup-photos`") from None
         raise ImageError("not an image of a known format; use JPEG, PNG, WebP or another format of photos") from None
     except Image.DecompressionBombError:
@@ -104,8 +105,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
     Raises:
         ImageError: if the pixels have an unknown scale.
     """
+    file_format, tags = getattr(image, "format", None), dict(getattr(image, "tag_v2", {}))
+    image.load()  # TIFF files are turned here, and lose their tag
     turn = _TURNS.get(_orientation(image))
-    eight_bits = _with_8_bits(image, getattr(image, "format", None), getattr(image, "tag_v2", {}))
+    eight_bits = _with_8_bits(image, file_format, tags)
     return (eight_bits if turn is None else eight_bits.transpose(turn)).convert("RGB")
 
 
@@ -169,12 +172,16 @@ def read_file(path: Path) -> bytes:
 
 def as_spelled(path: Path) -> Path:
     """Return a path as the disk spells it: a letter with an accent is one or two characters in Unicode."""
-    if not path.exists():
-        for form in ("NFC", "NFD"):
-            other = Path(unicodedata.normalize(form, str(path)))
-            if other.exists():
-                return other
-    return path
+    if path.exists():
+        return path
+    found = Path(path.anchor)
+    for part in path.relative_to(path.anchor).parts:
+        forms = (found / form for form in (part, *(unicodedata.normalize(name, part) for name in ("NFC", "NFD"))))
+        spelled = next((form for form in forms if form.exists()), None)
+        if spelled is None:
+            return path
+        found = spelled
+    return found
 
 
 def open_image(path: Path) -> Image.Image:
@@ -212,38 +219,72 @@ def pixels_of(content: bytes) -> Tensor:
 def _jpeg_pixels(content: bytes) -> Tensor | None:
     """Return the pixels of an intact JPEG in colour or grey; ``None`` for everything else, which ``decode`` handles.
 
-    TorchCodec gives the same pixels as Pillow, bit for bit, in half the time.
+    TorchCodec gives the same pixels as Pillow, bit for bit, in half the time. The image is turned here, because the two
+    read unusual tags in different ways.
     """
     try:
-        if not _is_plain_jpeg(content):
+        orientation = _plain_jpeg_orientation(content)
+        if orientation is None:
             return None
-        pixels: Tensor = jpeg_decoder()(content, mode="RGB")
-        return pixels
+        pixels: Tensor = jpeg_decoder()(_without_tags(content), mode="RGB")
+        return _turned(pixels, orientation)
     except Exception:  # decode reports what is wrong
         return None
 
 
 def read_jpeg(path: Path) -> bytes | None:
-    """Return the content of a JPEG in colour or grey; ``None`` for everything else, which ``open_pixels`` handles."""
+    """Return an upright JPEG in colour or grey, without tags; ``None`` for all else, which ``open_pixels`` handles."""
     try:
         content = read_file(path)
-        return content if _is_plain_jpeg(content) else None
+        return _without_tags(content) if _plain_jpeg_orientation(content) == 1 else None
     except Exception:  # open_pixels reports what is wrong
         return None
 
 
-def _is_plain_jpeg(content: bytes) -> bool:
-    """Return whether TorchCodec is installed and, by the header, decodes this image exactly as ``decode`` does."""
-    return jpeg_decoder() is not None and content.startswith(b"\xff\xd8") and plain_jpeg_size(content) is not None
+def _plain_jpeg_orientation(content: bytes) -> int | None:
+    """Return the orientation of a JPEG that TorchCodec decodes exactly as ``decode`` does; ``None`` for all else."""
+    if jpeg_decoder() is None or not content.startswith(b"\xff\xd8"):
+        return None
+    found = _plain_jpeg_header(content)
+    return None if found is None else found[2]
 
 
 def plain_jpeg_size(content: bytes) -> tuple[int, int] | None:
     """Return width and height, upright, of a JPEG in colour or grey by its header; ``None`` for everything else."""
-    with suppress(Exception), opened(content) as header:  # decode reports what is wrong
-        width, height = header.size
-        if header.format == "JPEG" and header.mode in ("RGB", "L") and width * height <= MAX_PIXELS:
-            return (height, width) if _orientation(header) in (5, 6, 7, 8) else (width, height)
+    with suppress(Exception):  # decode reports what is wrong
+        if (found := _plain_jpeg_header(content)) is not None:
+            width, height, orientation = found
+            return (height, width) if orientation in (5, 6, 7, 8) else (width, height)
     return None
+
+
+def _plain_jpeg_header(content: bytes) -> tuple[int, int, int] | None:
+    """Return width, height and orientation of a JPEG in colour or grey, by its header; ``None`` for everything else."""
+    with opened(content) as header:
+        width, height = header.size
+        is_plain = header.format == "JPEG" and header.mode in ("RGB", "L") and width * height <= MAX_PIXELS
+        return (width, height, _orientation(header)) if is_plain else None
+
+
+def _without_tags(jpeg: bytes) -> bytes:
+    """Return a JPEG without its segments APP1, which hold EXIF and XMP."""
+    parts, at = [jpeg[:2]], 2
+    while jpeg[at : at + 1] == b"\xff" and jpeg[at + 1 : at + 2] not in (b"\xda", b""):
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] != _APP1:
+            parts.append(jpeg[at:end])
+        at = end
+    return b"".join([*parts, jpeg[at:]])
+
+
+def _turned(pixels: Tensor, orientation: int) -> Tensor:
+    """Return pixels ``(3, H, W)`` turned upright; see ``_TURNS``."""
+    import torch
+
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 2)
+    flipped = {2: [2], 3: [1, 2], 4: [1], 6: [2], 7: [1, 2], 8: [1]}.get(orientation)
+    return pixels if flipped is None and orientation != 5 else torch.flip(pixels, flipped or []).contiguous()
 
 
 @functools.cache

@@ -9,7 +9,7 @@ hashes that the verify stage adds.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import sys
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from vpr.config.errors import UserError
 from vpr.config.project import resolve_root
 from vpr.data.coordinates import plain_zones
-from vpr.data.timestamps import plain_timestamps
+from vpr.data.timestamps import plain_timestamp, plain_timestamps
 
 TRAIN, DATABASE, QUERY = "train", "database", "query"
 ROLES = (TRAIN, DATABASE, QUERY)
@@ -101,9 +101,16 @@ def make_manifest(name: str, root: str, rows: pd.DataFrame, metadata: dict[str, 
         elif dtype == "str":
             table[column] = table[column].fillna("")
         table[column] = table[column].astype(dtype)
-    table["utm_zone"] = plain_zones(table["utm_zone"].to_list(), table["utm_north"].to_numpy())
-    with suppress(ValueError):  # such as file names in which the field means something else
-        table["timestamp"] = plain_timestamps(table["timestamp"])
+    lat = pd.to_numeric(table["lat"], errors="coerce").to_numpy(dtype=float) if "lat" in table else None
+    table["utm_zone"] = plain_zones(table["utm_zone"].to_list(), table["utm_north"].to_numpy(), lat)
+    for set_name, times in table.groupby("set", dropna=False)["timestamp"]:
+        try:
+            table.loc[times.index, "timestamp"] = plain_timestamps(times)
+        except ValueError:  # such as file names in which the field means something else
+            read = times.map(plain_timestamp)
+            table.loc[times.index, "timestamp"] = read
+            unread = int(((times != "") & (read == "")).sum())
+            print(f"dataset {name}, set {set_name or 'train'}: {unread} texts are not timestamps", file=sys.stderr)
     unknown = sorted(set(table["role"]) - set(ROLES))
     if unknown:
         raise UserError(f"dataset {name}: unknown roles {unknown}; choose from {list(ROLES)}")

@@ -2,7 +2,7 @@
 
 Two positions of the same UTM grid, a zone's number and hemisphere, are as far apart as their UTM coordinates. Positions
 of different grids are compared on the Earth itself, so a border between zones, the equator and the date line separate
-nothing. Positions without a zone are metres on a map, and are compared with each other alone.
+nothing. Positions without a zone are metres on a map, and are compared only with each other.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vpr.data.coordinates import EARTH_RADIUS_M, Numbers, is_zone, to_degrees, to_geocentric, to_grid
 
 Neighbours = list[NDArray[np.int64]]
+_TOUCHING = 1.75  # cubes of side 1 whose corners touch are 3**0.5 apart
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,17 @@ class Positions:
         return np.where(np.isnan(metres), np.inf, metres)
 
     def in_grid_of(self, zone: str) -> Numbers:
-        """Return east and north in the grid of a zone, ``(number, 2)``."""
+        """Return east and north in the grid of a zone, ``(number, 2)``; NaN for what cannot be converted to it."""
         grid, found = _grid(zone), self.utm.copy()
         other = np.flatnonzero((self.grids != grid) & self.known)
-        if len(other):
-            lat, lon = self[other].degrees
-            found[other] = np.stack(to_grid(lat, lon, int(grid[:-1]), grid.endswith("N")), axis=1)
+        found[other] = np.nan
+        if not len(other) or not is_zone(zone):
+            return found
+        lat, lon = self[other].degrees
+        on_earth = np.isfinite(lat)
+        if on_earth.any():
+            there = to_grid(lat[on_earth], lon[on_earth], int(grid[:-1]), grid.endswith("N"))
+            found[other[on_earth]] = np.stack(there, axis=1)
         return found
 
 
@@ -127,20 +133,23 @@ def one_grid_where_near(positions: Positions, link_m: float) -> Positions:
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
 
     names = np.unique(positions.zones)
     if len(names) <= 1:
         return positions
     if len(np.unique(positions.grids)) == 1:
         parts = np.zeros(len(positions), dtype=np.int64)
-    else:
-        pairs = near(positions, positions, link_m)
-        rows = np.repeat(np.arange(len(positions)), [len(others) for others in pairs])
-        links = coo_array((np.ones(len(rows), dtype=bool), (rows, np.concatenate(pairs))), shape=(len(positions),) * 2)
-        parts = connected_components(links, directed=False)[1]
+    else:  # cubes stand for the photos in them, of which there may be many
+        on_map = np.c_[positions.utm, np.full(len(positions), 1e9)]  # far from the Earth
+        points = np.where(np.isfinite(positions.geocentric), positions.geocentric, on_map)
+        cubes, of = np.unique(np.floor(points / link_m), axis=0, return_inverse=True)
+        pairs = cKDTree(cubes).query_pairs(_TOUCHING, output_type="ndarray")
+        links = coo_array((np.ones(len(pairs), dtype=bool), pairs.T), shape=(len(cubes),) * 2)
+        parts = connected_components(links, directed=False)[1][of.ravel()]
     utm, zones = positions.utm.copy(), positions.zones.copy()
-    for part in np.unique(parts):
-        here = np.flatnonzero(parts == part)
+    order = np.argsort(parts, kind="stable")
+    for here in np.split(order, np.flatnonzero(np.diff(parts[order])) + 1):
         used, counts = np.unique(positions.zones[here].astype(str), return_counts=True)
         if len(used) > 1:
             zones[here] = zone = str(used[counts.argmax()])

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
+from itertools import pairwise
 
 _YEARS = range(1900, 2100)
+_OFFSET = r"(?P<offset>[Zz]|[+-][0-9]{2}(:?[0-9]{2})?)"
 _ISO = re.compile(
-    r"(?P<date>\d{4}-\d\d(-\d\d)?)"
-    r"([T ](?P<time>\d\d:\d\d(:\d\d)?)([.,](?P<decimals>\d+))?\s*(?P<offset>Z|[+-]\d\d:?\d\d)?)?"
+    r"(?P<date>[0-9]{4}([-:])[0-9]{2}(\2[0-9]{2})?)"
+    rf"([T ](?P<time>[0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}})?)([.,](?P<decimals>[0-9]+))?\s*{_OFFSET}?)?"
 )
-_DIGITS = re.compile(r"(?P<digits>\d{4}(\d\d){0,2})([T_]?(?P<time>(\d\d){1,3}))?([.](?P<decimals>\d+))?")
-_NUMBER = re.compile(r"\+?\d+([.]\d*)?")
+_DIGITS = re.compile(
+    rf"(?P<date>[0-9]{{4}}([0-9]{{2}}){{0,2}})([T_]?(?P<time>([0-9]{{2}}){{1,3}}))?([.](?P<decimals>[0-9]+))?{_OFFSET}?"
+)
+_UNIX = re.compile(r"[0-9]+([.][0-9]*)?")
+_NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?")
+_DATE_DIGITS = 6  # a number with as many may be meant as a date
 
 
 def plain_timestamps(values: Iterable[str]) -> list[str]:
@@ -30,6 +36,8 @@ def plain_timestamps(values: Iterable[str]) -> list[str]:
     for parse in FORMS.values():
         found = {text: parse(text) for text in unique}
         if None not in found.values():
+            if parse is _number:
+                _require_no_dates(list(unique))
             return [found[text] or "" if text else "" for text in texts]
     forms = {text: [form for form, parse in FORMS.items() if parse(text) is not None] for text in unique}
     unknown = next((text for text, fitting in forms.items() if not fitting), None)
@@ -40,6 +48,16 @@ def plain_timestamps(values: Iterable[str]) -> list[str]:
     raise ValueError(f"timestamps of several forms, such as {first!r} and {other!r}; write all of them in one form")
 
 
+def _require_no_dates(texts: list[str]) -> None:
+    """Refuse numbers at least half of which are dates, such as Unix times and a 0 for an unknown one."""
+    dates = [text for text in texts if len(text) >= _DATE_DIGITS and (_digits(text) or _unix(text))]
+    others = sorted(set(texts) - set(dates)) or dates[-1:]
+    if dates and 2 * len(dates) >= len(texts):
+        raise ValueError(
+            f"timestamps of several forms, such as {dates[0]!r} and {others[0]!r}; correct these, or leave them empty"
+        )
+
+
 def plain_timestamp(value: str) -> str:
     """Return one timestamp in the form of ``plain_timestamps``; ``""`` for a text that is not a date."""
     text = value.strip()
@@ -47,7 +65,7 @@ def plain_timestamp(value: str) -> str:
 
 
 def parse_since(text: str) -> str:
-    """Parse a date from which on photos are wanted.
+    """Parse a date from which on photos are wanted; 1 July 2021 is the same as July 2021.
 
     Raises:
         ValueError: for anything but a date.
@@ -55,6 +73,9 @@ def parse_since(text: str) -> str:
     found = plain_timestamp(text)
     if not found:
         raise ValueError(f"{text!r} is not a date; expected one such as 2019, 2019-06, 20190630 or 2019-06-30T14:00")
+    # The beginning of a month is the month, so that photos of which only the month is known are found.
+    while (len(found) > 8 and found.endswith("00")) or (4 < len(found) <= 8 and found.endswith("01")):
+        found = found[:-2]
     return found
 
 
@@ -64,23 +85,26 @@ def _iso(text: str) -> str | None:
 
 
 def _iso_with_offset(text: str) -> str | None:
-    found = _ISO.fullmatch(text)
-    if not found or not found["offset"] or _checked(found["date"], found["time"], None) is None:
+    found = _ISO.fullmatch(text) or _DIGITS.fullmatch(text)
+    if not found or not found["offset"] or not found["time"]:
         return None
-    try:
-        local = datetime.fromisoformat(f"{found['date']}T{found['time']}{found['offset']}")
-        at = local.astimezone(UTC)
-    except (ValueError, OverflowError):
+    local, sign = _checked(found["date"], found["time"], found["decimals"]), found["offset"][0]
+    if local is None or len(local) < 12:
         return None
-    seconds = ":%S" if found["time"].count(":") == 2 else ""
-    return _checked(f"{at:%Y-%m-%d}", at.strftime(f"%H:%M{seconds}"), found["decimals"])
+    digits, _, decimals = local.partition(".")
+    hours, minutes = (int(part or 0) for part in (found["offset"][1:3].strip(":"), found["offset"][3:].strip(":")))
+    if sign in "Zz":
+        return local
+    turn = timedelta(hours=hours, minutes=minutes) * (1 if sign == "+" else -1)
+    at = _moment(digits) - turn
+    return f"{at:%Y%m%d%H%M%S}"[: len(digits)] + (f".{decimals}" if decimals else "")
 
 
 def _digits(text: str) -> str | None:
     found = _DIGITS.fullmatch(text)
-    if not found or (found["time"] and len(found["digits"]) < 8):
+    if not found or found["offset"] or (found["time"] and len(found["date"]) < 8):
         return None
-    return _checked(found["digits"], found["time"], found["decimals"])
+    return _checked(found["date"], found["time"], found["decimals"])
 
 
 def _checked(date: str, time: str | None, decimals: str | None) -> str | None:
@@ -90,25 +114,37 @@ def _checked(date: str, time: str | None, decimals: str | None) -> str | None:
     if int(digits[:4]) not in _YEARS or (decimals and len(digits) < 14):
         return None
     try:
-        datetime.strptime(digits + "00000101000000"[len(digits) :], "%Y%m%d%H%M%S")
+        _moment(digits)
     except ValueError:
         return None
     return digits + (f".{decimals}" if decimals else "")
 
 
+def _moment(digits: str) -> datetime:
+    """Return the beginning of the period that digits name.
+
+    Raises:
+        ValueError: if it does not exist.
+    """
+    whole = digits + "00000101000000"[len(digits) :]
+    year, month, day, hour, minute, second = (int(whole[a:b]) for a, b in pairwise((0, 4, 6, 8, 10, 12, 14)))
+    return datetime(year, month, day, hour, minute, second)
+
+
 def _unix(text: str) -> str | None:
-    if not _NUMBER.fullmatch(text) or text.startswith("+"):
+    if not _UNIX.fullmatch(text):
         return None
     whole, _, decimals = text.partition(".")
     if len(whole) not in (9, 10, 13, 16, 19):
         return None
     micros = int(whole + decimals.ljust(6, "0")[:6]) if len(whole) <= 10 else int(whole.ljust(16, "0")[:16])
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+    at = datetime(1970, 1, 1) + timedelta(microseconds=micros)
     return _checked(f"{at:%Y%m%d}", f"{at:%H%M%S}", f"{at:%f}")
 
 
 def _number(text: str) -> str | None:
-    return f"+{float(text):020.6f}" if _NUMBER.fullmatch(text) and float(text) < 1e13 else None
+    value = float(text) if _NUMBER.fullmatch(text) else -1.0
+    return f"+{abs(value):027.6f}" if 0 <= value < 1e19 else None
 
 
 FORMS: dict[str, Callable[[str], str | None]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from vpr.model.describing import Describer
 from vpr.model.device import pick_device
 from vpr.model.spec import ModelSpec
 
-Photo = str | Path | bytes | Image.Image | NDArray[Any] | Tensor
+Photo = str | Path | bytes | bytearray | memoryview | io.IOBase | Image.Image | NDArray[Any] | Tensor
 """A path, a PIL image, or RGB pixels from 0 to 255: an array ``(H, W, 3)`` or a tensor ``(3, H, W)``, both uint8."""
 
 
@@ -148,7 +149,7 @@ def as_photos(images: Photo | Iterable[Photo]) -> Sequence[Photo]:
     Raises:
         TypeError: for anything that is not an image.
     """
-    if isinstance(images, str | bytes | Path | Image.Image):
+    if isinstance(images, str | bytes | bytearray | memoryview | io.IOBase | Path | Image.Image):
         return [images]
     if isinstance(images, np.ndarray | Tensor):
         if images.ndim == 4:
@@ -171,12 +172,18 @@ def as_pixels(photo: Photo, preprocess: Preprocess) -> Tensor:
     if isinstance(photo, str | Path):
         return preprocess.read(Path(photo))
     try:
-        if isinstance(photo, bytes):
-            return preprocess.resized(pixels_of(photo))
+        if isinstance(photo, io.IOBase):
+            photo = photo.read()
+        if isinstance(photo, bytes | bytearray | memoryview):
+            return preprocess.resized(pixels_of(bytes(photo)))
         if isinstance(photo, Image.Image):
             return preprocess(as_rgb(photo))
     except ImageError as error:
         raise UserError(f"photo: {error}") from None
+    except Exception as error:  # a file that is read only now may be damaged or closed
+        raise UserError(f"photo: cannot be decoded: {type(error).__name__}: {one_line(error)}") from None
+    if isinstance(photo, np.ndarray | Tensor) and 0 in photo.shape:
+        raise UserError(f"photo: an image without pixels, of shape {tuple(photo.shape)}")
     if isinstance(photo, np.ndarray) and photo.dtype == np.uint8 and photo.ndim == 3 and photo.shape[2] == 3:
         pixels = np.require(photo, requirements=["C", "W"])  # torch shares memory only if it may write to it
         return preprocess.resized(torch.from_numpy(pixels).permute(2, 0, 1))

@@ -138,7 +138,8 @@ def record(results: Results) -> str:
         for path in results.artifacts:
             mlflow.log_artifact(str(path), artifact_path=path.parent.name)
         hashes = {MODEL_TAG: model_sha256, INDEX_TAG: _folder_sha256(results.index)}
-        model_id = logged_model(mlflow, active.info, hashes)
+        model_id = logged_model(mlflow, active.info, hashes, tidy=True)
+        known = known if model_id else {}  # a new model gets all recalls
         if model_id is None or not run or any(run.data.tags.get(tag) != sha256 for tag, sha256 in hashes.items()):
             model_id = model_id or _log_model(mlflow, results.model, results.index, hashes)
             mlflow.log_params(flat({"export": results.exported}))
@@ -162,12 +163,19 @@ def _complete_curve(mlflow: Any, run_id: str, curve: Sequence[dict[str, float]])
         mlflow.log_metrics({name: v for name, v in values.items() if (name, step) not in logged}, step=step)
 
 
-def logged_model(mlflow: Any, run: Any, hashes: dict[str, str]) -> str | None:
-    """Return the id of a run's logged model with these tags, if it is complete; incomplete models are deleted."""
+def logged_model(mlflow: Any, run: Any, hashes: dict[str, str], tidy: bool = False) -> str | None:
+    """Return the id of a run's logged model with these tags, if it is complete.
+
+    Args:
+        mlflow: The module, see ``connect``.
+        run: The run's ``info``.
+        hashes: Tags of the model.
+        tidy: Delete incomplete models, which an interrupted record has left.
+    """
     client = mlflow.tracking.MlflowClient()
     found = client.search_logged_models([run.experiment_id], filter_string=f"source_run_id = '{run.run_id}'")
     for model in found:
-        if str(model.status) != "READY":
+        if tidy and str(model.status) != "READY":
             client.delete_logged_model(model.model_id)
     whole = (m.model_id for m in found if str(m.status) == "READY" and hashes.items() <= m.tags.items())
     return next(whole, None)

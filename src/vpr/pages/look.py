@@ -29,7 +29,9 @@ def jpeg_url(image: Image.Image, quality: int = 80) -> str:
 
 
 def month_in_words(timestamp: str) -> str:
-    """Format ``202108`` as ``August 2021``; other texts are returned unchanged."""
+    """Format ``202108`` as ``August 2021``; a drive's clock as nothing; other texts are returned unchanged."""
+    if timestamp.startswith("+"):
+        return ""
     try:
         return datetime.strptime(timestamp[:6], "%Y%m").strftime("%B %Y")
     except ValueError:

@@ -14,7 +14,7 @@ import numpy as np
 
 from vpr.config.did_you_mean import did_you_mean
 from vpr.config.errors import UserError
-from vpr.data.manifest import DATABASE, QUERY
+from vpr.data.manifest import DATABASE, QUERY, Manifest
 from vpr.descriptors.trained_model import Model
 from vpr.published.reproduction import read_published
 from vpr.retrieval.positives import positives_of
@@ -25,6 +25,7 @@ from vpr.sources.catalogue import EVALUATION, SourceParams
 from vpr.sources.collection import CollectionParams, collect
 
 RECALLS = (1, 5)
+_ROLES = {DATABASE: "database", QUERY: "queries"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ProtocolResult:
 
 
 def protocols_of(name: str, sources: Mapping[str, SourceParams]) -> dict[str, SourceParams]:
-    """Return the sets with the images of a set, that one first. Those without an address get its address.
+    """Return the sets with the images of a set, the set itself first. A set whose ``url`` is null gets its address.
 
     Raises:
         UserError: if there is no such evaluation set, or its images have to be asked for.
@@ -62,8 +63,8 @@ def protocols_of(name: str, sources: Mapping[str, SourceParams]) -> dict[str, So
     own = evaluated[name]
     if own.url is None:
         raise UserError(
-            f"data/sources.yaml: {name}.url is null: ask its owner for the images, see docs/datasets.md, and set the "
-            "url to file:// followed by the path of your copy"
+            f"data/sources.yaml: {name}.url is null: get the images as docs/datasets.md says, and set the url to "
+            "file:// followed by the path of your copy"
         )
     found = {name: own}
     for key, source in evaluated.items():
@@ -99,8 +100,7 @@ def compare_protocols(
         UserError: if the images cannot be fetched or used.
     """
     chosen = protocols_of(name, sources)
-    params = CollectionParams(train=[], eval_sets={key: key for key in chosen})
-    listing = collect("protocols", params, chosen, context)
+    listing = _listing(chosen, name, context)
     wrong = listing.rows[listing.rows["problem"].fillna("") != ""]
     if len(wrong):
         raise UserError(
@@ -115,6 +115,8 @@ def compare_protocols(
     results = []
     for key, source in chosen.items():
         of_set = rows[rows["set"] == key]
+        if of_set.empty:
+            continue
         database, queries = (of_set[of_set["role"] == role].reset_index(drop=True) for role in (DATABASE, QUERY))
         positives = positives_of(database, queries, radius_m)
         if positives is None:
@@ -136,3 +138,26 @@ def compare_protocols(
             )
         )
     return results
+
+
+def _listing(chosen: Mapping[str, SourceParams], name: str, context: Context) -> Manifest:
+    """List the images of each protocol; one that lacks a file of its own is left out with a line."""
+    usable = dict(chosen)
+    while True:
+        params = CollectionParams(train=[], eval_sets={key: key for key in usable})
+        try:
+            listing = collect("protocols", params, usable, context)
+        except UserError as error:
+            lacking = next((key for key in usable if key != name and f": {key}." in str(error)), None)
+            if lacking is None:
+                raise
+            print(f"without {lacking}: {error}")
+            del usable[lacking]
+            continue
+        for key, source in usable.items():
+            rows = listing.rows[listing.rows["set"] == key]
+            for role, what in _ROLES.items():
+                found, expected = int((rows["role"] == role).sum()), source.expected.get(what)
+                if isinstance(expected, int) and expected != found:
+                    print(f"{key} has {found:,} {what}, not {expected:,}, so its published recalls are of other images")
+        return listing

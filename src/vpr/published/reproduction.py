@@ -77,8 +77,8 @@ def overrides(
     row = known[name]
     if sources[row.set].url is None:
         raise UserError(
-            f"data/sources.yaml: {row.set}.url is null: ask its owner for the images, see docs/datasets.md, and set "
-            "the url to file:// followed by the path of your copy"
+            f"data/sources.yaml: {row.set}.url is null: get the images as docs/datasets.md says, and set the url to "
+            "file:// followed by the path of your copy"
         )
     return [f"dataset={DATASET}", f"train.checkpoint={find(row.model)}", f"eval_sets=[{row.set}]"]
 

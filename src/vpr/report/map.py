@@ -20,6 +20,9 @@ def map_section(database: pd.DataFrame, queries: pd.DataFrame) -> MapSection | N
     parts = [Positions.of(database), Positions.of(queries)]
     plane = Plane(parts)
     database_at, queries_at = map(plane.metres, parts)
+    database_at, queries_at = (at[np.isfinite(at).all(axis=1)] for at in (database_at, queries_at))
+    if not len(database_at) or not len(queries_at):
+        return None
     origin = np.minimum(database_at.min(axis=0), queries_at.min(axis=0))
     places = np.unique((database_at - origin).round(), axis=0)
     step = max(1, -(-len(places) // MAX_MAP_POINTS))

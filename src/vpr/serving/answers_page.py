@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from vpr.config.errors import UserError
+from vpr.data.images import as_spelled
 from vpr.data.positions import Plane, Positions
 from vpr.pages.look import jpeg_url, look
 from vpr.serving.answers import Answer, Prediction
@@ -111,7 +112,7 @@ class AnswersPage:
         if self.photos is None:
             return None
         try:
-            path = (self.photos / name).resolve()
+            path = as_spelled(self.photos / name).resolve()
             return path if path.is_relative_to(self.photos.resolve()) and path.is_file() else None
         except (OSError, ValueError, RuntimeError):  # a name that no file can have, or a loop of links
             return None

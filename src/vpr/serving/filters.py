@@ -92,7 +92,7 @@ def parse_where(near: str | None, within_m: float | None, since: str | None, sql
         if not (-90 <= lat <= 90 and -180 <= lon <= 180):
             raise UserError(f"--near is {near!r}, which is not a position on earth; are LAT and LON swapped?")
         if within_m is None or not 0 < within_m < 1e7:
-            raise UserError(f"--within is {within_m}; expected metres above 0")
+            raise UserError(f"--within is {within_m}; expected metres above 0 and below 10,000,000")
         position = (lat, lon)
     try:
         return Where(position, within_m, None if since is None else parse_since(since), sql)

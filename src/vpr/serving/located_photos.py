@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ import pandas as pd
 
 from vpr.config.errors import UserError, counted
 from vpr.config.progress import progress
-from vpr.data.coordinates import on_earth, plain_zones, to_utm
-from vpr.data.positions import Positions
+from vpr.data.coordinates import is_zone, on_earth, plain_zones, plausible, to_utm
 from vpr.data.timestamps import plain_timestamp
 from vpr.serving.photos import from_file, read_photo
 from vpr.sources.custom import photos_with_positions
@@ -50,6 +50,9 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
     """
     rows, broken = [], []
     known = {} if listed is None else {row["image"]: row for row in listed.to_dict("records")}
+    if listed is not None and len(known) < len(listed):
+        twice = listed.loc[listed["image"].duplicated(), "image"].iloc[0]
+        raise UserError(f"the table lists {twice} twice; keep one of its rows")
     names = list_own_images(folder) if listed is None else list(known)
     for name in _with_progress(names):
         try:
@@ -72,8 +75,18 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
     to_do = np.flatnonzero((table["utm_zone"] == "").to_numpy() & on_earth(lat, lon))
     for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[to_do], lon[to_do]), strict=True):
         table.loc[table.index[to_do], column] = values
-    table["utm_zone"] = plain_zones(table["utm_zone"].to_list(), table["utm_north"].to_numpy(dtype=float))
-    table.loc[np.isnan(Positions.of(table).degrees[0]), "utm_zone"] = ""
+    east, north = (table[key].to_numpy(dtype=float) for key in ("utm_east", "utm_north"))
+    table["utm_zone"] = plain_zones(table["utm_zone"].to_list(), north, lat)
+    wrong = table[np.isfinite(east) & ~plausible(east, north, table["utm_zone"].to_list())]
+    if len(wrong):
+        first = wrong.iloc[0]
+        print(
+            f"left out: {counted(len(wrong), 'photo')} whose coordinates are not UTM, starting with {first['image']}: "
+            f"{first['utm_east']:g} E {first['utm_north']:g} N in zone {first['utm_zone']!r}",
+            file=sys.stderr,
+        )
+    table.loc[~np.isfinite(east), "utm_zone"] = ""
+    table.loc[wrong.index, ["utm_east", "utm_zone"]] = np.nan, ""
     unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
     if len(unknown) == len(table):
         raise UserError(
@@ -97,22 +110,24 @@ def _with_progress(names: list[str]) -> Iterator[str]:
 
 
 def _position(image: str, content: bytes, listed: dict[str, Any]) -> dict[str, Any]:
-    """Return a photo's position from the table, or else from its name, or else from its EXIF tags."""
+    """Return a photo's position from the table, or else from its name, or else from its EXIF tags.
+
+    Heading and time come from the first of them that has one.
+    """
     row: dict[str, Any] = {"utm_east": np.nan, "utm_north": np.nan, "utm_zone": "", "lat": np.nan, "lon": np.nan}
     row |= {"place_id": "", "heading": np.nan, "timestamp": ""}
     row |= {column: listed[column] for column in row if column in listed}
-    if row["utm_zone"] or np.isfinite(row["utm_east"]):
-        return row
-    try:
+    placed = np.isfinite(row["utm_east"]) or np.isfinite(row["lat"])
+    with suppress(ValueError):  # another name
         name = parse_name(image)
-        row |= {"heading": name.heading} if not np.isfinite(row["heading"]) else {}
+        row |= {"heading": name.heading} if not np.isfinite(row["heading"]) and name.heading is not None else {}
         row |= {"timestamp": plain_timestamp(name.timestamp)} if not row["timestamp"] else {}
-        if name.utm_east is not None and name.utm_north is not None and name.utm_zone:
-            return row | {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
-        if name.lat is not None and name.lon is not None:
-            return row | {"lat": name.lat, "lon": name.lon}
-    except ValueError:
-        pass
+        if not placed and name.utm_east is not None and name.utm_north is not None and is_zone(name.utm_zone):
+            row |= {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
+            placed = True
+        elif not placed and name.lat is not None and name.lon is not None:
+            row |= {"lat": name.lat, "lon": name.lon, "utm_zone": ""}
+            placed = True
     row |= {"timestamp": exif_time(content)} if not row["timestamp"] else {}
-    position = exif_position(content)
-    return row if position is None else row | {"lat": position[0], "lon": position[1]}
+    position = None if placed else exif_position(content)
+    return row if position is None else row | {"lat": position[0], "lon": position[1], "utm_zone": ""}

@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from vpr.config.errors import UserError
 from vpr.config.params import Options
+from vpr.data.coordinates import plain_zones
 from vpr.data.manifest import TRAIN
 from vpr.data.positions import Positions, one_grid_where_near
 
@@ -89,6 +90,8 @@ def with_places(rows: pd.DataFrame, params: CellParams, where: str) -> pd.DataFr
     if params.by == "viewpoints":
         known &= rows["heading"].notna()
     rows = rows[known].reset_index(drop=True)
+    zones = plain_zones(rows["utm_zone"].fillna("").to_list(), rows["utm_north"].to_numpy(dtype=float))
+    rows = rows.assign(utm_zone=zones)
     if rows.empty:
         needed = "utm_east and utm_north" + (", and heading" if params.by == "viewpoints" else "")
         raise UserError(f"{where} makes places from positions, and no training image has {needed}")

@@ -16,6 +16,7 @@ from vpr.config.errors import UserError
 from vpr.config.params import Options
 from vpr.config.project import resolve_root
 from vpr.data.manifest import DATABASE, QUERY, TRAIN, Manifest, make_manifest
+from vpr.data.timestamps import plain_timestamp
 from vpr.sources.base import DATASETS, Context, DatasetAdapter
 from vpr.sources.catalogue import EVALUATION, SourceParams, load_sources
 from vpr.sources.cells import CellParams, with_places
@@ -212,7 +213,7 @@ def filtered(rows: pd.DataFrame, params: CollectionParams, name: str) -> pd.Data
             raise UserError(f"{where}.cities names {unknown}; choose from {sorted(set(rows['city']))}")
         rows = rows[rows["city"].isin(wanted)]
     if params.dates is not None and len(rows):
-        month = pd.to_numeric(rows["timestamp"].str[:6], errors="coerce")
+        month = pd.to_numeric(rows["timestamp"].map(plain_timestamp).str[:6], errors="coerce")
         rows = rows[month.between(*params.dates)]
     if params.share_of_places < 1:
         keep: set[str] = set()

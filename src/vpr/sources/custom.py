@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import csv
 import posixpath
+import re
 import sys
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -199,31 +201,43 @@ def _parquet(path: Path) -> pd.DataFrame:
 def _csv(path: Path) -> pd.DataFrame:
     """Read a CSV file as texts, so that ids such as 0012 keep their zeros; numeric columns are parsed later.
 
-    Columns may be separated by commas, semicolons, tabs or bars. Without commas between columns, a comma in a number is
-    its decimal point, as spreadsheets write it in many countries.
+    Columns may be separated by commas, semicolons, tabs or bars. Between semicolons, a comma in a number is its decimal
+    point, as spreadsheets write it in many countries.
     """
-    separator = _separator(path)
+    skipped, separator = _form(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, index_col=False, sep=separator)
-    if separator != ",":
-        for name, column in table.items():
-            if column.str.fullmatch(r"([-+]?\d+(,\d+)?)?").all():
-                table[name] = column.str.replace(",", ".", regex=False)
+        try:
+            table = pd.read_csv(
+                path, dtype=str, keep_default_na=False, index_col=False, sep=separator, skiprows=skipped
+            )
+        except (pd.errors.ParserWarning, pd.errors.ParserError):
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                rows = [row for row in csv.reader(file, delimiter=separator) if row][skipped:]
+            wrong = next((row for row in rows if len(row) > len(rows[0])), None)
+            if wrong is None:
+                raise
+            raise ValueError(f"{len(rows[0])} columns, but a row has {len(wrong)} cells: {wrong[:4]}") from None
+    table.attrs["decimal"] = "," if separator == ";" else "."
     return table
 
 
-def _separator(path: Path) -> str:
-    """Return the sign that separates the columns of a CSV file: the most frequent one of its header."""
+def _form(path: Path) -> tuple[int, str]:
+    """Return the number of lines before the header of a CSV file, and the sign that separates its columns.
+
+    Excel may write the sign into a first line ``sep=;``; otherwise it is the most frequent one of the header.
+    """
     with path.open(encoding="utf-8-sig", newline="") as file:
         header = next((line for line in file if line.strip()), "")
-    return max(",;\t|", key=header.count)
+    told = re.fullmatch(r"sep=([,;\t|])", header.strip("\r\n"))
+    return (1, told[1]) if told else (0, max(",;\t|", key=header.count))
 
 
 def _header(path: Path) -> list[str]:
     """Return the column names of a CSV file."""
+    skipped, separator = _form(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next((row for row in csv.reader(file, delimiter=_separator(path)) if row), [])
+        return next(islice((row for row in csv.reader(file, delimiter=separator) if row), skipped, None), [])
 
 
 def _is_simple(column: pd.Series[Any]) -> bool:
@@ -283,6 +297,7 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
     Raises:
         UserError: if a column is missing or has another name.
     """
+    decimal_comma = table.attrs.get("decimal") == ","
     or_map_it = f", or map it with {setting}" if setting else ""
     lacking = [c for c in needed if c not in table]
     if lacking:
@@ -317,7 +332,10 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
     table["problem"] = ""
     for column in ("utm_east", "utm_north", "lat", "lon", "heading"):
         if column in table:
-            numbers = pd.to_numeric(table[column], errors="coerce")
+            cells = table[column]
+            if decimal_comma:
+                cells = cells.astype(str).str.strip().str.replace(",", ".", regex=False)
+            numbers = pd.to_numeric(cells, errors="coerce")
             wrong = (numbers.isna() & table[column].notna() & ~table[column].map(_is_missing)).to_numpy()
             wrong = wrong | np.isinf(numbers.to_numpy(dtype=float))
             table.loc[wrong, "problem"] = f"{column} is not a number: " + table.loc[wrong, column].astype(str)
@@ -328,7 +346,10 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
             table[column] = texts.mask(texts.map(_is_missing), "")
     if "timestamp" in table:
         try:
-            table["timestamp"] = plain_timestamps(table["timestamp"])
+            times = table["timestamp"]
+            if decimal_comma:
+                times = times.str.replace(r"^([0-9]+),([0-9]+)$", r"\1.\2", regex=True)
+            table["timestamp"] = plain_timestamps(times)
         except ValueError as error:
             raise UserError(f"{source}: column timestamp: {error}") from None
     if {"lat", "lon"} <= set(table.columns):
@@ -390,9 +411,10 @@ def _fill_utm(table: pd.DataFrame) -> None:
     lat, lon = table["lat"].to_numpy(dtype=float), table["lon"].to_numpy(dtype=float)
     to_do = table["utm_east"].isna().to_numpy() & table["utm_north"].isna().to_numpy()
     given = ~(np.isnan(lat) & np.isnan(lon))
-    sound = on_earth(lat, lon)
+    given &= ~((lat == 0) & (lon == 0))  # what cameras and tables write for an unknown position
+    sound = on_earth(lat, lon) & given
     wrong = to_do & given & ~sound & (table["problem"] == "").to_numpy()
-    table.loc[wrong, "problem"] = "lat and lon are not a position on earth"
+    table.loc[wrong, "problem"] = "lat and lon are not a position between 80 degrees south and 84 degrees north"
     table.loc[wrong & on_earth(lon, lat), "problem"] = "lat and lon are not a position on earth; are they swapped?"
     rows = np.flatnonzero(to_do & sound)
     for column, values in zip(("utm_east", "utm_north", "utm_zone"), to_utm(lat[rows], lon[rows]), strict=True):
@@ -426,11 +448,12 @@ def _folder_rows(folder: Path) -> list[dict[str, Any]]:
 
 def _from_name(file_name: str, role: str, parts: tuple[str, ...]) -> dict[str, Any]:
     """Read a file's name; outside the standard naming, a training image's folder is its place."""
+    of_folder = {"place_id": parts[1]} if role == TRAIN and len(parts) == 3 else {}
     try:
         name = parse_name(file_name)
-    except ValueError:
-        return {"place_id": parts[1]} if role == TRAIN and len(parts) == 3 else {}
-    known: dict[str, Any] = {"heading": name.heading, "timestamp": name.timestamp}
+    except ValueError as error:
+        return of_folder | ({"problem": str(error)} if file_name.startswith("@") else {})
+    known: dict[str, Any] = {"heading": name.heading, "timestamp": name.timestamp, **of_folder}
     if name.utm_east is not None and name.utm_north is not None:
         known |= {"utm_east": name.utm_east, "utm_north": name.utm_north, "utm_zone": name.utm_zone}
     if role == TRAIN and name.note:

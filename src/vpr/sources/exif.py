@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from PIL import ExifTags
@@ -43,7 +44,8 @@ def exif_time(content: bytes) -> str:
             tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
         date, time = str(tags[ExifTags.Base.DateTimeOriginal]).replace("\0", "").split()
         offset = str(tags.get(ExifTags.Base.OffsetTimeOriginal, "")).replace("\0", "").strip()
-        return plain_timestamp(f"{date.replace(':', '-')}T{time}{offset}")
+        known = offset if re.fullmatch(r"Z|[+-]\d\d:?\d\d", offset) else ""  # blanks stand for an unknown one
+        return plain_timestamp(f"{date.replace(':', '-')}T{time}{known}")
     except Exception:  # tags are invalid in many ways
         return ""
 

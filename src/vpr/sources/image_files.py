@@ -11,7 +11,11 @@ from pathlib import Path
 from vpr.config.errors import UserError, counted
 from vpr.data.images import suffixes
 
-HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+# Thumbnails and deleted files of systems, in lower case.
+SYSTEM_FOLDERS = {
+    "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin",
+    "system volume information", "lost+found",
+}  # fmt: skip
 _SHOWN = 6  # kinds of left-out files in a message
 
 
@@ -45,8 +49,8 @@ def _images_and_others(folder: Path) -> tuple[list[str], Counter[str]]:
         name = path.rpartition("/")[2]
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122
         if is_folder:
-            others[f"{name} folder"] += 1
-        elif suffix in readable and not name.startswith(HIDDEN):
+            others["hidden folder" if name.startswith(".") else f"{name} folder"] += 1
+        elif suffix in readable and not name.startswith("."):
             images.append(path)
         elif not name.startswith("."):
             others[f"{suffix or 'other'} file"] += 1
@@ -70,10 +74,15 @@ def _walk(folder: str, start: str, above: frozenset[tuple[int, int]]) -> Iterato
                 is_folder = False
             if not is_folder:
                 yield start + entry.name, False
-            elif not entry.name.startswith(HIDDEN):
-                yield from _walk(entry.path, f"{start}{entry.name}/", above)
-            elif not entry.name.startswith("."):
+            elif is_hidden(entry.name):
                 yield start + entry.name, True
+            else:
+                yield from _walk(entry.path, f"{start}{entry.name}/", above)
+
+
+def is_hidden(folder: str) -> bool:
+    """Return whether a folder's name says that its images are thumbnails, deleted or hidden."""
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 
 
 def _is_utf8(path: str) -> bool:

@@ -21,7 +21,7 @@ from vpr.data.manifest import DATABASE, QUERY, TRAIN
 from vpr.sources import ie_tower
 from vpr.sources.catalogue import SourceParams
 from vpr.sources.ground_truth import frame_columns, natural_order, read_ground_truth, read_indices, read_names
-from vpr.sources.image_files import HIDDEN, list_images
+from vpr.sources.image_files import is_hidden, list_images
 from vpr.sources.standard_naming import parse_name
 
 DEPTH = 4  # deepest level at which a set's folder is looked for
@@ -62,7 +62,7 @@ def find_folder(where: str, root: Path, wanted: str, holding: tuple[str, ...] = 
 def sorted_folders(folder: Path) -> list[os.DirEntry[str]]:
     """List the folders of a folder."""
     with os.scandir(folder) as entries:
-        return sorted((e for e in entries if e.is_dir() and not e.name.startswith(HIDDEN)), key=lambda e: e.name)
+        return sorted((e for e in entries if e.is_dir() and not is_hidden(e.name)), key=lambda e: e.name)
 
 
 def read_gsv_xs(where: str, name: str, root: Path, source: SourceParams) -> tuple[Path, pd.DataFrame]:

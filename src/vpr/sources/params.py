@@ -16,7 +16,7 @@ def load_only_sets(params: Params) -> tuple[str, ...] | None:
 
 @reads("export.pca_dim")
 def check_pca(params: Params, num_images: int | None) -> None:
-    """Refuse a PCA that so many training images cannot determine, before a model is trained.
+    """Refuse a PCA with more dimensions than the training images can determine, before training.
 
     Args:
         params: Content of ``params.yaml``.

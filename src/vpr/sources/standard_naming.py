@@ -20,6 +20,7 @@ FIELDS = (
     "utm_east", "utm_north", "zone", "band", "lat", "lon", "pano", "tile", "heading", "pitch", "roll", "height",
     "timestamp", "note",
 )  # fmt: skip
+_SHORT = 10  # parts between "@"; a longer name is a damaged one of the long form
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def parse_name(name: str) -> VPRName:
     """
     stem = PurePosixPath(name).name
     parts = stem.split("@")
-    if len(parts) >= 4 and len(parts) != len(FIELDS) + 2 and not parts[0] and all(map(_is_number, parts[1:3])):
-        zone = "".join(parts[3:5]) if is_zone("".join(parts[3:5])) else ""
+    if 4 <= len(parts) <= _SHORT and not parts[0] and all(map(_is_number, parts[1:3])):
+        zone = next((found for found in (parts[3].upper(), "".join(parts[3:5]).upper()) if is_zone(found)), "")
         return VPRName(float(parts[1]), float(parts[2]), zone, None, None, "", None, "", "")
     if len(parts) != len(FIELDS) + 2 or parts[0]:
         raise ValueError(

@@ -47,7 +47,7 @@ class Places:
         cities: City of each place; ``""`` if it is unknown.
         groups: Group of cells of each place; ``""`` if places are not made from positions.
         sources, shares: Source of each place, and the source's share of a batch; 0 if there are no shares.
-        centres: Mean position of each place's images, in the grid of its first image.
+        centres: Mean position of each place's images, in the grid of its first image with a position.
     """
 
     def __init__(self, rows: pd.DataFrame, min_images: int) -> None:
@@ -62,12 +62,17 @@ class Places:
         self.sources = rows.get("source", groups_of).fillna("").to_numpy(dtype=object)[first]
         self.shares = rows.get("share", pd.Series(0.0, index=rows.index)).to_numpy(dtype=float)[first]
         positions = Positions.of(rows)
-        several = len(np.unique(positions.grids)) > 1
+        grids = np.unique(positions.grids, return_inverse=True)[1]
+        located = [int(group[np.argmax(positions.known[group])]) for group in self.members]
         means = [
-            (positions[group].in_grid_of(positions.zones[group[0]]) if several else positions.utm[group]).mean(axis=0)
-            for group in self.members
+            (
+                positions.utm[group]
+                if (grids[group] == grids[k]).all()
+                else positions[group].in_grid_of(positions.zones[k])
+            ).mean(axis=0)
+            for group, k in zip(self.members, located, strict=True)
         ]
-        self.centres = Positions(np.array(means).reshape(-1, 2), positions.zones[first])
+        self.centres = Positions(np.array(means).reshape(-1, 2), positions.zones[located])
 
     def __len__(self) -> int:
         return len(self.members)

@@ -25,6 +25,7 @@ from vpr.config.errors import UserError
 from vpr.config.project import main_root
 from vpr.config.ranks import is_first_rank
 from vpr.data.checksums import file_sha256
+from vpr.data.images import as_spelled
 from vpr.data.loading import ImageList, loader_processes
 from vpr.data.manifest import Manifest, read_manifest
 from vpr.data.resized import Resized
@@ -332,7 +333,7 @@ def scratch_folder(key: str) -> Iterator[Path]:
 
 def _require_files(folder: Path, images: Iterable[str]) -> None:
     """Refuse to start if images have disappeared since they were verified."""
-    missing = [image for image in images if not (folder / image).is_file()]
+    missing = [image for image in images if not as_spelled(folder / image).is_file()]
     if missing:
         raise UserError(
             f"{folder}: {len(missing)} images of the manifest are missing, {missing[0]} first; "

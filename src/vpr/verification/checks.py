@@ -15,7 +15,7 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 from vpr.config.errors import UserError
-from vpr.data.coordinates import fits_band, is_zone, metres_apart, to_degrees
+from vpr.data.coordinates import MAX_BAND_DEG, fits_band, is_zone, metres_apart, to_degrees
 from vpr.data.manifest import DATABASE, KEY, QUERY, TRAIN, VERIFIED_COLUMNS, Manifest
 from vpr.data.positions import Positions
 from vpr.retrieval.positives import positives_of
@@ -25,7 +25,6 @@ from vpr.verification.read_files import read_all_files
 
 MAX_DISAGREEMENT_M = 2.0  # between a name's UTM coordinates and its degrees, which have 5 decimals
 MAX_PLACE_SPAN_M = 50.0
-MAX_BAND_DEG = 8.0  # some datasets name one band for all images, also for those in the next band
 _PROBLEM_COLUMNS = ["severity", "role", "set", "image", "problem"]
 
 
@@ -177,6 +176,12 @@ def _check_coordinates(rows: pd.DataFrame, problems: _Problems) -> None:
     elsewhere[at] = ~fits_band(zones_at, at_degrees[0], MAX_BAND_DEG)
     words_of_band = "utm_zone: utm_north is not in the band of '" + rows["utm_zone"].astype(str) + "'; correct the zone"
     problems.add("error", elsewhere, words_of_band)
+    zoned = rows["set"].isin(set(rows.loc[on_grid & known, "set"])).to_numpy()
+    problems.add(
+        "error",
+        in_set & zoned & known & ~on_grid,
+        "no utm_zone, although other images of its set have one; set utm_zone",
+    )
     if {"lat", "lon"} <= set(rows):
         lat, lon = (pd.to_numeric(rows[c], errors="coerce").to_numpy(dtype=float) for c in ("lat", "lon"))
         both = known & np.isfinite(lat) & np.isfinite(lon)
@@ -235,6 +240,9 @@ def _span_m(rows: pd.DataFrame) -> float:
     positions = Positions.of(rows)
     one_grid = len(np.unique(positions.grids)) == 1
     points = positions.utm if one_grid else positions.geocentric
+    points = points[np.isfinite(points).all(axis=1)]  # metres on a map are nowhere on the Earth
+    if len(points) < 2:
+        return 0.0
     if len(points) > 1000:
         points = points[ConvexHull(points, qhull_options="QJ").vertices]
     return float(pdist(points).max())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -97,6 +99,20 @@ def test_hemispheres_that_are_written_as_bands_are_recognised():
     assert lat == pytest.approx(-23.55, abs=0.01)
 
 
+def test_zones_are_read_in_every_spelling_and_the_latitude_settles_the_hemisphere():
+    north = np.array([5e6, 5e6, 4.2e6, 4.2e6, 1.0])
+    zones = plain_zones(["32t", "32 T", "19S", "19S", "odd"], north, np.array([45.0, 45.0, -52.3, 38.0, np.nan]))
+    assert zones == ["32T", "32T", "19F", "19S", "odd"]
+
+
+def test_many_photos_of_a_town_at_a_border_are_put_into_one_grid_quickly():
+    rng = np.random.default_rng(0)
+    places = at(*zip(52.52 + rng.uniform(-0.01, 0.01, 50_000), 12.0 + rng.uniform(-0.015, 0.015, 50_000), strict=True))
+    began = time.perf_counter()
+    assert len(set(one_grid_where_near(places, 75.0).zones)) == 1
+    assert time.perf_counter() - began < 10, "not quadratic"
+
+
 def test_a_town_at_a_border_gets_one_grid_and_others_keep_theirs():
     town = [(52.52, 11.9999), (52.52, 12.0001), (52.52, 12.0003)]
     places = at(*town, (53.55, 10.0))
@@ -104,7 +120,6 @@ def test_a_town_at_a_border_gets_one_grid_and_others_keep_theirs():
     assert one.zones.tolist() == ["33U", "33U", "33U", "32U"]
     np.testing.assert_array_equal(one.utm[1:], places.utm[1:])
     assert one[[0]].metres_to(one[[1]]) == pytest.approx(places[[0]].metres_to(places[[1]]), rel=1e-3)
-    assert one_grid_where_near(places[[1, 2]], 30.0) is not None
     np.testing.assert_array_equal(one_grid_where_near(places[[1, 2]], 30.0).utm, places.utm[[1, 2]])
 
 
@@ -144,3 +159,12 @@ def test_degrees_survive_utm_anywhere(lat, lon):
 def test_positions_of_a_table_without_zones():
     rows = pd.DataFrame({"utm_east": [1.0], "utm_north": [2.0], "utm_zone": [None]})
     assert Positions.of(rows).grids.tolist() == [""]
+
+
+def test_what_cannot_be_put_into_a_grid_is_nan():
+    rows = pd.DataFrame(
+        {"utm_east": [np.nan, 5.0, 400_000], "utm_north": [np.nan, 6.0, 5e6], "utm_zone": ["", "", "32T"]}
+    )
+    mixed = Positions.of(rows)
+    np.testing.assert_array_equal(mixed.in_grid_of("32T"), [[np.nan] * 2, [np.nan] * 2, [400_000, 5e6]])
+    np.testing.assert_array_equal(mixed.in_grid_of(""), [[np.nan] * 2, [5, 6], [np.nan] * 2])

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from vpr.config.errors import UserError
-from vpr.data.images import formats, open_image, open_pixels
+from vpr.data.images import as_rgb, formats, open_image, open_pixels
 from vpr.data.preprocess import Preprocess
 from vpr.descriptors.trained_model import as_pixels
 from vpr.serving.photos import from_file, read_photo
@@ -31,6 +31,12 @@ def saved(image: Image.Image, kind: str, **options) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
+
+
+def xmp_first(jpeg: bytes) -> bytes:
+    """Return a JPEG with a segment of XMP before its other segments."""
+    segment = b"http://ns.adobe.com/xap/1.0/\0" + XMP
+    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
 
 
 def turned(orientation: int, kind: str = "JPEG", rational: bool = False) -> bytes:
@@ -66,6 +72,10 @@ FILES |= {
     "32 bits.tif": saved(Image.fromarray(np.arange(768, dtype=np.int32).reshape(24, 32)), "TIFF"),
     "floating point.tif": saved(Image.fromarray(np.ones((24, 32), dtype=np.float32)), "TIFF"),
     "xmp.jpg": saved(COLOURS, "JPEG", xmp=XMP),
+    "xmp first.jpg": xmp_first(turned(6)),
+    "long orientation.jpg": turned(6).replace(
+        b"\x01\x12\x00\x03\x00\x00\x00\x01\x00\x06\x00\x00", b"\x01\x12\x00\x04\x00\x00\x00\x01\x00\x00\x00\x06"
+    ),
     "bad exif.jpg": saved(COLOURS, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x01garbage"),
     "progressive.jpg": saved(COLOURS, "JPEG", progressive=True),
     "half.jpg": saved(COLOURS, "JPEG")[:600],
@@ -75,6 +85,37 @@ FILES |= {
 }
 if "HEIF" in formats():
     FILES |= {"phone.heic": saved(COLOURS, "HEIF"), "turned.heic": turned(6, "HEIF")}
+
+
+UPRIGHT = {
+    o: np.asarray(COLOURS if o in (0, 1, 9) else COLOURS.transpose(turn))
+    for o, turn in {
+        0: None, 1: None, 2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270,
+        7: Image.Transpose.TRANSVERSE, 8: Image.Transpose.ROTATE_90, 9: None,
+    }.items()
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_format_is_turned_upright(tmp_path, kind, orientation, loaded):
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    options = {"lossless": True} if kind == "WEBP" else {}
+    (tmp_path / "a").write_bytes(saved(COLOURS, kind, exif=exif, **options))
+    with Image.open(tmp_path / "a") as image:
+        if loaded:
+            image.load()
+        for pixels in (
+            open_image(tmp_path / "a"),
+            as_rgb(image),
+            np.asarray(open_pixels(tmp_path / "a")).transpose(1, 2, 0),
+        ):
+            found = np.asarray(pixels).astype(float)
+            assert found.shape == UPRIGHT[orientation].shape
+            assert np.abs(found - UPRIGHT[orientation]).mean() < (30 if kind in ("JPEG", "AVIF", "WEBP") else 0.01)
 
 
 def pixels_or_none(read) -> np.ndarray | None:
@@ -132,3 +173,30 @@ def test_a_name_with_an_accent_is_found_however_unicode_writes_it(tmp_path):
         (place / on_disk).write_bytes(FILES["JPEG.JPEG"])
         assert open_image(place / asked).size == COLOURS.size
         assert read_all_files(place, [asked], 1, "local")["problem"].tolist() == [""]
+
+
+def test_bytes_in_any_form_are_a_photo():
+    content = FILES["JPEG.JPEG"]
+    expected = np.asarray(as_pixels(content, NEAREST))
+    for form in (bytearray(content), memoryview(content), io.BytesIO(content)):
+        np.testing.assert_array_equal(np.asarray(as_pixels(form, NEAREST)), expected)
+
+
+def test_photos_that_fail_only_when_they_are_read_end_in_a_sentence(tmp_path):
+    content = FILES["JPEG.JPEG"]
+    (tmp_path / "half.jpg").write_bytes(content[: content.index(b"\xff\xda") + 20])  # the header and hardly a pixel
+    with Image.open(tmp_path / "half.jpg") as half, pytest.raises(UserError, match="photo: cannot be decoded"):
+        as_pixels(half, NEAREST)
+    closed = Image.open(tmp_path / "half.jpg")
+    closed.close()
+    with pytest.raises(UserError, match="photo: cannot be decoded"):
+        as_pixels(closed, NEAREST)
+    with pytest.raises(UserError, match="an image without pixels"):
+        as_pixels(np.zeros((0, 5, 3), np.uint8), NEAREST)
+
+
+def test_each_part_of_a_path_may_have_another_form_of_unicode(tmp_path):
+    place = tmp_path / "m\u00fcller"
+    place.mkdir()
+    (place / "Zu\u0308rich.jpg").write_bytes(FILES["JPEG.JPEG"])
+    assert open_image(tmp_path / "m\u00fcller" / "Z\u00fcrich.jpg").size == COLOURS.size

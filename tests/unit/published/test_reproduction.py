@@ -48,7 +48,7 @@ def test_what_a_row_lacks_is_said(tmp_path):
     with pytest.raises(UserError, match=r"is not a published recall \(did you mean 'mixvpr_resnet50_4096/pitts30k'"):
         overrides("mixvpr_resnet50/pitts30k", [row], SOURCES)
     checkpoint = tmp_path / "mixvpr_resnet50_4096.ckpt"
-    with pytest.raises(UserError, match=r"pitts30k\.url is null: ask its owner"):
+    with pytest.raises(UserError, match=r"pitts30k\.url is null: get the images as docs"):
         overrides(row.name, [row], SOURCES)
     there = {"pitts30k": SOURCES["pitts30k"].model_copy(update={"url": "file:///data/pitts30k"})}
     assert overrides(row.name, [row], there, lambda model: tmp_path / f"{model}.ckpt") == [

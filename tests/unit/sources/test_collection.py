@@ -298,7 +298,7 @@ def test_the_same_image_in_two_places_is_a_warning(gsv, sf, tmp_path, data_root)
 
 def test_zones_that_are_none_are_errors(gsv, sf, tmp_path, data_root):
     file = name(1, 0, "1_Rome")
-    for zone in ("@99@T@", "@32@@", "@32@t@", "@@@"):
+    for zone in ("@99@T@", "@32@@", "@32@I@", "@@@"):
         put(gsv / "gsv_xs/train/rome" / file.replace("@32@T@", zone), jpeg(5))
     problems = verify(collected(gsv, sf, tmp_path), 25.0, 1).problems
     errors = problems[problems["severity"] == "error"]["problem"]

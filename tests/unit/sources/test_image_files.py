@@ -23,7 +23,8 @@ def test_images_are_listed_and_everything_else_is_counted_by_suffix(folder, caps
     said = capsys.readouterr().err
     for part in ("2 .mov files", "1 .txt file", "1 other file", "2 @eaDir folders", "1 #recycle folder"):
         assert part in said
-    assert "hidden" not in said
+    assert "1 hidden folder" in said
+    assert ".hidden.jpg" not in said
 
 
 def test_photos_of_phones_are_read_or_counted(folder, capsys, monkeypatch):

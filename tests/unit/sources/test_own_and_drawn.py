@@ -246,7 +246,7 @@ def test_a_table_that_can_t_be_used_says_why(tmp_path, content, changes, message
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_a_spreadsheet_of_any_country_is_read(tmp_path, separator):
-    point = "." if separator == "," else ","
+    point = "," if separator == ";" else "."
     cells = [["image", "split", "place_id", "lat", "lon", "note"]]
     cells += [[f"{place}.jpg", "train", place, f"52{point}52", f"13{point}4", "x"] for place in "12"]
     (tmp_path / "own.csv").write_text("\n".join(separator.join(row) for row in cells) + "\n")
@@ -279,6 +279,42 @@ def test_a_column_of_timestamps_in_several_forms_is_refused_and_others_sort(tmp_
     (drive,) = drives(own(tmp_path / "own.csv").part("t", QUERY))
     names = own(tmp_path / "own.csv").part("t", QUERY)["image"].to_numpy()[drive]
     assert names.tolist() == [f"{k}.jpg" for k in range(16)]
+
+
+def test_excel_s_first_line_and_decimal_commas_beside_unknown_cells_are_read(tmp_path):
+    (tmp_path / "own.csv").write_text(
+        "sep=;\nimage;split;lat;lon;place_id\na.jpg;train;45,46; 9,18 ;1,2\nb.jpg;train;NA;NA;3\n"
+    )
+    rows = own(tmp_path / "own.csv").rows
+    assert rows["lat"].tolist()[0] == 45.46
+    assert rows["place_id"].tolist() == ["1,2", "3"]
+    assert rows["utm_east"].isna().tolist() == [False, True]
+    (tmp_path / "own.csv").write_text("image,split\na.jpg,train\nb.jpg,train,more\n")
+    with pytest.raises(UserError, match=r"2 columns, but a row has 3 cells: \['b.jpg', 'train', 'more'\]"):
+        own(tmp_path / "own.csv")
+
+
+def test_zero_zero_is_no_position_and_a_set_has_zones_or_none(tmp_path, data_root):
+    (tmp_path / "own.csv").write_text("image,split,lat,lon\na.jpg,t/database,0,0\nb.jpg,t/database,0.0,7\n")
+    assert own(tmp_path / "own.csv").rows["utm_east"].isna().tolist() == [True, False]
+    for name in "ab":
+        picture(tmp_path / f"{name}.jpg")
+    (tmp_path / "own.csv").write_text(
+        "image,split,utm_east,utm_north,utm_zone\na.jpg,t/database,500000,5000000,32T\nb.jpg,t/queries,500000,5000000,\n"
+    )
+    problems = verify(own(tmp_path / "own.csv"), 25.0, 1).problems
+    assert problems[problems["severity"] == "error"]["problem"].tolist() == [
+        "no utm_zone, although other images of its set have one; set utm_zone"
+    ]
+
+
+def test_names_that_begin_like_the_naming_say_what_is_wrong_and_keep_their_place(tmp_path):
+    for name in ("train/fountain/@541234@4180000@x@.jpg", "test/database/@541234,5@4180000@x@.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        picture(tmp_path / name)
+    rows = own(tmp_path).rows.set_index("role")
+    assert rows.loc["train", "place_id"] == "fountain"
+    assert "541234,5" in rows.loc["database", "problem"]
 
 
 def test_a_home_folder_is_written_in_full_because_dvc_does_not_expand_it():

@@ -30,7 +30,7 @@ def fetch_rsync(where: str, url: str, folder: Path) -> None:
             "rsync` or `brew install rsync`, or copy the folder yourself and set the url to file:// and its path"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    options = ["--recursive", "--times", "--compress", "--partial", "--info=progress2", f"--timeout={_TIMEOUT_S}"]
+    options = ["--recursive", "--times", "--partial", "--info=progress2", f"--timeout={_TIMEOUT_S}"]
     command = [program, *options, "--no-links", "--", f"{url.rstrip('/')}/", str(folder)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
