@@ -1,4 +1,4 @@
-"""What strangers send to the server: other sites, too many values, no photos, and clients that do not read."""
+"""Tests that the server refuses requests from other sites, oversized requests, and clients that never read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which files of a folder are images, and what is said about the others."""
+"""Tests of which files in a folder count as images, and of what is printed about the others."""
 
 from __future__ import annotations
 
