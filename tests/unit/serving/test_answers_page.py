@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import re
 import shutil
-import socket
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -19,6 +15,7 @@ import uvicorn
 from PIL import Image
 
 from in_browser import watched_page
+from running_server import running
 from small_model import located
 from vpr.commands import main as cli
 from vpr.data.manifest import DATABASE, QUERY
@@ -30,20 +27,9 @@ from vpr.serving.server import Limits, Rate, make_app
 
 @contextmanager
 def serving(localizer, limits, shown):
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(make_app(localizer, limits, shown), lifespan="off", log_level="error", ws="none")
-        )
-        thread = threading.Thread(target=asyncio.run, args=(server.serve([listening]),))
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+    app = make_app(localizer, limits, shown)
+    with running(uvicorn.Config(app, lifespan="off", log_level="error", ws="none")) as (_, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 @pytest.fixture(scope="module")

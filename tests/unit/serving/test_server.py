@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 import tracemalloc
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 import requests
@@ -15,6 +14,7 @@ import uvicorn
 from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
+from running_server import running
 from vpr.serving.answers_page import AnswersPage
 from vpr.serving.server import Limits, Rate, make_app, parsed, protocol, server_config
 
@@ -27,24 +27,15 @@ async def large_answer(scope, receive, send) -> None:
 
 
 def test_an_answer_that_nobody_reads_is_given_up():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(large_answer, http=protocol(1.0), lifespan="off", log_level="error")
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        received = 0
-        with socket.create_connection(listening.getsockname()) as deaf:
-            deaf.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-            time.sleep(2)
-            assert not server.server_state.connections
-            with suppress(ConnectionResetError):
-                while part := deaf.recv(1 << 20):
-                    received += len(part)
-        server.should_exit = True
-        thread.join(10)
+    config = uvicorn.Config(large_answer, http=protocol(1.0), lifespan="off", log_level="error")
+    received = 0
+    with running(config) as (server, port), socket.create_connection(("127.0.0.1", port)) as deaf:
+        deaf.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(2)
+        assert not server.server_state.connections
+        with suppress(ConnectionResetError):
+            while part := deaf.recv(1 << 20):
+                received += len(part)
     assert 0 < received < len(LARGE)
 
 
@@ -139,32 +130,20 @@ def test_requests_without_photos_are_refused_and_leave_the_rate_limit_alone(clie
     assert rate.wait_s("one more", 1) == 0
 
 
-@contextmanager
-def running(app, limits: Limits, proxy: str | None):
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(server_config(app, "127.0.0.1", 0, limits, proxy))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(10)
-
-
 @pytest.mark.parametrize(("proxy", "last"), [(None, 429), ("127.0.0.1", 200), ("10.0.0.1", 429)])
 def test_only_a_named_proxy_says_who_asks(localizer, proxy, last):
     limits = Limits(per_minute=1)
     app = make_app(localizer, limits, AnswersPage.of("page", localizer.index, None))
-    with running(app, limits, proxy) as address:
+    with running(server_config(app, "127.0.0.1", 0, limits, proxy)) as (_, port):
+        address = f"http://127.0.0.1:{port}/invocations"
         codes = [
             requests.post(
-                f"{address}/invocations", json={"photos": ["x"]}, headers={"X-Forwarded-For": client}, timeout=20
+                address,
+                json={"photos": ["x"]},
+                headers={"X-Forwarded-For": client},
+                timeout=20,
             ).status_code
             for client in ("192.0.2.1", "192.0.2.2")
         ]
         assert codes == [200, last]
-        assert requests.post(f"{address}/invocations", json={"photos": ["x"] * 2}, timeout=20).status_code == 413
+        assert requests.post(address, json={"photos": ["x"] * 2}, timeout=20).status_code == 413
