@@ -88,9 +88,7 @@ def record(files, city, recalls, which="best", database=None, log=LOG, digests=N
     Index(descriptors, rows, IndexFacts(file_sha256(checkpoint), "city", "val", 25.0), None).save(index)
     best, artifacts, export = folder / "best.ckpt", [folder / "training.json"], {"checkpoint": which}
     return record_results(
-        Results(
-            summary, log, best, checkpoint, index, export, curve, recalls, artifacts, city, city.folder, digests or {}
-        )
+        Results(summary, log, best, checkpoint, index, export, curve, recalls, artifacts, city, digests or {})
     )
 
 
