@@ -109,6 +109,8 @@ def as_rgb(image: Image.Image) -> Image.Image:
     image.load()  # TIFF files are turned here, and lose their tag
     turn = _TURNS.get(_orientation(image))
     eight_bits = _with_8_bits(image, file_format, tags)
+    if eight_bits.mode == "La":  # Pillow converts it only to LA
+        eight_bits = eight_bits.convert("LA")
     return (eight_bits if turn is None else eight_bits.transpose(turn)).convert("RGB")
 
 

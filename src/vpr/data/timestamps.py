@@ -15,10 +15,10 @@ _YEARS = range(1900, 2100)
 _OFFSET = r"(?P<offset>[Zz]|[+-][0-9]{2}(:?[0-9]{2})?)"
 _ISO = re.compile(
     r"(?P<date>[0-9]{4}([-:])[0-9]{2}(\2[0-9]{2})?)"
-    rf"([T ](?P<time>[0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}})?)([.,](?P<decimals>[0-9]+))?\s*{_OFFSET}?)?"
+    rf"([Tt ](?P<time>[0-9]{{2}}:[0-9]{{2}}(:[0-9]{{2}})?)([.,](?P<decimals>[0-9]+))?\s*{_OFFSET}?)?"
 )
 _DIGITS = re.compile(
-    rf"(?P<date>[0-9]{{4}}([0-9]{{2}}){{0,2}})([T_]?(?P<time>([0-9]{{2}}){{1,3}}))?([.](?P<decimals>[0-9]+))?{_OFFSET}?"
+    rf"(?P<date>[0-9]{{4}}([0-9]{{2}}){{0,2}})([Tt_]?(?P<time>([0-9]{{2}}){{1,3}}))?([.](?P<decimals>[0-9]+))?{_OFFSET}?"
 )
 _UNIX = re.compile(r"[0-9]+([.][0-9]*)?")
 _NUMBER = re.compile(r"[+-]?[0-9]+([.][0-9]*)?([eE][+-]?[0-9]+)?")
@@ -49,8 +49,14 @@ def plain_timestamps(values: Iterable[str]) -> list[str]:
 
 
 def _require_no_dates(texts: list[str]) -> None:
-    """Refuse numbers at least half of which are dates, such as Unix times and a 0 for an unknown one."""
-    dates = [text for text in texts if len(text) >= _DATE_DIGITS and (_digits(text) or _unix(text))]
+    """Refuse numbers at least half of which are dates, such as Unix times and a 0 for an unknown one.
+
+    A Unix time that a spreadsheet wrote as 1.62635E+09 has lost its last digits.
+    """
+    whole = {text: f"{float(text):.0f}" if "e" in text.lower() else text for text in texts}
+    dates = [
+        text for text in texts if len(whole[text]) >= _DATE_DIGITS and (_digits(whole[text]) or _unix(whole[text]))
+    ]
     others = sorted(set(texts) - set(dates)) or dates[-1:]
     if dates and 2 * len(dates) >= len(texts):
         raise ValueError(

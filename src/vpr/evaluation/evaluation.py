@@ -79,7 +79,7 @@ def evaluate_ranking(
     if approximate is not None:
         metrics |= compare_rankings(ranking, approximate, positives, recalls)
     if error_m is not None:
-        # "lower" picks one of the values, so that infinity, for another UTM grid, is not interpolated.
+        # "lower" picks one of the values, so that infinity, for an unknown position, is not interpolated.
         for name, share in (("median_error_m", 50), ("p90_error_m", 90)):
             error = float(np.percentile(error_m[:, 0], share, method="lower" if np.isinf(error_m).any() else "linear"))
             if np.isfinite(error):

@@ -22,7 +22,7 @@ class Predictions:
         images: Predicted database images, ``(num_queries, k)``.
         ranking: Rows of these images in the database, ``(num_queries, k)``.
         distances: L2 distances of the descriptors, ``(num_queries, k)``.
-        distance_m: Metres from the query, ``(num_queries, k)``; infinite between UTM grids, NaN if unknown.
+        distance_m: Metres from the query, ``(num_queries, k)``; infinite if a position is unknown, NaN if all are.
         is_positive: Mask of the predictions that are positives, ``(num_queries, k)``; ``None`` for an unlabelled set.
     """
 

@@ -21,6 +21,7 @@ from vpr.config.errors import UserError, one_line
 from vpr.config.params import Positive
 from vpr.data.manifest import COLUMNS
 from vpr.data.parquet_files import read_parquet
+from vpr.data.timestamps import plain_timestamp
 from vpr.descriptors.arrays import create_array
 from vpr.localization.confidence import Calibration
 
@@ -158,7 +159,11 @@ def _read_images(path: Path) -> pd.DataFrame:
     far = (images[["utm_east", "utm_north"]].abs() > MAX_COORDINATE_M).any(axis=1)
     if far.any():
         raise ValueError(f"{path.name}: {int(far.sum())} coordinates are beyond {MAX_COORDINATE_M:,.0f} m")
-    return images.reset_index(drop=True)
+    images = images.reset_index(drop=True)
+    # Indexes of earlier versions hold timestamps as they were written.
+    plain = {text: text if text.startswith("+") else plain_timestamp(text) for text in images["timestamp"].unique()}
+    images["timestamp"] = images["timestamp"].map(plain)
+    return images
 
 
 def _read_descriptors(path: Path, num_images: int) -> NDArray[np.float32]:

@@ -21,14 +21,22 @@ class Where:
     Attributes:
         near: Latitude and longitude in degrees.
         within_m: Largest distance from ``near`` in metres.
-        since: Beginning of a plain timestamp, such as ``2019`` or ``201906``; photos without a date are older.
+        since: Date from which on photos are wanted, such as ``2019-06``; photos without a date are older. It is kept as
+            the beginning of a plain timestamp.
         sql: Condition in SQL on the columns of an index in LanceDB.
+
+    Raises:
+        ValueError: if ``since`` is not a date.
     """
 
     near: tuple[float, float] | None = None
     within_m: float | None = None
     since: str | None = None
     sql: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.since is not None:
+            object.__setattr__(self, "since", parse_since(self.since))
 
     @property
     def is_empty(self) -> bool:
@@ -95,6 +103,6 @@ def parse_where(near: str | None, within_m: float | None, since: str | None, sql
             raise UserError(f"--within is {within_m}; expected metres above 0 and below 10,000,000")
         position = (lat, lon)
     try:
-        return Where(position, within_m, None if since is None else parse_since(since), sql)
+        return Where(position, within_m, since, sql)
     except ValueError as error:
         raise UserError(f"--since: {error}") from None

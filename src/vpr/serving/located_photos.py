@@ -90,9 +90,9 @@ def _located(folder: Path, listed: pd.DataFrame | None) -> pd.DataFrame:
     unknown = table.loc[table["utm_zone"] == "", "image"].to_list()
     if len(unknown) == len(table):
         raise UserError(
-            f"{folder}: none of {len(table)} images has a position; give a table with lat and lon or with utm_east, "
-            "utm_north and utm_zone, name the images in the standard VPR naming, or keep their EXIF GPS tags, for "
-            f"example of {unknown[0]}"
+            f"{folder}: none of {len(table)} images has a position, {unknown[0]} for example; give a table with lat "
+            "and lon or with utm_east, utm_north and utm_zone, name the images in the standard VPR naming with "
+            "their UTM zone, or keep their EXIF GPS tags"
         )
     if unknown:
         print(

@@ -25,7 +25,7 @@ from pyarrow import ArrowException
 from pydantic import Field, field_validator
 
 from vpr.config.did_you_mean import did_you_mean
-from vpr.config.errors import UserError, one_line
+from vpr.config.errors import UserError, counted, one_line
 from vpr.config.params import Options
 from vpr.config.project import main_root
 from vpr.data.coordinates import is_zone, on_earth, to_utm
@@ -39,6 +39,9 @@ from vpr.sources.image_files import list_own_images
 from vpr.sources.standard_naming import parse_name
 
 MAX_COLUMNS = 1000
+_TEXT_COLUMNS = (
+    "place_id", "train_place_id", "timestamp", "utm_zone", "sequence", "city", "frame", "positive_frames",
+)  # fmt: skip
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _PARTS = {"database": DATABASE, "queries": QUERY}
 
@@ -124,6 +127,14 @@ class Custom(DatasetAdapter):
         if params.utm_zone is not None and "utm_east" in rows:
             zones = rows["utm_zone"].fillna("") if "utm_zone" in rows else pd.Series("", index=rows.index)
             rows["utm_zone"] = zones.where((zones != "") | rows["utm_east"].isna(), params.utm_zone)
+        if source.is_dir() and "utm_east" in rows:
+            zoneless = rows.loc[rows["utm_east"].notna() & (rows["utm_zone"] == ""), "image"]
+            if len(zoneless):
+                print(
+                    f"{source}: {counted(len(zoneless), 'file name')} without a UTM zone, {zoneless.iloc[0]} first; "
+                    "their coordinates are taken as metres on a map. Set datasets.custom.images.utm_zone for UTM",
+                    file=sys.stderr,
+                )
         if params.places is not None:
             rows = places_of_training(rows, params.places, "params.yaml: datasets.custom.images.places")
         rows = _with_ground_truth(rows, params, source if source.is_dir() else source.parent)
@@ -186,7 +197,7 @@ def _read_table(path: Path) -> pd.DataFrame:
             if file.read(2) in _UTF_16:
                 raise UserError(f"{path}: the file is in UTF-16; save it as CSV in UTF-8") from None
         raise UserError(f"{path}: cannot be read as a table: {reason}; expected CSV in UTF-8 or Parquet") from None
-    table.columns = table.columns.map(str)
+    table.columns = table.columns.map(lambda name: str(name).strip())
     for name, column in table.items():
         if not _is_simple(column):
             table[name] = column.map(_text)
@@ -209,11 +220,17 @@ def _csv(path: Path) -> pd.DataFrame:
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than the header
         try:
             table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, index_col=False, sep=separator, skiprows=skipped
+                path,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                sep=separator,
+                skiprows=skipped,
+                skipinitialspace=True,
             )
         except (pd.errors.ParserWarning, pd.errors.ParserError):
             with path.open(encoding="utf-8-sig", newline="") as file:
-                rows = [row for row in csv.reader(file, delimiter=separator) if row][skipped:]
+                rows = [row for row in csv.reader(file, delimiter=separator, skipinitialspace=True) if row][skipped:]
             wrong = next((row for row in rows if len(row) > len(rows[0])), None)
             if wrong is None:
                 raise
@@ -237,7 +254,9 @@ def _header(path: Path) -> list[str]:
     """Return the column names of a CSV file."""
     skipped, separator = _form(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        return next(islice((row for row in csv.reader(file, delimiter=separator) if row), skipped, None), [])
+        rows = csv.reader(file, delimiter=separator, skipinitialspace=True)
+        header = next(islice((row for row in rows if row), skipped, None), [])
+        return [name.strip() for name in header]
 
 
 def _is_simple(column: pd.Series[Any]) -> bool:
@@ -340,9 +359,9 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
             wrong = wrong | np.isinf(numbers.to_numpy(dtype=float))
             table.loc[wrong, "problem"] = f"{column} is not a number: " + table.loc[wrong, column].astype(str)
             table[column] = numbers
-    for column in ("place_id", "train_place_id", "timestamp", "utm_zone", "frame", "positive_frames"):
+    for column in _TEXT_COLUMNS:
         if column in table:
-            texts = table[column].fillna("").astype(str)
+            texts = _as_texts(table[column])
             table[column] = texts.mask(texts.map(_is_missing), "")
     if "timestamp" in table:
         try:
@@ -357,7 +376,14 @@ def _with_numbers(table: pd.DataFrame, source: Path, needed: Sequence[str], sett
     return table
 
 
-_MISSING = {"", "na", "n/a", "#n/a", "nan", "null", "none", "<na>"}
+_MISSING = {"", "na", "n/a", "#n/a", "nan", "nat", "null", "none", "<na>"}
+
+
+def _as_texts(column: pd.Series[Any]) -> pd.Series[str]:
+    """Return a column as texts; large numbers are written with all digits instead of an exponent."""
+    if pd.api.types.is_float_dtype(column):
+        column = column.map(lambda cell: np.format_float_positional(cell, trim="0"), na_action="ignore").astype(object)
+    return column.fillna("").astype(str)
 
 
 def _is_missing(cell: object) -> bool:

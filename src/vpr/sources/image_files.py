@@ -13,7 +13,7 @@ from vpr.data.images import suffixes
 
 # Thumbnails and deleted files of systems, in lower case.
 SYSTEM_FOLDERS = {
-    "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin",
+    "__macosx", "@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "@__thumb", "@tmp", "$recycle.bin",
     "system volume information", "lost+found",
 }  # fmt: skip
 _SHOWN = 6  # kinds of left-out files in a message

@@ -133,6 +133,13 @@ def folder(tmp_path_factory) -> Path:
     return place
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "La", "P", "RGBA", "RGBa", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_an_image_of_pillow_may_have_any_mode_with_8_bits(mode):
+    via = {"La": "LA", "RGBa": "RGBA", "LAB": None}.get(mode, mode)
+    image = Image.new("LAB", SIZE) if via is None else COLOURS.convert(via).convert(mode)
+    assert as_rgb(image).mode == "RGB"
+
+
 def test_there_are_sixty_files():
     assert len(FILES) >= 60
 

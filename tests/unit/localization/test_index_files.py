@@ -105,6 +105,12 @@ def test_a_damaged_index_is_refused_with_a_sentence(folder, name):
     assert str(folder) in str(refused.value)
 
 
+def test_timestamps_of_an_older_index_become_plain(folder):
+    written = ["2021-07-15", "+00000000000000000012.500000", "garbage", "1626352200"]
+    images(lambda t: t.assign(timestamp=[*written, *[""] * (len(t) - 4)]))(folder)
+    assert Index.load(folder).images["timestamp"].tolist()[:4] == ["20210715", written[1], "", "20210715123000"]
+
+
 def test_an_index_of_descriptors_of_another_size_is_refused(city, tmp_path):
     spec = ModelSpec("resnet18", {"layers_to_crop": [2, 3, 4]}, "gem", {}, image_size=(24, 32))
     save_checkpoint(tmp_path / "m.ckpt", spec, VPRModel(spec).state_dict(), {})

@@ -16,7 +16,8 @@ def test_photos_within_a_distance_and_since_a_time():
     images = pd.DataFrame({"timestamp": ["201812", "201901", "", "2020"]})
     assert Where(near=(45.0, 7.0), within_m=90).mask(images, lat, lon).tolist() == [True, False, True, False]
     assert Where(near=(45.0, 7.0), within_m=101).mask(images, lat, lon).tolist() == [True, True, True, False]
-    assert Where(since="2019").mask(images, lat, lon).tolist() == [False, True, False, True]
+    for since in ("2019", "2019-01", "20190101"):
+        assert Where(since=since).mask(images, lat, lon).tolist() == [False, True, False, True]
     assert Where().mask(images, lat, lon).all()
     assert Where().as_sql() is None
     with pytest.raises(UserError, match="--where needs an index in LanceDB"):

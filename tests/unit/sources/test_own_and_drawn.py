@@ -257,15 +257,15 @@ def test_a_spreadsheet_of_any_country_is_read(tmp_path, separator):
     ] == pytest.approx([52.52, 52.52], abs=1e-6)
 
 
-@pytest.mark.parametrize("unknown", ["NA", "nan", "N/A", "None", "", "null"])
+@pytest.mark.parametrize("unknown", ["NA", "nan", "NaT", "N/A", "None", "", "null"])
 def test_a_cell_that_says_unknown_is_unknown(tmp_path, unknown):
-    cells = ",".join([unknown] * 4)
-    lines = ["image,split,place_id,lat,lon,heading,timestamp", f"a.jpg,train,NAples,{cells}"]
+    cells = ",".join([unknown] * 5)
+    lines = ["image,split,place_id,lat,lon,heading,timestamp,sequence", f"a.jpg,train,NAples,{cells}"]
     (tmp_path / "own.csv").write_text("\n".join([*lines, f"b.jpg,train,{unknown},{cells}"]) + "\n")
     rows = own(tmp_path / "own.csv").rows
     assert rows["place_id"].tolist() == ["NAples", ""]
     assert rows["utm_east"].isna().all()
-    assert rows["timestamp"].tolist() == ["", ""]
+    assert rows["timestamp"].tolist() == rows["sequence"].tolist() == ["", ""]
     assert not rows["problem"].any()
 
 
@@ -292,6 +292,18 @@ def test_excel_s_first_line_and_decimal_commas_beside_unknown_cells_are_read(tmp
     (tmp_path / "own.csv").write_text("image,split\na.jpg,train\nb.jpg,train,more\n")
     with pytest.raises(UserError, match=r"2 columns, but a row has 3 cells: \['b.jpg', 'train', 'more'\]"):
         own(tmp_path / "own.csv")
+
+
+def test_blanks_after_separators_do_not_matter_and_nanoseconds_keep_their_digits(tmp_path):
+    (tmp_path / "own.csv").write_text(
+        ' image , split, lat, lon\na.jpg, train, 45.46, 9.18\n" b.jpg", train, 45.5, 9.2\n'
+    )
+    rows = own(tmp_path / "own.csv").rows
+    assert sorted(rows["image"]) == [" b.jpg", "a.jpg"]
+    assert rows["utm_zone"].tolist() == ["32T", "32T"]
+    table = pd.DataFrame({"image": ["a.jpg", "b.jpg"], "split": "train", "timestamp": [1626352200e9, np.nan]})
+    table.to_parquet(tmp_path / "own.parquet")
+    assert own(tmp_path / "own.parquet").rows["timestamp"].tolist() == ["20210715123000", ""]
 
 
 def test_zero_zero_is_no_position_and_a_set_has_zones_or_none(tmp_path, data_root):
@@ -322,7 +334,7 @@ def test_a_home_folder_is_written_in_full_because_dvc_does_not_expand_it():
         CustomParams(**OPTIONS, source="~/photos.csv")
 
 
-def test_short_names_get_the_zone_of_the_setting_or_stay_metres_on_a_map(tmp_path):
+def test_short_names_get_the_zone_of_the_setting_or_stay_metres_on_a_map(tmp_path, capsys):
     for part, east in (("database", 500000), ("queries", 500010)):
         (tmp_path / "test" / part).mkdir(parents=True)
         picture(tmp_path / "test" / part / f"@{east}.0@5000000.0@any@.jpg")
@@ -331,6 +343,7 @@ def test_short_names_get_the_zone_of_the_setting_or_stay_metres_on_a_map(tmp_pat
         database, queries = listing.part("test", DATABASE), listing.part("test", QUERY)
         assert [p.tolist() for p in positives_of(database, queries, 25.0)] == [[0]]
         assert set(listing.rows["utm_zone"]) == {zone or ""}
+        assert ("2 file names without a UTM zone" in capsys.readouterr().err) == (zone is None)
     with pytest.raises(ValidationError, match="'33' is not a UTM zone"):
         own(tmp_path, utm_zone="33")
 
