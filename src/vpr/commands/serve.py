@@ -63,9 +63,10 @@ def serve(args: argparse.Namespace) -> int:
     index = open_index(args.index)
     localizer = Localizer(chosen_model(args), index)
     page = AnswersPage.of("Where was this photo taken?", index, database_photos(index, args.database_photos))
-    address = f"http://{args.host}:{args.port}"
-    print(f"drop photos on {address}/, or POST them to {address}/invocations; stop with Ctrl-C", flush=True)
-    app = make_app(localizer, limits, page)
-    with suppress(KeyboardInterrupt):
-        uvicorn.Server(server_config(app, args.host, args.port, limits, args.behind_proxy)).run()
+    config = server_config(make_app(localizer, limits, page), args.host, args.port, limits, args.behind_proxy)
+    with config.bind_socket() as listening, suppress(KeyboardInterrupt):
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        address = f"http://{host}:{listening.getsockname()[1]}"
+        print(f"drop photos on {address}/, or POST them to {address}/invocations; stop with Ctrl-C", flush=True)
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
